@@ -1,0 +1,28 @@
+"""kzoo: a model zoo for Keras 3, from the paper to the edge device.
+
+>>> import kzoo
+>>> model = kzoo.build("resnet50_cbam")
+"""
+
+from kzoo import layers
+from kzoo.edge import ExportReport, export
+from kzoo.registry import list_models
+from kzoo.surgery import fold_batch_norm
+from kzoo.taps import pyramid
+from kzoo.weights import WeightsReport, load_weights
+from kzoo.zoo import ModelInfo, build, describe
+
+__version__ = "0.1.0"
+__all__ = [
+    "ExportReport",
+    "ModelInfo",
+    "WeightsReport",
+    "build",
+    "describe",
+    "export",
+    "fold_batch_norm",
+    "layers",
+    "list_models",
+    "load_weights",
+    "pyramid",
+]

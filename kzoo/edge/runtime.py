@@ -1,0 +1,117 @@
+"""Running LiteRT files: float images in, float outputs out, whatever the file's own types are."""
+
+import os
+import statistics
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from kzoo.errors import InvalidValueError
+
+
+class LiteRTModel:
+    """A `.tflite` file with one input and one output in the interpreter.
+
+    Args:
+        source: path of the file, or its bytes.
+        num_threads: of the interpreter; default: one for each CPU core.
+
+    Raises:
+        InvalidValueError: the file cannot be read or has several inputs or outputs.
+
+    Example:
+        >>> LiteRTModel("model.tflite").predict(images).shape
+        (360, 10)
+    """
+
+    def __init__(self, source: str | Path | bytes, num_threads: int | None = None):
+        content = source if isinstance(source, bytes) else _read(Path(source))
+        self.size_bytes = len(content)
+        self._content = content
+        self._interpreter = _interpreter(content, num_threads or os.cpu_count())
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise InvalidValueError(f"the file has {len(inputs)} inputs and {len(outputs)} outputs; one each is run")
+        self.input, self.output = inputs[0], outputs[0]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape (batch, height, width, channels) of the input."""
+        return tuple(int(size) for size in self.input["shape"])
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Outputs for images (n, height, width, channels); a last, smaller batch is padded with zeros."""
+        images = np.asarray(images, "float32")
+        if images.shape[1:] != self.input_shape[1:]:
+            raise InvalidValueError(f"the file takes images of shape {self.input_shape[1:]}, got {images.shape[1:]}")
+        batch = self.input_shape[0]
+        outputs = []
+        for start in range(0, len(images), batch):
+            chunk = images[start : start + batch]
+            padded = np.zeros(self.input_shape, "float32")
+            padded[: len(chunk)] = chunk
+            outputs.append(self._invoke(_quantize(padded, self.input))[: len(chunk)])
+        return np.concatenate(outputs)
+
+    def _invoke(self, batch: np.ndarray) -> np.ndarray:
+        self._interpreter.set_tensor(self.input["index"], batch)
+        self._interpreter.invoke()
+        return _dequantize(self._interpreter.get_tensor(self.output["index"]), self.output)
+
+    def latency_ms(self, repeats: int = 50) -> float:
+        """Median milliseconds of one invocation, after three that warm up."""
+        self._interpreter.set_tensor(self.input["index"], np.zeros(self.input_shape, self.input["dtype"]))
+        times = []
+        for _ in range(repeats + 3):
+            start = time.perf_counter()
+            self._interpreter.invoke()
+            times.append(time.perf_counter() - start)
+        return statistics.median(times[3:]) * 1e3
+
+    def op_histogram(self) -> dict[str, int]:
+        """How often each built-in op stands in the file."""
+        plain = _interpreter(self._content, 1, delegate=False)
+        return dict(Counter(op["op_name"] for op in plain._get_ops_details()).most_common())
+
+    def xnnpack_partitions(self) -> int:
+        """Pieces in which the XNNPACK delegate runs the file."""
+        return sum(op["op_name"] == "DELEGATE" for op in self._interpreter._get_ops_details())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidValueError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _interpreter(content: bytes, num_threads: int, delegate: bool = True):
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    resolver = OpResolverType.AUTO if delegate else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    try:
+        interpreter = Interpreter(
+            model_content=content, num_threads=num_threads, experimental_op_resolver_type=resolver
+        )
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise InvalidValueError(f"no LiteRT file that this interpreter can run: {error}") from error
+    return interpreter
+
+
+def _quantize(array: np.ndarray, detail: dict) -> np.ndarray:
+    dtype = detail["dtype"]
+    if not np.issubdtype(dtype, np.integer):
+        return array.astype(dtype)
+    scale, zero_point = detail["quantization"]
+    limits = np.iinfo(dtype)
+    return np.clip(np.round(array / scale) + zero_point, limits.min, limits.max).astype(dtype)
+
+
+def _dequantize(array: np.ndarray, detail: dict) -> np.ndarray:
+    if not np.issubdtype(array.dtype, np.integer):
+        return array.astype("float32")
+    scale, zero_point = detail["quantization"]
+    return (array.astype("float32") - zero_point) * scale

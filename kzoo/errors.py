@@ -1,0 +1,58 @@
+"""Errors that the caller can mend. The command line shows them as one line."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class KzooError(Exception):
+    """Base of every error that says what was given, what is accepted and what to do."""
+
+
+class UnknownNameError(KzooError, KeyError):
+    """A model, recipe, tap or preprocessing name that does not exist."""
+
+    __str__ = Exception.__str__  # KeyError would show the message in quotes
+
+
+class UnknownOptionError(KzooError, TypeError):
+    """An option that the called thing does not have."""
+
+
+class InvalidValueError(KzooError, ValueError):
+    """An option that exists, with a value it cannot take."""
+
+
+class WeightsError(KzooError, ValueError):
+    """A weights file that is missing, unreadable or does not fit the model."""
+
+
+class DatasetError(KzooError, ValueError):
+    """A dataset that is unknown, absent or not a classification set."""
+
+
+class ExportError(KzooError, RuntimeError):
+    """A model that cannot be exported, or whose file disagrees with Keras."""
+
+
+class OutputError(KzooError, OSError):
+    """An output path that cannot be written."""
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Ends an error message: close matches to `given` among `known`, or nothing.
+
+    >>> did_you_mean("resnet50_cbm", ["resnet50", "resnet50_cbam"])
+    "; did you mean 'resnet50_cbam' or 'resnet50'?"
+    """
+    matches = difflib.get_close_matches(given, list(known), n=3)
+    if not matches:
+        return ""
+    return "; did you mean " + " or ".join(repr(match) for match in matches) + "?"
+
+
+def check_choice(what: str, value: object, choices: Iterable[object]) -> None:
+    """Raises `InvalidValueError` unless `value` is one of `choices`."""
+    choices = list(choices)
+    if value not in choices:
+        accepted = ", ".join(repr(choice) for choice in choices)
+        raise InvalidValueError(f"{what}={value!r} is not accepted; use one of {accepted}")

@@ -1,0 +1,57 @@
+"""Writing files so that a crash never leaves half of one."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from kzoo.errors import OutputError
+
+PARTIAL = ".partial"
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path` with the same suffix and renames it when the block succeeds.
+
+    If the block fails the temporary file is removed and `path` is as it was. After a kill, the temporary
+    file of the next write to the same path takes the old one's place.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name.split('.')[0]}{PARTIAL}{''.join(path.suffixes)}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes `text` to `path` as UTF-8, whole or not at all."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def ensure_writable(directory: str | Path, need_bytes: int = 0) -> Path:
+    """Makes `directory`, proves that a file can be written there and that `need_bytes` are free.
+
+    Raises:
+        OutputError: the directory cannot be made or written, or its disk is too full.
+    """
+    directory = Path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as probe:
+            probe.write(b"0")
+    except OSError as error:
+        raise OutputError(f"cannot write to {directory}: {error.strerror}; choose another output directory") from error
+    free = shutil.disk_usage(directory).free
+    if free < need_bytes:
+        raise OutputError(
+            f"{directory} has {free / 1e6:.1f} MB free and {need_bytes / 1e6:.1f} MB are needed; "
+            "free some space or choose another output directory"
+        )
+    return directory

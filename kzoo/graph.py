@@ -1,0 +1,121 @@
+"""The graph of a functional model, read from its public config, and what it costs to run."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import keras
+
+from kzoo.errors import InvalidValueError
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a layer: which layer's outputs it read, with their shapes."""
+
+    layer: str
+    sources: tuple[tuple[str, int], ...]  # (layer, index of its call)
+    input_shapes: tuple[tuple, ...]
+
+
+@dataclass
+class Graph:
+    """Calls in the order of the config, consumers by (layer, call index), and the layers that give outputs."""
+
+    calls: dict[str, list[Call]] = field(default_factory=dict)
+    consumers: dict[tuple[str, int], list[Call]] = field(default_factory=dict)
+    outputs: set[str] = field(default_factory=set)
+
+
+def read_graph(model: keras.Model) -> Graph:
+    """Reads the graph of a functional (or sequential) model.
+
+    Raises:
+        InvalidValueError: the model is neither, so it has no graph to read.
+    """
+    if isinstance(model, keras.Sequential):
+        raise InvalidValueError(
+            f"{model.name} is a Sequential model; pass keras.Model(model.inputs, model.outputs) instead"
+        )
+    config = model.get_config()
+    if "layers" not in config or "output_layers" not in config:
+        raise InvalidValueError(f"{model.name} is a subclassed model; only functional models have a graph to read")
+    graph = Graph(outputs={name for name, _, _ in _histories(config["output_layers"])})
+    for layer in config["layers"]:
+        for node in layer["inbound_nodes"]:
+            tensors = list(_tensors(node))
+            call = Call(
+                layer=layer["name"],
+                sources=tuple(tuple(tensor["keras_history"][:2]) for tensor in tensors),
+                input_shapes=tuple(tuple(tensor["shape"]) for tensor in tensors),
+            )
+            graph.calls.setdefault(layer["name"], []).append(call)
+            for source in call.sources:
+                graph.consumers.setdefault(source, []).append(call)
+    return graph
+
+
+def _tensors(node) -> Iterator[dict]:
+    """Every serialized Keras tensor inside the arguments of a node."""
+    if isinstance(node, dict):
+        if node.get("class_name") == "__keras_tensor__":
+            yield node["config"]
+            return
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for item in node:
+            yield from _tensors(item)
+
+
+def _histories(outputs) -> Iterator[tuple]:
+    """Every [layer, call, tensor] triple in a nested output description."""
+    if isinstance(outputs, dict):
+        outputs = list(outputs.values())
+    if isinstance(outputs, (list, tuple)):
+        if len(outputs) == 3 and isinstance(outputs[0], str):
+            yield tuple(outputs)
+            return
+        for item in outputs:
+            yield from _histories(item)
+
+
+def count_macs(model: keras.Model) -> int:
+    """Multiply-adds of one image through the convolutions, dense layers and attention layers of `model`.
+
+    Additions, normalisations, activations and pooling are left out, as in the tables of the papers.
+
+    Raises:
+        InvalidValueError: the model has maps of unknown size.
+    """
+    total = 0
+    for name, calls in read_graph(model).calls.items():
+        layer = model.get_layer(name)
+        for call in calls:
+            if call.input_shapes:
+                total += _layer_macs(layer, call.input_shapes[0])
+    return total
+
+
+def _layer_macs(layer: keras.layers.Layer, input_shape: tuple) -> int:
+    if hasattr(layer, "macs"):
+        _check_static(layer, input_shape)
+        return layer.macs(input_shape)
+    if isinstance(layer, keras.Model):
+        return count_macs(layer)
+    if isinstance(layer, keras.layers.Dense):
+        _check_static(layer, input_shape)
+        return math.prod(input_shape[1:]) * layer.units
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        # every input pixel meets the whole kernel
+        _check_static(layer, input_shape)
+        return math.prod(input_shape[1:3]) * math.prod(layer.kernel.shape)
+    if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
+        _check_static(layer, input_shape)
+        _, height, width, _ = layer.compute_output_shape(input_shape)
+        return height * width * math.prod(layer.kernel.shape)
+    return 0
+
+
+def _check_static(layer: keras.layers.Layer, input_shape: tuple) -> None:
+    if None in input_shape[1:]:
+        raise InvalidValueError(f"{layer.name} reads maps of unknown size {input_shape}; build with an input_shape")

@@ -1,0 +1,80 @@
+"""Blocks that every family is built from, each written once.
+
+All maps are channels last. Strided convolutions pad symmetrically, as the papers and torch do; Keras'
+`padding="same"` would pad bottom and right only.
+"""
+
+from dataclasses import dataclass
+
+import keras
+
+BN_MOMENTUM = 0.9
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Pixel normalisation `(pixel - mean) / std`, in RGB order, on pixels of 0 to 255."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+PREPROCESSING = {
+    # ImageNet mean and standard deviation; torch states them on pixels of 0 to 1
+    "torch": Preprocessing((0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255)),
+    # mean subtraction alone; where a checkpoint wants BGR, its first kernel is reordered when it is loaded
+    "caffe": Preprocessing((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
+    # pixels to -1 ... 1
+    "tf": Preprocessing((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+}
+
+
+def preprocess(x, name: str):
+    """Normalises pixels of 0 to 255; images that are not RGB get the average constants in every channel."""
+    spec = PREPROCESSING[name]
+    mean, std = spec.mean, spec.std
+    channels = x.shape[-1]
+    if channels != 3:
+        mean, std = (sum(mean) / 3,) * channels, (sum(std) / 3,) * channels
+    return keras.layers.Rescaling(
+        scale=[1 / s for s in std],
+        offset=[-m / s for m, s in zip(mean, std, strict=True)],
+        name="preprocessing",
+        dtype="float32",  # a half-precision pixel would lose up to 3 of its 8 bits
+    )(x)
+
+
+def conv(x, filters: int, kernel_size: int, strides: int = 1, *, use_bias: bool = False, name: str):
+    """A square convolution with symmetric padding of kernel_size // 2."""
+    padding = "same"
+    if strides > 1 and kernel_size > 1:
+        x = keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+        padding = "valid"
+    return keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        strides=strides,
+        padding=padding,
+        use_bias=use_bias,
+        kernel_initializer="he_normal",
+        name=name,
+    )(x)
+
+
+def batch_norm(x, *, epsilon: float = 1e-5, name: str):
+    """Batch normalisation over the channels with the zoo's momentum."""
+    return keras.layers.BatchNormalization(momentum=BN_MOMENTUM, epsilon=epsilon, name=name)(x)
+
+
+def relu(x, *, name: str):
+    """The rectifier."""
+    return keras.layers.ReLU(name=name)(x)
+
+
+def classifier_head(x, num_classes: int, activation):
+    """Global average pooling and a dense layer; the activation is computed in float32 at least."""
+    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
+    x = keras.layers.Dense(num_classes, name="head_dense")(x)
+    compute_dtype = keras.config.dtype_policy().compute_dtype
+    dtype = "float32" if compute_dtype in ("float16", "bfloat16") else compute_dtype
+    return keras.layers.Activation(activation or "linear", dtype=dtype, name="head_activation")(x)

@@ -1,0 +1,259 @@
+"""Residual networks: He et al. 2015 (arXiv:1512.03385) and their pre-activation form (arXiv:1603.05027).
+
+| names | layout |
+| --- | --- |
+| `resnet18/34/50/101/152` | Table 1 of the paper with the bottleneck's stride on its 3×3 convolution |
+| `resnet50/101/152_v1` | the stride on the first 1×1, biases in the convolutions: keras.applications' ResNet |
+| `resnet50/101/152_v2` | pre-activation, the stride in a stage's last block: keras.applications' ResNetV2 |
+| `cifar_resnet20/32/44/56/110` | section 4.2, for 32×32 images; `shortcut="projection"` gives option B |
+| `plain18/34`, `cifar_plain20/56` | the same without shortcuts, which the paper compares with |
+
+Each also ends in `_se` and `_cbam`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import keras
+
+from kzoo.errors import InvalidValueError, check_choice
+from kzoo.layers import ATTENTION, Subsample
+from kzoo.models.blocks import batch_norm, classifier_head, conv, relu
+from kzoo.registry import Entry, register
+from kzoo.taps import mark
+
+EXPANSION = 4  # a bottleneck's output over its inner width
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig:
+    """What distinguishes one ResNet from another.
+
+    Attributes:
+        depths: residual blocks per stage.
+        widths: inner width per stage.
+        block: `"basic"` (two 3×3) or `"bottleneck"` (1×1, 3×3, 1×1 to 4 × the width).
+        stem: `"imagenet"` (7×7 with stride 2 and a 3×3 max-pool) or `"cifar"` (3×3).
+        shortcut: `"projection"` (option B), `"padding"` (option A) or `"none"` (a plain network).
+        preactivation: normalisation and ReLU before each convolution; bottlenecks only.
+        stride_conv: which convolution of a bottleneck has the stride, 1 or 2.
+        stride_block: which block of a stage has the stride, `"first"` (of the stages after the first) or
+            `"last"` (of the stages before the last).
+        conv_bias: whether convolutions that batch normalisation follows have biases.
+        bn_epsilon: of every batch normalisation.
+        attention: name in `kzoo.layers.ATTENTION`, or a callable `(x, name) -> x`, or None.
+    """
+
+    depths: tuple[int, ...]
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    block: str = "basic"
+    stem: str = "imagenet"
+    shortcut: str = "projection"
+    preactivation: bool = False
+    stride_conv: int = 2
+    stride_block: str = "first"
+    conv_bias: bool = False
+    bn_epsilon: float = 1e-5
+    attention: str | Callable | None = None
+
+    def __post_init__(self):
+        for field in ("depths", "widths"):
+            sizes = getattr(self, field)
+            if not isinstance(sizes, (tuple, list)) or not all(type(size) is int and size > 0 for size in sizes):
+                raise InvalidValueError(f"{field}={sizes!r} must be a tuple of positive integers, one per stage")
+        if len(self.depths) != len(self.widths) or not self.depths:
+            raise InvalidValueError(f"depths={self.depths} and widths={self.widths} must have one number per stage")
+        check_choice("block", self.block, ("basic", "bottleneck"))
+        check_choice("stem", self.stem, ("imagenet", "cifar"))
+        check_choice("shortcut", self.shortcut, ("projection", "padding", "none"))
+        check_choice("stride_conv", self.stride_conv, (1, 2))
+        check_choice("stride_block", self.stride_block, ("first", "last"))
+        if self.preactivation and (self.block != "bottleneck" or self.shortcut != "projection"):
+            raise InvalidValueError("preactivation=True needs block='bottleneck' and shortcut='projection'")
+        if not (self.attention is None or callable(self.attention)):
+            check_choice("attention", self.attention, [*ATTENTION, None])
+
+    @property
+    def total_stride(self) -> int:
+        """Input pixels per pixel of the last map, along one axis."""
+        return 2 ** (len(self.depths) - 1) * (4 if self.stem == "imagenet" else 1)
+
+    @property
+    def expansion(self) -> int:
+        """Output channels of a block over its inner width."""
+        return EXPANSION if self.block == "bottleneck" else 1
+
+
+def features(x, config: ResNetConfig) -> dict:
+    """Runs the trunk on normalised images.
+
+    Args:
+        x: (batch, height, width, channels).
+        config: which ResNet.
+
+    Returns:
+        The taps, finest first: `p1` ... `p5` for the ImageNet stem, `p0` ... `p2` for the CIFAR one.
+    """
+    taps = {}
+
+    def tap(x):
+        level = len(taps) + (config.stem == "imagenet")
+        taps[f"p{level}"] = mark(x, level)
+        return taps[f"p{level}"]
+
+    x = stem(x, config)
+    if config.stem == "imagenet":
+        x = tap(x)
+        # zeros stand in for -inf: exact after ReLU, and what keras.applications' V2 does without one
+        x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
+        x = keras.layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
+    block = preactivation_block if config.preactivation else residual_block
+    for stage, (depth, width) in enumerate(zip(config.depths, config.widths, strict=True), start=1):
+        for index in range(1, depth + 1):
+            if config.stride_block == "first":
+                strided = index == 1 and stage > 1
+            else:
+                strided = index == depth and stage < len(config.depths)
+            if strided:
+                x = tap(x)
+            x = block(x, width, 2 if strided else 1, config, f"stage{stage}_block{index}")
+    if config.preactivation:
+        x = batch_norm(x, epsilon=config.bn_epsilon, name="final_bn")
+        x = relu(x, name="final_relu")
+    tap(x)
+    return taps
+
+
+def stem(x, config: ResNetConfig):
+    """The first convolution. In a pre-activation network nothing follows it."""
+    kernel_size, strides = (7, 2) if config.stem == "imagenet" else (3, 1)
+    use_bias = config.conv_bias or config.preactivation
+    x = conv(x, config.widths[0], kernel_size, strides, use_bias=use_bias, name="stem_conv")
+    if config.preactivation:
+        return x
+    x = batch_norm(x, epsilon=config.bn_epsilon, name="stem_bn")
+    return relu(x, name="stem_relu")
+
+
+def branch_convs(width: int, strides: int, config: ResNetConfig) -> list[tuple[int, int, int]]:
+    """(filters, kernel size, stride) of each convolution in a residual branch."""
+    if config.block == "basic":
+        return [(width, 3, strides), (width, 3, 1)]
+    first, second = (strides, 1) if config.stride_conv == 1 else (1, strides)
+    return [(width, 1, first), (width, 3, second), (width * EXPANSION, 1, 1)]
+
+
+def residual_block(x, width: int, strides: int, config: ResNetConfig, name: str):
+    """`relu(shortcut(x) + branch(x))` with conv-bn-relu inside the branch (arXiv:1512.03385, equation 1)."""
+    y = x
+    convs = branch_convs(width, strides, config)
+    for index, (filters, kernel_size, stride) in enumerate(convs, start=1):
+        y = conv(y, filters, kernel_size, stride, use_bias=config.conv_bias, name=f"{name}_conv{index}")
+        y = batch_norm(y, epsilon=config.bn_epsilon, name=f"{name}_bn{index}")
+        if index < len(convs):
+            y = relu(y, name=f"{name}_relu{index}")
+    y = attend(y, config.attention, f"{name}_attention")
+    if config.shortcut != "none":
+        y = keras.layers.Add(name=f"{name}_add")([shortcut(x, y.shape[-1], strides, config, name), y])
+    return relu(y, name=f"{name}_relu{len(convs)}")
+
+
+def shortcut(x, channels: int, strides: int, config: ResNetConfig, name: str):
+    """The identity where the shapes agree, else option A (padding) or B (projection) of the paper."""
+    if strides == 1 and x.shape[-1] == channels:
+        return x
+    if config.shortcut == "padding":
+        return Subsample(strides, channels, name=f"{name}_shortcut")(x)
+    x = conv(x, channels, 1, strides, use_bias=config.conv_bias, name=f"{name}_shortcut_conv")
+    return batch_norm(x, epsilon=config.bn_epsilon, name=f"{name}_shortcut_bn")
+
+
+def preactivation_block(x, width: int, strides: int, config: ResNetConfig, name: str):
+    """`shortcut(x) + branch(x)` with bn-relu-conv inside the branch (arXiv:1603.05027, Figure 4e).
+
+    A projection reads the activated input; where only the size changes the shortcut picks every second pixel.
+    """
+    active = batch_norm(x, epsilon=config.bn_epsilon, name=f"{name}_bn1")
+    active = relu(active, name=f"{name}_relu1")
+    y = active
+    convs = branch_convs(width, strides, config)
+    for index, (filters, kernel_size, stride) in enumerate(convs, start=1):
+        last = index == len(convs)
+        y = conv(y, filters, kernel_size, stride, use_bias=last or config.conv_bias, name=f"{name}_conv{index}")
+        if not last:
+            y = batch_norm(y, epsilon=config.bn_epsilon, name=f"{name}_bn{index + 1}")
+            y = relu(y, name=f"{name}_relu{index + 1}")
+    y = attend(y, config.attention, f"{name}_attention")
+    channels = y.shape[-1]
+    if x.shape[-1] != channels:
+        x = conv(active, channels, 1, strides, use_bias=True, name=f"{name}_shortcut_conv")
+    elif strides > 1:
+        x = Subsample(strides, name=f"{name}_shortcut")(x)
+    return keras.layers.Add(name=f"{name}_add")([x, y])
+
+
+def attend(x, attention: str | Callable | None, name: str):
+    """Fills a `branch` slot.
+
+    Raises:
+        InvalidValueError: a callable that changes the shape of the map.
+    """
+    if attention is None:
+        return x
+    if not callable(attention):
+        return ATTENTION[attention].layer(name=name)(x)
+    y = attention(x, name)
+    if getattr(y, "shape", None) != x.shape:
+        raise InvalidValueError(f"attention={attention!r} must return a map of shape {x.shape}, got {y!r}")
+    return y
+
+
+def _cifar(blocks: int, **options) -> ResNetConfig:
+    return ResNetConfig(depths=(blocks,) * 3, widths=(16, 32, 64), stem="cifar", shortcut="padding", **options)
+
+
+_DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+_V1 = dict(block="bottleneck", stride_conv=1, conv_bias=True, bn_epsilon=1.001e-5)
+_V2 = dict(block="bottleneck", preactivation=True, stride_block="last", bn_epsilon=1.001e-5)
+
+VARIANTS: dict[str, ResNetConfig] = (
+    {f"resnet{n}": ResNetConfig(depths=_DEPTHS[n]) for n in (18, 34)}
+    | {f"resnet{n}": ResNetConfig(depths=_DEPTHS[n], block="bottleneck") for n in (50, 101, 152)}
+    | {f"resnet{n}_v1": ResNetConfig(depths=_DEPTHS[n], **_V1) for n in (50, 101, 152)}
+    | {f"resnet{n}_v2": ResNetConfig(depths=_DEPTHS[n], **_V2) for n in (50, 101, 152)}
+    | {f"plain{n}": ResNetConfig(depths=_DEPTHS[n], shortcut="none") for n in (18, 34)}
+    | {f"cifar_resnet{6 * n + 2}": _cifar(n) for n in (3, 5, 7, 9, 18)}
+    | {f"cifar_plain{6 * n + 2}": replace(_cifar(n), shortcut="none") for n in (3, 9)}
+)
+VARIANTS |= {
+    f"{name}_{attention}": replace(config, attention=attention)
+    for name, config in VARIANTS.items()
+    for attention in ("se", "cbam")
+}
+
+
+def _preprocessing(config: ResNetConfig) -> str:
+    if config.preactivation:
+        return "tf"
+    return "caffe" if config.conv_bias else "torch"
+
+
+for _name, _config in VARIANTS.items():
+    _imagenet = _config.stem == "imagenet"
+    _papers = ("1603.05027" if _config.preactivation else "1512.03385",)
+    register(
+        Entry(
+            name=_name,
+            family="resnet",
+            config=_config,
+            features=features,
+            head=classifier_head,
+            input_shape=(224, 224, 3) if _imagenet else (32, 32, 3),
+            num_classes=1000 if _imagenet else 10,
+            preprocessing=_preprocessing(_config),
+            papers=_papers + ((ATTENTION[_config.attention].paper,) if _config.attention else ()),
+            narrow=dict(depths=(2, 2, 1, 1), widths=(8, 8, 12, 16))
+            if _imagenet
+            else dict(depths=(2, 1, 1), widths=(8, 12, 16)),
+        )
+    )

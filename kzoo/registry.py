@@ -1,0 +1,79 @@
+"""The registry: every model of the zoo under its name, as data."""
+
+import fnmatch
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kzoo.errors import UnknownNameError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of the zoo.
+
+    Attributes:
+        name: what `kzoo.build` takes.
+        family: the family it belongs to.
+        config: frozen dataclass of the family; its fields are the overrides that `build` accepts.
+        features: `(x, config) -> {tap: map}`, finest first; the last map feeds the head.
+        head: `(x, num_classes, activation) -> predictions`.
+        input_shape: default (height, width, channels).
+        num_classes: default.
+        preprocessing: name of the pixel normalisation, see `kzoo.models.blocks.PREPROCESSING`.
+        papers: arXiv numbers.
+        narrow: overrides that give a small model of the same kind, for tests.
+    """
+
+    name: str
+    family: str
+    config: Any
+    features: Callable[[Any, Any], dict[str, Any]]
+    head: Callable[[Any, int, Any], Any]
+    input_shape: tuple[int, int, int]
+    num_classes: int
+    preprocessing: str
+    papers: tuple[str, ...]
+    narrow: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def min_size(self) -> int:
+        """The smallest height and width that still leave one pixel at the coarsest stride."""
+        return self.config.total_stride
+
+
+_ENTRIES: dict[str, Entry] = {}
+
+
+def register(entry: Entry) -> None:
+    """Adds a model to the zoo.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if entry.name in _ENTRIES:
+        raise ValueError(f"model {entry.name!r} is registered twice")
+    _ENTRIES[entry.name] = entry
+
+
+def lookup(name: str) -> Entry:
+    """The entry called exactly `name`.
+
+    Raises:
+        UnknownNameError: no such model; the message lists close matches.
+    """
+    if name not in _ENTRIES:
+        raise UnknownNameError(
+            f"unknown model {name!r}{did_you_mean(str(name), _ENTRIES) or '; kzoo.list_models() shows all'}"
+        )
+    return _ENTRIES[name]
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the zoo that match a shell-style pattern, sorted.
+
+    Example:
+        >>> list_models("resnet50*_cbam")
+        ['resnet50_cbam', 'resnet50_v1_cbam', 'resnet50_v2_cbam']
+    """
+    return sorted(fnmatch.filter(_ENTRIES, pattern))

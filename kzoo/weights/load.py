@@ -1,0 +1,214 @@
+"""Strict loading of weights: everything fits, or nothing is touched."""
+
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from kzoo.errors import WeightsError, check_choice
+from kzoo.weights.specs import HUB
+from kzoo.weights.torch_names import IGNORED, PREFIXES, to_keras, torch_names, torch_shape
+
+PICKLES = (".pt", ".pth", ".th", ".bin", ".ckpt", ".pkl", ".pickle")
+HEAD = "head_dense"
+
+
+@dataclass
+class WeightsReport:
+    """What `load_weights` did, by Keras variable path or by name in the file.
+
+    Attributes:
+        source: where the weights came from.
+        loaded: variable path -> name in the file.
+        adapted: variable path -> how its array was changed to fit, beyond the layout of the axes.
+        initialised: variables that kept their random values on purpose.
+        missing: variables that the file does not hold; empty unless `strict=False`.
+        unexpected: names in the file that no variable took; empty unless `strict=False`.
+    """
+
+    source: str
+    loaded: dict[str, str] = field(default_factory=dict)
+    adapted: dict[str, str] = field(default_factory=dict)
+    initialised: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        counts = (
+            f"{len(getattr(self, name))} {name}"
+            for name in ("loaded", "adapted", "initialised", "missing", "unexpected")
+        )
+        return f"{self.source}: {', '.join(counts)}"
+
+
+def load_weights(model: keras.Model, source: str | Path, *, strict: bool = True, head: str = "keep") -> WeightsReport:
+    """Loads weights into a model of the zoo. On an error the model is as it was.
+
+    Args:
+        model: from `kzoo.build`.
+        source: `"hf://owner/name"`, or the path of a `.safetensors` file with torch names and layouts, or of
+            a `.weights.h5` or `.keras` file that Keras wrote for the same architecture.
+        strict: whether a variable without a weight, or a weight without a variable, is an error.
+        head: `"keep"` loads the classifier; `"initialise"` leaves it random, for another number of classes.
+
+    Returns:
+        A `WeightsReport`.
+
+    Raises:
+        WeightsError: the file is absent, unreadable, a pickle, or does not fit.
+
+    Example:
+        >>> model = kzoo.build("cifar_resnet20")
+        >>> print(kzoo.load_weights(model, "cifar_resnet20.safetensors"))
+        cifar_resnet20.safetensors: 97 loaded, 0 adapted, 0 initialised, 0 missing, 0 unexpected
+    """
+    check_choice("head", head, ("keep", "initialise"))
+    text = str(source)
+    path = download(text) if text.startswith(HUB) else Path(source)
+    if not path.is_file():
+        raise WeightsError(f"no weights file at {path}; pass an existing path or 'hf://owner/name'")
+    report = WeightsReport(source=text)
+    if path.suffix in PICKLES:
+        raise WeightsError(
+            f"{path} is a pickle, which can run any code when it is opened; convert it where you trust it: "
+            "python -c \"import torch, safetensors.torch as s; s.save_file(torch.load('in.pth', "
+            "weights_only=True), 'out.safetensors')\""
+        )
+    if path.suffix == ".safetensors":
+        arrays = _match_torch(model, read_safetensors(path), report, strict, head)
+    elif path.name.endswith((".weights.h5", ".keras")):
+        arrays = _match_keras(model, path, report, strict, head)
+    else:
+        raise WeightsError(f"{path} has an unknown format; use .safetensors, .weights.h5 or .keras")
+    for variable in model.variables:
+        if variable.path in arrays:
+            variable.assign(arrays[variable.path])
+    return report
+
+
+def download(source: str) -> Path:
+    """Fetches `model.safetensors` of a hub repository, or finds it in the local cache.
+
+    Raises:
+        WeightsError: it cannot be had.
+    """
+    import huggingface_hub
+
+    repository = source.removeprefix(HUB)
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, "model.safetensors"))
+    except Exception as error:  # offline, absent, private, malformed: the hub has an exception for each
+        raise WeightsError(
+            f"could not fetch model.safetensors of {repository} from the Hugging Face Hub "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}); download it elsewhere and pass its path"
+        ) from error
+
+
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """Reads every array of a safetensors file.
+
+    Raises:
+        WeightsError: the file is truncated or malformed, or an array is not floating-point.
+    """
+    try:
+        arrays = safetensors.numpy.load_file(path)
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise WeightsError(f"{path} is no readable safetensors file ({error}); fetch it again") from error
+    arrays = {name: array for name, array in arrays.items() if not IGNORED.fullmatch(name)}
+    for name, array in arrays.items():
+        if not np.issubdtype(array.dtype, np.floating):
+            raise WeightsError(f"{path}: {name} holds {array.dtype}, not floating-point weights")
+    return arrays
+
+
+def _match_torch(model, arrays: dict[str, np.ndarray], report: WeightsReport, strict: bool, head: str):
+    """Finds the array of every variable; returns path -> array in Keras layout."""
+    arrays = _strip_prefix(arrays)
+    matched, wrong, used = {}, [], set()
+    for variable in model.variables:
+        names = torch_names(variable.path)
+        name = next((name for name in names if name in arrays), None)
+        if variable.path.startswith(HEAD + "/") and head == "initialise":
+            report.initialised.append(variable.path)
+            used.update(names)
+        elif name is None:
+            report.missing.append(variable.path)
+        else:
+            used.add(name)
+            shape = torch_shape(variable, arrays[name].shape)
+            if shape != tuple(variable.shape):
+                wrong.append(f"{name} has shape {shape} in Keras layout, {variable.path} {tuple(variable.shape)}")
+                continue
+            matched[variable.path] = to_keras(variable)(arrays[name])
+            report.loaded[variable.path] = name
+            if len(variable.shape) == 2 and arrays[name].ndim == 4:
+                report.adapted[variable.path] = "1×1 convolution to dense"
+    report.unexpected = [name for name in arrays if name not in used]
+    _judge(model, report, wrong, strict)
+    return matched
+
+
+def _strip_prefix(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Removes a prefix that a wrapper put before every name."""
+    for prefix in PREFIXES:
+        if arrays and all(name.startswith(prefix) for name in arrays):
+            return {name.removeprefix(prefix): array for name, array in arrays.items()}
+    return arrays
+
+
+def _match_keras(model, path: Path, report: WeightsReport, strict: bool, head: str):
+    """Reads a file that Keras wrote, through a model of its own shape; returns path -> array."""
+    try:
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                json.loads(archive.read("config.json"))
+            donor = keras.saving.load_model(path, compile=False)
+        else:
+            donor = keras.models.clone_model(model)
+            donor.load_weights(path)
+    except Exception as error:  # zip, JSON, HDF5 and Keras each raise their own
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise WeightsError(f"{path} does not fit {model.name} or cannot be read ({reason[0]})") from error
+    values = {variable.path: variable for variable in donor.variables}
+    matched, wrong = {}, []
+    for variable in model.variables:
+        if variable.path.startswith(HEAD + "/") and head == "initialise":
+            report.initialised.append(variable.path)
+            values.pop(variable.path, None)
+        elif variable.path not in values:
+            report.missing.append(variable.path)
+        else:
+            value = values.pop(variable.path)
+            if tuple(value.shape) != tuple(variable.shape):
+                wrong.append(f"{variable.path} has shape {tuple(value.shape)}, the model {tuple(variable.shape)}")
+                continue
+            matched[variable.path] = keras.ops.convert_to_numpy(value)
+            report.loaded[variable.path] = variable.path
+    report.unexpected = list(values)
+    _judge(model, report, wrong, strict)
+    return matched
+
+
+def _judge(model, report: WeightsReport, wrong: list[str], strict: bool) -> None:
+    """Raises `WeightsError` unless the file fits."""
+    problems = [("do not fit", wrong)]
+    if strict:
+        problems += [("are missing", report.missing), ("are unexpected", report.unexpected)]
+    found = [
+        f"{len(items)} {what}: {', '.join(items[:3])}{', ...' if len(items) > 3 else ''}"
+        for what, items in problems
+        if items
+    ]
+    if not report.loaded:
+        found.append("nothing in it matches the model's names")
+    if not found:
+        return
+    advice = "build the architecture that the file was made for"
+    if wrong and all(HEAD in item for item in wrong):
+        advice = "for another number of classes pass head='initialise', or give build(num_classes=...) with weights"
+    raise WeightsError(f"{report.source} does not fit {model.name}: {'; '.join(found)}; {advice}")

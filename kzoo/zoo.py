@@ -1,0 +1,170 @@
+"""Building and describing the models of the zoo."""
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from kzoo import models  # noqa: F401  registers every family
+from kzoo import weights as weights_room
+from kzoo.errors import InvalidValueError, UnknownOptionError, did_you_mean
+from kzoo.graph import count_macs
+from kzoo.models.blocks import preprocess
+from kzoo.registry import Entry, lookup
+from kzoo.taps import tap_names
+
+
+def build(
+    name: str,
+    *,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    num_classes: int | None = None,
+    weights: str | None = None,
+    include_top: bool = True,
+    classifier_activation: str | None = "softmax",
+    include_preprocessing: bool = True,
+    **overrides: Any,
+) -> keras.Model:
+    """Builds a model of the zoo as one flat, functional `keras.Model`.
+
+    Args:
+        name: a name of `kzoo.list_models()`.
+        input_shape: (height, width, channels); height and width may be None. Default: the model's own.
+        num_classes: width of the classifier. Default: the model's own.
+        weights: None for random ones, `"imagenet"` or another name that `kzoo.describe` lists,
+            `"hf://owner/name"`, or a path. Where `num_classes` is given and differs from the checkpoint's,
+            the classifier keeps its random weights.
+        include_top: whether the classifier is there; without it the output is the last feature map.
+        classifier_activation: of the classifier; None gives logits.
+        include_preprocessing: whether the first layer normalises pixels of 0 to 255. Without it the model
+            eats normalised RGB images.
+        **overrides: fields of the family's config, such as `attention="cbam"` or `widths=(8, 16, 32)`.
+
+    Returns:
+        A model from RGB images, channels last, to class probabilities (batch, num_classes). Feature maps are
+        reached with `kzoo.pyramid`.
+
+    Raises:
+        UnknownNameError: no such model; the message lists close matches.
+        UnknownOptionError: no such override; the message lists those that exist.
+        InvalidValueError: an impossible input shape, number of classes, or override.
+        WeightsError: the weights cannot be found or do not fit.
+
+    Example:
+        >>> model = kzoo.build("resnet50_cbam", num_classes=10)
+        >>> model.predict(images).shape  # uint8 or float pixels, (8, 224, 224, 3)
+        (8, 10)
+    """
+    entry = lookup(name)
+    config = _configure(entry, overrides)
+    input_shape = _check_input_shape(entry, config, input_shape)
+    own_classes = num_classes is None or num_classes == entry.num_classes
+    num_classes = entry.num_classes if num_classes is None else num_classes
+    if include_top and (type(num_classes) is not int or num_classes < 1):
+        raise InvalidValueError(f"num_classes={num_classes!r} must be a positive integer")
+    if keras.config.image_data_format() != "channels_last":
+        raise InvalidValueError(
+            "the zoo's models are channels last; call keras.config.set_image_data_format('channels_last') first"
+        )
+    source = weights_room.resolve(name, weights) if weights is not None else None
+
+    inputs = keras.Input(input_shape, name="image")
+    x = preprocess(inputs, entry.preprocessing) if include_preprocessing else inputs
+    x = list(entry.features(x, config).values())[-1]
+    if include_top:
+        x = entry.head(x, num_classes, classifier_activation)
+    model = keras.Model(inputs, x, name=name)
+    if source is not None:
+        weights_room.load_weights(model, source, head="keep" if own_classes else "initialise")
+    return model
+
+
+def _configure(entry: Entry, overrides: dict[str, Any]) -> Any:
+    fields = [field.name for field in dataclasses.fields(entry.config)]
+    for override in overrides:
+        if override not in fields:
+            raise UnknownOptionError(
+                f"{entry.name} has no option {override!r}{did_you_mean(override, fields)} "
+                f"(its options are {', '.join(fields)})"
+            )
+    return dataclasses.replace(entry.config, **overrides)
+
+
+def _check_input_shape(entry: Entry, config: Any, shape: Any) -> tuple:
+    shape = entry.input_shape if shape is None else shape
+    problem = None
+    if not isinstance(shape, (tuple, list)) or len(shape) != 3:
+        problem = "is not (height, width, channels)"
+    elif type(shape[2]) is not int or shape[2] < 1:
+        problem = f"has {shape[2]!r} channels; channels come last and must be a positive integer"
+    else:
+        for size in shape[:2]:
+            if size is not None and (type(size) is not int or size < config.total_stride):
+                problem = (
+                    f"is too small or no integer: {entry.name} needs at least "
+                    f"{config.total_stride}×{config.total_stride} pixels, or None for any size"
+                )
+    if problem:
+        raise InvalidValueError(f"input_shape={shape!r} {problem}; the default is {entry.input_shape}")
+    return tuple(shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelInfo:
+    """What `kzoo.describe` tells of a model.
+
+    Attributes:
+        name: of the model.
+        family: it belongs to.
+        input_shape: default (height, width, channels).
+        num_classes: default.
+        trainable_parameters: at the default shape and classes.
+        macs: multiply-adds for one image at the default shape.
+        taps: shape (height, width, channels) of each feature map.
+        weights: names of the public checkpoints that `build(weights=...)` knows.
+        papers: arXiv numbers.
+        options: the overrides that `build` accepts, with their values for this model.
+    """
+
+    name: str
+    family: str
+    input_shape: tuple[int, int, int]
+    num_classes: int
+    trainable_parameters: int
+    macs: int
+    taps: dict[str, tuple[int, int, int]]
+    weights: tuple[str, ...]
+    papers: tuple[str, ...]
+    options: dict[str, Any]
+
+
+def describe(name: str) -> ModelInfo:
+    """Builds a model and reports its size, cost, taps, known weights and papers.
+
+    Raises:
+        UnknownNameError: no such model; the message lists close matches.
+
+    Example:
+        >>> info = kzoo.describe("resnet50")
+        >>> info.trainable_parameters, round(info.macs / 1e9, 3)
+        (25557032, 4.089)
+    """
+    entry = lookup(name)
+    model = build(name)
+    return ModelInfo(
+        name=name,
+        family=entry.family,
+        input_shape=entry.input_shape,
+        num_classes=entry.num_classes,
+        trainable_parameters=count_parameters(model),
+        macs=count_macs(model),
+        taps={tap: tuple(model.get_layer(tap).output.shape[1:]) for tap in tap_names(model)},
+        weights=weights_room.known(name),
+        papers=entry.papers,
+        options=dataclasses.asdict(entry.config),
+    )
+
+
+def count_parameters(model: keras.Model) -> int:
+    """Trainable parameters, without the moving statistics that `model.count_params()` counts too."""
+    return sum(int(weight.shape.num_elements()) for weight in model.trainable_weights)
