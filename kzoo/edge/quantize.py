@@ -32,5 +32,17 @@ def quantize_int8(content: bytes, calibration: np.ndarray) -> bytes:
         ranges = quantize.calibrate(
             {"serving_default": [{name: batch} for batch in batches]}, num_threads=os.cpu_count()
         )
+        _widen_dead_ranges(ranges)
         result = quantize.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
+
+
+def _widen_dead_ranges(ranges: dict[str, dict]) -> None:
+    """Gives tensors that were constant on all calibration images a range of at least one.
+
+    A ReLU that never fires would get a scale of about 1e-12, with which XNNPACK refuses to run. CBAM's hidden
+    layer has one unit at 16 channels, so this is common there. Zero stays exactly zero at any scale.
+    """
+    for values in ranges.values():
+        if values and np.all(np.asarray(values["max"]) - np.asarray(values["min"]) < 1e-6):
+            values["max"] = np.asarray(values["min"]) + np.float32(1)

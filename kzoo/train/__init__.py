@@ -1,0 +1,7 @@
+"""Training: declarative recipes, data by name, a resumable loop, and reports of what came out."""
+
+from kzoo.train.cli import main
+from kzoo.train.loop import train
+from kzoo.train.recipe import Recipe
+
+__all__ = ["Recipe", "main", "train"]

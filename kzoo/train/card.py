@@ -1,0 +1,69 @@
+"""The model card of a run, in Markdown, with measured numbers only."""
+
+from kzoo.train.recipe import Recipe
+
+
+def model_card(recipe: Recipe, report: dict) -> str:
+    """Writes the card from the run's report."""
+    data, environment = report["dataset"], report["environment"]
+    rows = "\n".join(
+        f"| `{row['file']}` | {row['accuracy']:.2%} | {row['loss']:.4f} | {row['size_bytes']:,} | "
+        f"{row['latency_ms']:.2f} | {row['max_difference']:.1e} |"
+        for row in report["models"].values()
+    )
+    exports = "\n".join(
+        f"- `{name}`: {item['xnnpack_partitions']} XNNPACK partition(s), ops {item['ops']}, largest error "
+        f"{item['max_abs_error']:.1e} absolute and {item['max_rel_error']:.1e} relative on {item['verified_on']}"
+        for name, item in report["exports"].items()
+    )
+    changed = {key: value for key, value in report["recipe"].items() if value not in (None, [], False)}
+    settings = "\n".join(f"| {key} | {value} |" for key, value in changed.items())
+    classes = ", ".join(data["classes"][:20]) + (", ..." if len(data["classes"]) > 20 else "")
+    smoke = "\n**A smoke run: a few images, to see that the path works. Its numbers mean nothing.**\n"
+    return f"""# {recipe.name}
+
+`{recipe.model}` trained on `{data["name"]}` with kzoo {report["kzoo"]}.
+{smoke if recipe.smoke else ""}
+## Use
+
+```python
+import keras, kzoo
+
+model = keras.saving.load_model("model.keras")
+probabilities = model.predict(images)  # RGB pixels of 0 to 255, {data["train"]} like these were seen in training
+```
+
+Classes, in order: {classes}.
+
+## Measured
+
+On the {data["test"]} test images, with the weights of epoch {report["best_epoch"]}, which was best on
+{data["validation"]} validation images held out of the training set.
+
+| file | top-1 accuracy | cross-entropy | bytes | latency, 1 image, ms | largest difference to Keras |
+| --- | --- | --- | --- | --- | --- |
+{rows}
+
+Latency is the median of runs taken in turn on {environment["cpu_cores"]} CPU cores
+({environment["machine"]}, TensorFlow {environment["tensorflow"]}, Keras {environment["keras"]},
+{environment["accelerators"]} accelerators): compare the rows, not the milliseconds.
+
+{exports}
+
+![Training curves](curves.png)
+
+![Predictions](predictions.png)
+
+## Recipe
+
+`kzoo train {recipe.name}`
+
+| setting | value |
+| --- | --- |
+{settings}
+
+## Limits
+
+The accuracy holds for images like those of `{data["name"]}`. Nothing was measured on other cameras, crops or
+classes, nor on fairness between groups of people.
+"""

@@ -1,0 +1,70 @@
+"""The command line of a recipe: every field is a flag, every mistake one line and exit code 2."""
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import tyro
+
+from kzoo.errors import KzooError
+from kzoo.train.loop import train
+from kzoo.train.recipe import Recipe
+
+T = TypeVar("T")
+USER_ERROR, INTERRUPTED = 2, 130
+
+
+def parse(form: Callable[..., T], args: Sequence[str], prog: str, **options) -> T:
+    """`tyro.cli`, with mistakes as one line on standard error."""
+    caught = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(caught):
+            return tyro.cli(form, args=list(args), prog=prog, **options)
+    except SystemExit as stop:
+        if stop.code == USER_ERROR:
+            fail(f"{_first_paragraph(caught.getvalue())} ({prog} --help shows what is accepted)")
+        raise
+
+
+def _first_paragraph(box: str) -> str:
+    """The text of a boxed message up to its first rule."""
+    lines = []
+    for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines():
+        text = line.strip("│ ")
+        if text.startswith("╭") or not text:
+            continue
+        if text.startswith(("─", "╰")):
+            break
+        lines.append(text)
+    return " ".join(lines)
+
+
+def fail(message: str) -> None:
+    """Ends the process with one line and exit code 2."""
+    print(f"kzoo: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(USER_ERROR)
+
+
+@contextlib.contextmanager
+def user_errors():
+    """Turns the caller's mistakes into one line and exit code 2, and Ctrl-C into exit code 130."""
+    try:
+        yield
+    except KzooError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+
+
+def run(recipe: Recipe, args: Sequence[str], prog: str) -> None:
+    """Trains `recipe` with its fields changed by `args`."""
+    with user_errors():
+        train(parse(Recipe, args, prog, default=recipe, description=f"Train the recipe {recipe.name}."))
+
+
+def main(recipe: Recipe) -> None:
+    """The command line of a recipe file: `python recipes/NAME.py --epochs 3`."""
+    run(recipe, sys.argv[1:], sys.argv[0])

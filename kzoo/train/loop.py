@@ -1,0 +1,234 @@
+"""The training loop: fit under a recipe, survive interruption, finish with a report."""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import keras
+import rich
+
+from kzoo.errors import DatasetError, InvalidValueError, KzooError, OutputError
+from kzoo.files import ensure_writable, write_text
+from kzoo.registry import lookup
+from kzoo.train import callbacks
+from kzoo.train.augment import augmentation
+from kzoo.train.data import ImageDataset, batches, load_dataset
+from kzoo.train.finish import finish
+from kzoo.train.pictures import draw_curves
+from kzoo.train.recipe import Recipe
+from kzoo.zoo import build, count_parameters
+
+SMOKE_EPOCHS, SMOKE_BATCH, SMOKE_IMAGES = 2, 16, 64
+# fields that may differ between an interrupted run and the one that goes on
+_FREE = ("epochs", "resume", "output_dir", "data_dir", "jit_compile", "export")
+
+
+def train(recipe: Recipe) -> dict:
+    """Trains, evaluates, folds and exports as `recipe` says, or goes on where it stopped.
+
+    The run's directory holds, besides the checkpoints: `recipe.json`, `history.csv`, `curves.png`,
+    `tensorboard/`, `model.keras` (best epoch, float32, class probabilities), `folded.keras`, one `.tflite` for
+    each precision in `recipe.export`, `predictions.png`, `report.json` and `README.md`, a model card.
+
+    Args:
+        recipe: what to train.
+
+    Returns:
+        The contents of `report.json`.
+
+    Raises:
+        UnknownNameError, DatasetError, WeightsError: before any training, if a name cannot be resolved.
+        OutputError: the directory cannot be written, or holds a run of another recipe.
+        KeyboardInterrupt: after saying how to go on.
+
+    Example:
+        >>> report = train(dataclasses.replace(load_recipe("cifar10_resnet20"), epochs=3))
+        >>> report["models"]["keras"]["accuracy"]
+    """
+    lookup(recipe.model)
+    recipe = _shrink(recipe) if recipe.smoke else recipe
+    directory = recipe.run_dir
+    ensure_writable(directory)
+    done = _prepare_directory(recipe, directory)
+
+    _say(f"data: {recipe.dataset}")
+    data = load_dataset(
+        recipe.dataset,
+        data_dir=recipe.data_dir,
+        image_size=recipe.image_size,
+        validation_fraction=recipe.validation_fraction,
+        seed=recipe.seed,
+    )
+    data = _take(data, SMOKE_IMAGES) if recipe.smoke else data
+    steps = data.train.size // recipe.batch_size
+    if steps == 0:
+        raise InvalidValueError(f"batch_size={recipe.batch_size} is more than the {data.train.size} training images")
+    _say(
+        f"  {data.train.size} training, {data.validation.size} validation, {data.test.size} test images of "
+        f"{data.image_shape}, {len(data.classes)} classes"
+    )
+
+    keras.utils.set_random_seed(recipe.seed)
+    model = compiled_model(recipe, data, steps)
+    ensure_writable(directory, need_bytes=20 * model.count_params() + 2**20)  # checkpoints and finished files
+    write_text(directory / "recipe.json", json.dumps(recipe.to_json(), indent=2) + "\n")
+    if done:
+        _restore(model, callbacks.last_checkpoint(directory / "checkpoints")[0])
+        _say(f"resuming after {done} of {recipe.epochs} epochs")
+    if done < recipe.epochs:
+        _say(f"model: {recipe.model}, {count_parameters(model):,} parameters; {_mode(recipe, model)}")
+        _fit(recipe, model, data, done)
+    return finish(recipe, data, directory)
+
+
+def compiled_model(recipe: Recipe, data: ImageDataset, steps: int) -> keras.Model:
+    """The model with logits, in the recipe's precision, with optimizer, loss and metric."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(recipe.precision)
+    try:
+        model = build(
+            recipe.model,
+            input_shape=data.image_shape,
+            num_classes=len(data.classes),
+            weights=recipe.weights,
+            classifier_activation=None,
+        )
+    finally:
+        keras.config.set_dtype_policy(before)
+    model.compile(
+        optimizer=make_optimizer(recipe, model, steps),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        jit_compile={"auto": "auto", "true": True, "false": False}[recipe.jit_compile],
+    )
+    return model
+
+
+def make_optimizer(recipe: Recipe, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
+    """The recipe's optimizer with warm-up, cosine, and weight decay on kernels alone."""
+    warmup = round(recipe.warmup_epochs * steps)
+    total = recipe.epochs * steps
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else recipe.learning_rate,
+        decay_steps=max(1, total - warmup),
+        warmup_target=recipe.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    options = dict(learning_rate=schedule, weight_decay=recipe.weight_decay)
+    if recipe.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, **options)
+    else:
+        optimizer = keras.optimizers.AdamW(**options)
+    # biases and the scales and offsets of normalisation are vectors; everything else decays
+    optimizer.exclude_from_weight_decay(var_list=[w for w in model.trainable_weights if len(w.shape) < 2])
+    return optimizer
+
+
+def _fit(recipe: Recipe, model: keras.Model, data: ImageDataset, done: int) -> None:
+    directory = recipe.run_dir
+    checkpoints = directory / "checkpoints"
+    checkpoints.mkdir(exist_ok=True)
+    log = directory / "history.csv"
+    history = callbacks.keep_history(log, done)
+    best = max((row["val_accuracy"] for row in history), default=-float("inf"))
+    classes = len(data.classes)
+    training = batches(
+        data.train,
+        recipe.batch_size,
+        classes,
+        training=True,
+        augment=augmentation(recipe.augmentation, recipe.seed + done),
+        seed=recipe.seed + done,
+    )
+    started = time.perf_counter()
+    try:
+        model.fit(
+            training,
+            validation_data=batches(data.validation, recipe.batch_size, classes),
+            epochs=recipe.epochs,
+            initial_epoch=done,
+            callbacks=[
+                keras.callbacks.TerminateOnNaN(),
+                keras.callbacks.CSVLogger(str(log), append=True),
+                keras.callbacks.TensorBoard(str(directory / "tensorboard"), write_graph=False),
+                callbacks.Checkpoint(checkpoints, best),
+            ],
+            shuffle=False,  # the pipeline shuffles
+            verbose="auto" if rich.get_console().is_terminal else 2,
+        )
+    except KeyboardInterrupt:
+        _say(f"interrupted; the finished epochs are in {checkpoints}, and the same command goes on from there")
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write to {directory}: {error}; the last checkpoint is kept") from error
+    except Exception as error:
+        if "InvalidArgumentError" in type(error).__name__ and "image" in str(error).lower():
+            reason = str(error).strip().splitlines()[0]
+            raise DatasetError(f"an image of {recipe.dataset} cannot be read: {reason}") from error
+        raise
+    _say(f"trained {recipe.epochs - done} epochs in {time.perf_counter() - started:.0f} s")
+    rows = callbacks.read_history(log)
+    if len(rows) < recipe.epochs or not callbacks.best_path(checkpoints).exists():
+        raise KzooError(
+            f"the loss became NaN in epoch {len(rows)}; lower --learning-rate (it was {recipe.learning_rate:g}) "
+            "and start again with --no-resume"
+        )
+    draw_curves(rows, directory / "curves.png", title=recipe.name)
+
+
+def _prepare_directory(recipe: Recipe, directory: Path) -> int:
+    """Decides between a fresh start and going on; returns the epochs that are done."""
+    last = callbacks.last_checkpoint(directory / "checkpoints")
+    stored = directory / "recipe.json"
+    if not recipe.resume and stored.exists():
+        number = next(n for n in range(1, 10_000) if not directory.with_name(f"{directory.name}.{n}").exists())
+        aside = directory.rename(directory.with_name(f"{directory.name}.{number}"))
+        _say(f"the earlier run is kept in {aside}")
+        ensure_writable(directory)
+        return 0
+    if last is None:
+        return 0
+    before = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {}
+    now = recipe.to_json()
+    changed = [key for key in now if key not in _FREE and before.get(key) != now[key]]
+    if changed:
+        changes = ", ".join(f"{key} {before.get(key)!r} -> {now[key]!r}" for key in changed)
+        raise OutputError(
+            f"{directory} holds a run with other settings ({changes}); "
+            "choose another --output-dir, or start again with --no-resume, which keeps the earlier run"
+        )
+    if last[1] > recipe.epochs:
+        raise OutputError(
+            f"{directory} holds a run of {last[1]} epochs, more than the {recipe.epochs} asked for; "
+            "choose another --output-dir, or start again with --no-resume, which keeps the earlier run"
+        )
+    return last[1]
+
+
+def _restore(model: keras.Model, path: Path) -> None:
+    """Takes weights and optimizer state over from a checkpoint."""
+    saved = keras.saving.load_model(path)
+    model.set_weights(saved.get_weights())
+    model.optimizer.build(model.trainable_variables)
+    for mine, theirs in zip(model.optimizer.variables, saved.optimizer.variables, strict=True):
+        mine.assign(theirs)
+
+
+def _shrink(recipe: Recipe) -> Recipe:
+    return dataclasses.replace(recipe, epochs=min(recipe.epochs, SMOKE_EPOCHS), batch_size=SMOKE_BATCH)
+
+
+def _take(data: ImageDataset, count: int) -> ImageDataset:
+    splits = {name: getattr(data, name).take(count) for name in ("train", "validation", "test")}
+    return dataclasses.replace(data, **splits)
+
+
+def _mode(recipe: Recipe, model: keras.Model) -> str:
+    """The mode that is really in force, which Keras decides when it compiles."""
+    xla = "on" if model.jit_compile else "off"
+    return f"XLA {xla} (jit_compile={recipe.jit_compile}), {recipe.precision}"
+
+
+def _say(text: str) -> None:
+    rich.print(text, flush=True)
