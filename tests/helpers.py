@@ -15,7 +15,7 @@ def randomise(model, seed: int = 0):
         if variable.name in ("gamma", "moving_variance"):
             variable.assign(rng.uniform(0.5, 1.5, shape))
         elif variable.name == "kernel":
-            variable.assign(rng.normal(0, math.sqrt(2 / math.prod(shape[:-1])), shape))
+            variable.assign(rng.normal(0, math.sqrt(1 / math.prod(shape[:-1])), shape))
         elif keras.backend.is_float_dtype(variable.dtype):
             variable.assign(rng.normal(0, 0.3, shape))
     return model
