@@ -50,6 +50,6 @@ def resolve(model: str, weights: str | Path) -> str | Path:
     names = known(model)
     accepted = f"one of {', '.join(names)}, " if names else ""
     raise WeightsError(
-        f"weights={text!r} is no file and no checkpoint known for {model}{did_you_mean(text, names)}; "
-        f"pass {accepted}'hf://owner/name', or the path of a .safetensors, .weights.h5 or .keras file"
+        f"weights={text!r} is no file and no checkpoint known for {model}; pass {accepted}'hf://owner/name', "
+        f"or the path of a .safetensors, .weights.h5 or .keras file{did_you_mean(text, names)}"
     )
