@@ -2,9 +2,11 @@
 
 import json
 import zipfile
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import safetensors
@@ -162,36 +164,68 @@ def _strip_prefix(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _match_keras(model, path: Path, report: WeightsReport, strict: bool, head: str):
-    """Reads a file that Keras wrote, through a model of its own shape; returns path -> array."""
+    """Finds the array of every variable in a file that Keras wrote; returns path -> array."""
     try:
-        if path.suffix == ".keras":
-            with zipfile.ZipFile(path) as archive:
-                json.loads(archive.read("config.json"))
-            donor = keras.saving.load_model(path, compile=False)
-        else:
-            donor = keras.models.clone_model(model)
-            donor.load_weights(path)
+        values = read_keras(path) if path.suffix == ".keras" else read_weights_h5(path)
     except Exception as error:  # zip, JSON, HDF5 and Keras each raise their own
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise WeightsError(f"{path} does not fit {model.name} or cannot be read ({reason[0]})") from error
-    values = {variable.path: variable for variable in donor.variables}
+        raise WeightsError(f"{path} cannot be read ({reason[0]}); write it again") from error
     matched, wrong = {}, []
-    for variable in model.variables:
-        if variable.path.startswith(HEAD + "/") and head == "initialise":
+    for (layer, index), variable in _by_position(model):
+        value = values.pop((layer, index), None)
+        if layer == HEAD and head == "initialise":
             report.initialised.append(variable.path)
-            values.pop(variable.path, None)
-        elif variable.path not in values:
+        elif value is None:
             report.missing.append(variable.path)
+        elif tuple(value.shape) != tuple(variable.shape):
+            wrong.append(f"{variable.path} has shape {tuple(value.shape)}, the model {tuple(variable.shape)}")
         else:
-            value = values.pop(variable.path)
-            if tuple(value.shape) != tuple(variable.shape):
-                wrong.append(f"{variable.path} has shape {tuple(value.shape)}, the model {tuple(variable.shape)}")
-                continue
-            matched[variable.path] = keras.ops.convert_to_numpy(value)
+            matched[variable.path] = value
             report.loaded[variable.path] = variable.path
-    report.unexpected = list(values)
+    report.unexpected = [f"{layer} (weight {index})" for layer, index in values]
     _judge(model, report, wrong, strict)
     return matched
+
+
+def _by_position(model) -> list[tuple[tuple[str, int], keras.Variable]]:
+    """Every variable with its layer's path and its place among that layer's own variables."""
+    counts, places = Counter(), []
+    for variable in model.variables:
+        layer = variable.path.rpartition("/")[0]
+        places.append(((layer, counts[layer]), variable))
+        counts[layer] += 1
+    return places
+
+
+def read_keras(path: Path) -> dict[tuple[str, int], np.ndarray]:
+    """Reads the weights of a whole model that Keras saved: (layer path, index in the layer) -> array."""
+    with zipfile.ZipFile(path) as archive:
+        json.loads(archive.read("config.json"))
+    donor = keras.saving.load_model(path, compile=False)
+    return {place: keras.ops.convert_to_numpy(variable) for place, variable in _by_position(donor)}
+
+
+def read_weights_h5(path: Path) -> dict[tuple[str, int], np.ndarray]:
+    """Reads what `model.save_weights` wrote: (layer path, index in the layer) -> array.
+
+    Keras itself matches by type and order, and would leave a part of the file unread without a word; the layers'
+    names stand beside the arrays.
+    """
+    values = {}
+    with h5py.File(path) as file:
+
+        def visit(place: str, item) -> None:
+            if not isinstance(item, h5py.Dataset) or not place.startswith("layers/"):
+                return  # a group, or the state of an optimizer
+            *groups, _, index = place.split(
+                "/"
+            )  # layers, type of the layer, type of a layer in it, ..., "vars", index
+            parents = ("/".join(groups[:depth]) + "/vars" for depth in range(1, len(groups) + 1))
+            names = [file[parent].attrs["name"] for parent in parents if parent in file]
+            values["/".join(names), int(index)] = item[()]
+
+        file.visititems(visit)
+    return values
 
 
 def _judge(model, report: WeightsReport, wrong: list[str], strict: bool) -> None:
