@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from helpers import check_layer, feature_map, randomise, relative_error
-from layers.test_squeeze_excite import channel_gates, mlp, sigmoid
+from layers.references import channel_gates, mlp, sigmoid
 
 from kzoo.errors import InvalidValueError
 from kzoo.layers import CBAM, ChannelAttention, SpatialAttention

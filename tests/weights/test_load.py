@@ -1,0 +1,223 @@
+"""Loading torch-style and Keras files: every layout, and every refusal leaves the weights as they were."""
+
+import json
+import pickle
+import re
+
+import numpy as np
+import pytest
+from helpers import assert_weights_are, pixels, randomise, weights_of
+from weights.torch_files import LAYERS, TINY, assert_layer_is, random_state, save, save_keras, tiny
+
+import kzoo
+from kzoo.errors import InvalidValueError, WeightsError
+
+
+@pytest.mark.parametrize(
+    ("shortcut", "head", "prefix", "dtype"),
+    [
+        ("downsample", "fc", "", "float32"),  # torchvision and timm
+        ("shortcut", "linear", "", "float32"),  # akamaster/pytorch_resnet_cifar10
+        ("shortcut", "linear", "module.", "float32"),  # saved from DataParallel
+        ("downsample", "classifier", "model.", "float64"),
+        ("downsample", "fc", "backbone.", "float16"),
+    ],
+)
+def test_torch_names_and_layouts(shortcut, head, prefix, dtype, tmp_path):
+    state = random_state(shortcut, head, prefix=prefix, dtype=dtype)
+    model = tiny()
+    report = kzoo.load_weights(model, save(state, tmp_path / "tiny.safetensors"))
+    for layer, name in LAYERS.items():
+        assert_layer_is(model, layer, state, prefix + name.format(shortcut=shortcut, head=head))
+    assert len(report.loaded) == len(model.variables)
+    assert report.loaded["stage2_block1_shortcut_bn/moving_variance"] == f"layer2.0.{shortcut}.1.running_var"
+    assert (report.adapted, report.initialised, report.missing, report.unexpected) == ({}, [], [], [])
+    assert str(report).endswith("tiny.safetensors: 32 loaded, 0 adapted, 0 initialised, 0 missing, 0 unexpected")
+
+
+@pytest.mark.parametrize("se", ["se", "se_module"])
+def test_squeeze_excite_as_1x1_convolutions(se, tmp_path):
+    state = random_state(se=se)
+    model = tiny("se")
+    report = kzoo.load_weights(model, save(state, tmp_path / "se.safetensors"))
+    attention = model.get_layer("stage2_block1_attention")
+    np.testing.assert_array_equal(attention.reduce.kernel, state[f"layer2.0.{se}.fc1.weight"][:, :, 0, 0].T)
+    np.testing.assert_array_equal(attention.expand.kernel, state[f"layer2.0.{se}.fc2.weight"][:, :, 0, 0].T)
+    np.testing.assert_array_equal(attention.expand.bias, state[f"layer2.0.{se}.fc2.bias"])
+    assert report.adapted == {
+        f"stage{stage}_block1_attention/{dense}/kernel": "1×1 convolution to dense"
+        for stage in (1, 2)
+        for dense in ("reduce", "expand")
+    }
+
+
+def without(name):
+    return lambda state: state.pop(name)
+
+
+def instead(name, array):
+    return lambda state: state.update({name: array})
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (without("layer1.0.bn2.bias"), "1 are missing: stage1_block1_bn2/beta"),
+        (without("fc.weight"), "1 are missing: head_dense/kernel"),
+        (
+            instead("layer3.0.conv1.weight", np.zeros((4, 4, 3, 3), "float32")),
+            "1 are unexpected: layer3.0.conv1.weight",
+        ),
+        (
+            instead("layer1.0.conv1.weight", np.zeros((4, 4, 5, 5), "float32")),
+            r"1 do not fit: layer1.0.conv1.weight has shape \(5, 5, 4, 4\) in Keras layout, "
+            r"stage1_block1_conv1/kernel \(3, 3, 4, 4\)",
+        ),
+        (instead("fc.bias", np.zeros(7, "float32")), r"head_dense/bias \(10,\); .*head='initialise'"),
+        (instead("bn1.weight", np.zeros(4, "int64")), "bn1.weight holds int64, not floating-point weights"),
+        (lambda state: state.clear(), "nothing in it matches"),
+    ],
+    ids=["missing", "no head", "unexpected", "shape", "classes", "dtype", "empty"],
+)
+def test_files_that_do_not_fit(damage, message, tmp_path):
+    state = random_state()
+    damage(state)
+    model = tiny()
+    before = weights_of(model)
+    with pytest.raises(WeightsError, match=message):
+        kzoo.load_weights(model, save(state, tmp_path / "tiny.safetensors"))
+    assert_weights_are(model, before)
+
+
+def test_another_architecture(tmp_path):
+    path = save(random_state(), tmp_path / "tiny.safetensors")
+    for model in (
+        tiny("se"),
+        kzoo.build("cifar_resnet20"),
+        kzoo.build("cifar_resnet20", **TINY | {"shortcut": "none"}),
+    ):
+        before = weights_of(model)
+        with pytest.raises(WeightsError, match=r"does not fit cifar_resnet20: .*; build the architecture"):
+            kzoo.load_weights(model, path)
+        assert_weights_are(model, before)
+
+
+def test_not_strict_loads_what_fits(tmp_path):
+    state = random_state()
+    gamma = state.pop("bn1.weight")
+    state["aux.weight"] = gamma
+    model = tiny()
+    before = np.array(model.get_layer("stem_bn").gamma)
+    report = kzoo.load_weights(model, save(state, tmp_path / "tiny.safetensors"), strict=False)
+    assert (report.missing, report.unexpected, len(report.loaded)) == (["stem_bn/gamma"], ["aux.weight"], 31)
+    np.testing.assert_array_equal(model.get_layer("stem_bn").gamma, before)
+    assert_layer_is(model, "stem_conv", state, "conv1")
+    state["conv1.weight"] = np.zeros((4, 1, 3, 3), "float32")
+    with pytest.raises(WeightsError, match="1 do not fit"):  # a wrong shape is an error all the same
+        kzoo.load_weights(model, save(state, tmp_path / "tiny.safetensors"), strict=False)
+
+
+@pytest.mark.parametrize("saved_as", ["tiny.safetensors", "tiny.keras", "tiny.weights.h5"])
+def test_another_number_of_classes(saved_as, tmp_path):
+    state = random_state()
+    path = save(state, tmp_path / "tiny.safetensors")
+    if saved_as != path.name:
+        donor = tiny()
+        kzoo.load_weights(donor, path)
+        path = tmp_path / saved_as
+        save_keras(donor, path)
+    model = tiny(num_classes=3)
+    head = weights_of(model.get_layer("head_dense"))
+    report = kzoo.load_weights(model, path, head="initialise")
+    assert report.initialised == ["head_dense/kernel", "head_dense/bias"]
+    assert_weights_are(model.get_layer("head_dense"), head)
+    assert_layer_is(model, "stage2_block1_conv2", state, "layer2.0.conv2")
+
+    built = kzoo.build("cifar_resnet20", weights=path, num_classes=3, **TINY)
+    assert_layer_is(built, "stage2_block1_conv2", state, "layer2.0.conv2")
+    whole = kzoo.build("cifar_resnet20", weights=path, num_classes=10, **TINY)
+    assert_layer_is(whole, "head_dense", state, "fc")
+
+
+def bfloat16_file() -> bytes:
+    header = json.dumps({"conv1.weight": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [lambda whole: whole[: len(whole) // 2], lambda whole: whole[:-1], lambda whole: b"", lambda whole: b"\x80" * 99],
+    ids=["half", "a byte short", "empty", "noise"],
+)
+@pytest.mark.parametrize("suffix", [".safetensors", ".keras", ".weights.h5"])
+def test_damaged_files(content, suffix, tmp_path):
+    model, path = tiny(), tmp_path / f"tiny{suffix}"
+    if suffix == ".safetensors":
+        save(random_state(), path)
+    else:
+        save_keras(tiny(), path)
+    path.write_bytes(content(path.read_bytes()))
+    before = weights_of(model)
+    with pytest.raises(WeightsError, match=re.escape(str(path))):
+        kzoo.load_weights(model, path)
+    assert_weights_are(model, before)
+
+
+def test_bfloat16_says_what_it_is(tmp_path):
+    path = tmp_path / "half.safetensors"
+    path.write_bytes(bfloat16_file())
+    with pytest.raises(WeightsError, match=r"half\.safetensors"):
+        kzoo.load_weights(tiny(), path)
+
+
+class Bomb:
+    def __reduce__(self):
+        return pytest.fail, ("a pickle was opened",)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".th", ".bin", ".ckpt", ".pkl"])
+def test_pickles_stay_closed(suffix, tmp_path):
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(WeightsError, match=r"is a pickle, .*s\.save_file"):
+        kzoo.load_weights(tiny(), path)
+    with pytest.raises(WeightsError, match="is no readable safetensors file"):
+        kzoo.load_weights(tiny(), path.rename(tmp_path / "model.safetensors"))
+
+
+def test_sources_that_are_no_weights(tmp_path):
+    model = tiny()
+    (tmp_path / "weights.npz").write_bytes(b"PK")
+    for source, message in (
+        (tmp_path / "none.safetensors", "no weights file at .*none.safetensors"),
+        (tmp_path, "no weights file at"),
+        (tmp_path / "weights.npz", r"has an unknown format; use \.safetensors, \.weights\.h5 or \.keras"),
+    ):
+        with pytest.raises(WeightsError, match=message):
+            kzoo.load_weights(model, source)
+    with pytest.raises(InvalidValueError, match="head='drop' is not accepted"):
+        kzoo.load_weights(model, tmp_path, head="drop")
+
+
+@pytest.mark.parametrize("name", ["tiny.keras", "tiny.weights.h5"])
+def test_files_that_keras_wrote(name, tmp_path):
+    donor, path = tiny("cbam"), tmp_path / name
+    save_keras(donor, path)
+    model = randomise(kzoo.build("cifar_resnet20", attention="cbam", **TINY), seed=4)
+    report = kzoo.load_weights(model, path)
+    assert_weights_are(model, weights_of(donor))
+    assert len(report.loaded) == len(model.variables)
+    images = pixels(2, 32, 32, 3)
+    np.testing.assert_array_equal(model(images), donor(images))
+
+    plain = randomise(kzoo.build("cifar_resnet20", **TINY | {"shortcut": "none"}))
+    for other, message in (
+        (tiny(), r"14 are unexpected: stage1_block1_attention/channel/\w+ \(weight 0\)"),
+        (tiny("se"), "8 are missing: stage1_block1_attention/reduce/kernel"),
+        (plain, "19 are unexpected"),  # every variable of this one is in the file
+        (tiny("cbam", num_classes=3), r"2 do not fit: head_dense/kernel has shape \(16, 10\), the model \(16, 3\)"),
+    ):
+        before = weights_of(other)
+        with pytest.raises(WeightsError, match=message):
+            kzoo.load_weights(other, path)
+        assert_weights_are(other, before)
