@@ -84,8 +84,8 @@ def _configure(entry: Entry, overrides: dict[str, Any]) -> Any:
     for override in overrides:
         if override not in fields:
             raise UnknownOptionError(
-                f"{entry.name} has no option {override!r}{did_you_mean(override, fields)} "
-                f"(its options are {', '.join(fields)})"
+                f"{entry.name} has no option {override!r}; its options are {', '.join(fields)}"
+                f"{did_you_mean(override, fields)}"
             )
     return dataclasses.replace(entry.config, **overrides)
 

@@ -209,7 +209,7 @@ def _prepared_builder(name: str, data_dir: str | None):
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
         hint = did_you_mean(name, [DIGITS, *tfds.list_builders(with_community_datasets=False)])
         raise DatasetError(
-            f"unknown dataset {name!r}{hint}; use {DIGITS!r}, a TFDS name, or the path of an image folder"
+            f"unknown dataset {name!r}: use {DIGITS!r}, a TFDS name, or the path of an image folder{hint}"
         ) from error
     if not builder.is_prepared():
         try:

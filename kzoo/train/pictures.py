@@ -56,7 +56,7 @@ def draw_predictions(
         if not right:
             text += f"\nis {classes[labels[index]]}"
         axis.set_title(text, fontsize=9, color=RIGHT if right else WRONG)
-    figure.suptitle(f"{len(wrong)} of {len(labels)} test images wrong; the {len(worst)} most confident mistakes first")
+    figure.suptitle(f"{len(wrong)} of {len(labels)} test images wrong; the most confident mistakes first")
     _save(figure, path)
 
 

@@ -39,8 +39,9 @@ class Recipe:
     """Peak, reached after the warm-up; a cosine leads from it to zero."""
     warmup_epochs: float = 1.0
     """Epochs in which the learning rate rises from zero."""
-    weight_decay: float = 5e-4
-    """Decoupled, times the learning rate; kernels only, no biases and no normalisation."""
+    weight_decay: float = 5e-3
+    """Decoupled, times the learning rate; kernels only, no biases and no normalisation. An L2 penalty inside the
+    gradient, as papers state it, acts 1 / (1 - momentum) times as strongly: their 5e-4 is 5e-3 here."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes."""
     augmentation: tuple[Literal["flip", "translate", "rotate", "zoom", "contrast", "erase"], ...] = ()

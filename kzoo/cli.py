@@ -1,0 +1,213 @@
+"""The `kzoo` command: list, info, train, evaluate, export."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import keras
+import numpy as np
+import rich
+from rich.table import Table
+from tyro.conf import Positional, arg
+
+import kzoo
+from kzoo.edge import LiteRTModel, export
+from kzoo.errors import InvalidValueError, UnknownNameError, did_you_mean
+from kzoo.registry import list_models, lookup
+from kzoo.surgery import fold_batch_norm
+from kzoo.train.cli import fail, parse, run, user_errors
+from kzoo.train.data import ImageDataset, load_dataset
+from kzoo.train.measure import score
+from kzoo.train.recipe import list_recipes, load_recipe
+from kzoo.weights import known
+from kzoo.zoo import build, describe
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """List the models of the zoo."""
+
+    pattern: Annotated[Positional[str], arg(metavar="[PATTERN]")] = "*"
+    """Shell-style, such as "resnet50*" (quote it)."""
+
+    def run(self) -> None:
+        names = list_models(self.pattern)
+        if not names:
+            raise UnknownNameError(
+                f"no model matches {self.pattern!r}{did_you_mean(self.pattern, list_models())}; kzoo list shows all"
+            )
+        table = _table("model", "family", "input", "classes", "public weights", "arXiv")
+        for name in names:
+            entry = lookup(name)
+            table.add_row(
+                name,
+                entry.family,
+                "×".join(map(str, entry.input_shape)),
+                str(entry.num_classes),
+                ", ".join(known(name)) or "-",
+                ", ".join(entry.papers),
+            )
+        rich.print(table)
+        rich.print(f"{len(names)} models")
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """Show the size, cost, feature maps, weights, papers and options of a model."""
+
+    name: Positional[str]
+    """Of the model."""
+
+    def run(self) -> None:
+        info = describe(self.name)
+        table = _table(info.name, "", header=False)
+        table.add_row("family", info.family)
+        table.add_row("input", "×".join(map(str, info.input_shape)))
+        table.add_row("classes", str(info.num_classes))
+        table.add_row("trainable parameters", f"{info.trainable_parameters:,}")
+        table.add_row("multiply-adds", f"{info.macs / 1e9:.3f} G")
+        for tap, shape in info.taps.items():
+            table.add_row(f"tap {tap}", "×".join(map(str, shape)))
+        table.add_row("public weights", ", ".join(info.weights) or "-")
+        table.add_row("papers", ", ".join(f"https://arxiv.org/abs/{paper}" for paper in info.papers))
+        for option, value in info.options.items():
+            table.add_row(f"option {option}", repr(value))
+        rich.print(table)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Measure the accuracy of a .keras or .tflite file on a dataset."""
+
+    model: Positional[Path]
+    """File."""
+    dataset: str
+    """ "digits", a TFDS name, or an image folder."""
+    data_dir: str | None = None
+    """Where TFDS keeps its datasets."""
+    split: Literal["test", "validation", "train"] = "test"
+    """Images to use."""
+
+    def run(self) -> None:
+        if self.model.suffix == ".tflite":
+            lite = LiteRTModel(self.model)
+            shape, predict = lite.input_shape[1:], lite.predict
+        else:
+            model = _load(str(self.model))
+            shape = tuple(model.inputs[0].shape[1:])
+
+            def predict(images):
+                return model.predict(images, batch_size=256)
+
+        data = _dataset(self.dataset, self.data_dir, shape)
+        images, labels = getattr(data, self.split).arrays()
+        outputs = np.asarray(predict(np.asarray(images, "float32")))
+        if outputs.ndim != 2 or outputs.shape[1] != len(data.classes):
+            raise InvalidValueError(
+                f"{self.model} gives outputs of shape {outputs.shape[1:]}, {self.dataset} has {len(data.classes)} "
+                "classes; use the dataset that the model was trained on"
+            )
+        accuracy, loss = score(outputs, labels)
+        table = _table("file", "dataset", "split", "images", "accuracy", "cross-entropy")
+        table.add_row(str(self.model), data.name, self.split, str(len(labels)), f"{accuracy:.2%}", f"{loss:.4f}")
+        rich.print(table)
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Fold a model and write it as a LiteRT file that was checked against Keras."""
+
+    model: Positional[str]
+    """A .keras file, or a name of the zoo."""
+    output: Positional[Path]
+    """The .tflite file."""
+    precision: Literal["float32", "int8"] = "float32"
+    """Of the file."""
+    dataset: str | None = None
+    """Training images to calibrate and to check on: "digits", a TFDS name, or an image folder. Needed for int8."""
+    data_dir: str | None = None
+    """Where TFDS keeps its datasets."""
+    images: int = 200
+    """How many of them."""
+    batch_size: int = 1
+    """Static batch of the file."""
+    weights: str | None = None
+    """For a name of the zoo: weights to load, such as "imagenet" or a path."""
+
+    def run(self) -> None:
+        model = _load(self.model, self.weights)
+        calibration = None
+        if self.dataset:
+            data = _dataset(self.dataset, self.data_dir, tuple(model.inputs[0].shape[1:]))
+            calibration = data.train.arrays(self.images)[0]
+        report = export(fold_batch_norm(model), self.output, self.precision, calibration, self.batch_size)
+        table = _table(str(self.output), "", header=False)
+        for field in dataclasses.fields(report):
+            value = getattr(report, field.name)
+            table.add_row(field.name, f"{value:.2e}" if isinstance(value, float) else str(value))
+        rich.print(table)
+
+
+def _load(source: str, weights: str | None = None) -> keras.Model:
+    """A model from a `.keras` file, or from the zoo by name."""
+    if not source.endswith(".keras"):
+        return build(source, weights=weights)
+    if not Path(source).is_file():
+        raise InvalidValueError(f"no file at {source}")
+    try:
+        return keras.saving.load_model(source, compile=False)
+    except Exception as error:  # zip, JSON, HDF5 and Keras each raise their own
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InvalidValueError(f"{source} cannot be read as a Keras model ({reason})") from error
+
+
+def _dataset(name: str, data_dir: str | None, image_shape: tuple) -> ImageDataset:
+    if image_shape[0] != image_shape[1] or image_shape[2] != 3:
+        raise InvalidValueError(f"the model takes images of {image_shape}; datasets give square RGB images")
+    return load_dataset(name, data_dir=data_dir, image_size=image_shape[0])
+
+
+def _table(*columns: str, header: bool = True) -> Table:
+    table = Table(show_header=header, title=None if header else columns[0])
+    for column in columns:
+        table.add_column(column if header else "", overflow="fold")
+    return table
+
+
+def _train(args: Sequence[str]) -> None:
+    """Train a recipe; every field of it is a flag."""
+    recipes = ", ".join(list_recipes())
+    if not args or args[0] in ("-h", "--help"):
+        print(f"usage: kzoo train RECIPE [OPTIONS]\n\nRecipes: {recipes}; or the path of a recipe file.")
+        print("kzoo train RECIPE --help shows the options.")
+        raise SystemExit(0 if args else 2)
+    if args[0].startswith("-"):
+        fail(f"the recipe comes first: kzoo train RECIPE {' '.join(args)}; there are {recipes}")
+    run(load_recipe(args[0]), args[1:], f"kzoo train {args[0]}")
+
+
+COMMANDS: dict[str, Callable] = {"list": List, "info": Info, "train": _train, "evaluate": Evaluate, "export": Export}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the `kzoo` command."""
+    args = list(sys.argv[1:] if args is None else args)
+    if not args or args[0] in ("-h", "--help"):
+        print("usage: kzoo COMMAND [OPTIONS]\n")
+        for name, command in COMMANDS.items():
+            print(f"  {name:<10}{command.__doc__}")
+        print("\nkzoo COMMAND --help shows the options of a command.")
+        raise SystemExit(0 if args else 2)
+    if args[0] == "--version":
+        print(f"kzoo {kzoo.__version__}")
+        return
+    with user_errors():
+        command = COMMANDS.get(args[0])
+        if command is None:
+            raise UnknownNameError(f"unknown command {args[0]!r}; commands are {', '.join(COMMANDS)}")
+        if command is _train:
+            _train(args[1:])
+        else:
+            parse(command, args[1:], f"kzoo {args[0]}", description=command.__doc__).run()
