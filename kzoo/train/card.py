@@ -3,6 +3,10 @@
 from kzoo.train.recipe import Recipe
 
 
+def _ops(ops: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in ops.items())
+
+
 def model_card(recipe: Recipe, report: dict) -> str:
     """Writes the card from the run's report."""
     data, environment = report["dataset"], report["environment"]
@@ -12,7 +16,8 @@ def model_card(recipe: Recipe, report: dict) -> str:
         for row in report["models"].values()
     )
     exports = "\n".join(
-        f"- `{name}`: {item['xnnpack_partitions']} XNNPACK partition(s), ops {item['ops']}, largest error "
+        f"- `{name}`: {item['xnnpack_partitions']} XNNPACK partition(s), {_ops(item['ops'])}; largest error "
+        f""
         f"{item['max_abs_error']:.1e} absolute and {item['max_rel_error']:.1e} relative on {item['verified_on']}"
         for name, item in report["exports"].items()
     )
@@ -30,7 +35,7 @@ def model_card(recipe: Recipe, report: dict) -> str:
 import keras, kzoo
 
 model = keras.saving.load_model("model.keras")
-probabilities = model.predict(images)  # RGB pixels of 0 to 255, {data["train"]} like these were seen in training
+probabilities = model.predict(images)  # RGB pixels of 0 to 255, (n, height, width, 3)
 ```
 
 Classes, in order: {classes}.
@@ -56,7 +61,7 @@ Latency is the median of runs taken in turn on {environment["cpu_cores"]} CPU co
 
 ## Recipe
 
-`kzoo train {recipe.name}`
+`kzoo train {recipe.name}` with these settings, on {data["train"]} training images:
 
 | setting | value |
 | --- | --- |

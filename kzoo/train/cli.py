@@ -25,21 +25,23 @@ def parse(form: Callable[..., T], args: Sequence[str], prog: str, **options) -> 
             return tyro.cli(form, args=list(args), prog=prog, **options)
     except SystemExit as stop:
         if stop.code == USER_ERROR:
-            fail(f"{_first_paragraph(caught.getvalue())} ({prog} --help shows what is accepted)")
+            fail(f"{prog}: {_first_paragraph(caught.getvalue())} (see --help)")
         raise
 
 
 def _first_paragraph(box: str) -> str:
     """The text of a boxed message up to its first rule."""
     lines = []
-    for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines():
+    box = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    for line in box.splitlines():
         text = line.strip("│ ")
         if text.startswith("╭") or not text:
             continue
         if text.startswith(("─", "╰")):
             break
         lines.append(text)
-    return " ".join(lines)
+    meant = re.search(r"Perhaps you meant:[^-]*(--[\w-]+)", box)
+    return " ".join(lines) + (f"; did you mean {meant[1]}?" if meant else "")
 
 
 def fail(message: str) -> None:
