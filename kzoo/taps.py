@@ -54,4 +54,4 @@ def pyramid(model: keras.Model, levels: Sequence[str]) -> keras.Model:
         if level not in known:
             raise UnknownNameError(f"{model.name} has no tap {level!r}; it has {', '.join(known) or 'none'}")
     outputs = {level: model.get_layer(level).output for level in levels}
-    return keras.Model(model.inputs, outputs, name=f"{model.name}_pyramid")
+    return keras.Model(model.input, outputs, name=f"{model.name}_pyramid")
