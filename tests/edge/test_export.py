@@ -1,0 +1,209 @@
+"""Export: files that agree with Keras, a true report, and refusals that leave nothing behind."""
+
+import shutil
+from collections import namedtuple
+
+import keras
+import numpy as np
+import pytest
+from helpers import feature_map, pixels, randomise, relative_error
+
+import kzoo
+from kzoo.edge import LiteRTModel
+from kzoo.errors import ExportError, InvalidValueError, OutputError
+
+GOOD = pixels(4, 16, 16, 3)
+TINY = dict(depths=(1, 1), widths=(32, 48))
+
+
+def tiny(**options):
+    options = {"input_shape": (16, 16, 3)} | TINY | options
+    return kzoo.fold_batch_norm(randomise(kzoo.build("cifar_resnet20_cbam", **options)))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny(classifier_activation=None)
+
+
+def test_float32(model, tmp_path):
+    path = tmp_path / "tiny.tflite"
+    report = kzoo.export(model, path)
+    assert (report.path, report.precision) == (str(path), "float32")
+    assert report.size_bytes == path.stat().st_size > 4 * model.count_params()
+    assert report.input_shape == (1, 16, 16, 3)
+    # 5 convolutions and 2 spatial gates; 2 channel gates of 2 layers and the classifier
+    assert (report.ops["CONV_2D"], report.ops["FULLY_CONNECTED"]) == (7, 5)
+    assert report.ops["DEPTHWISE_CONV_2D"] == 1  # shortcut option A
+    assert "DELEGATE" not in report.ops
+    assert not any(op.startswith("Flex") for op in report.ops)
+    assert report.xnnpack_partitions == 1
+    assert report.verified_on == "16 images of noise"
+    assert 0 < report.max_rel_error < 1e-5
+    assert [file.name for file in tmp_path.iterdir()] == ["tiny.tflite"]
+
+    images = pixels(5, 16, 16, 3, seed=9)
+    assert relative_error(LiteRTModel(path).predict(images), model(images)) < 1e-5
+
+
+def test_int8(model, tmp_path):
+    path = tmp_path / "tiny.tflite"
+    calibration = np.random.default_rng(3).integers(0, 256, (40, 16, 16, 3), dtype="uint8")
+    report = kzoo.export(model, path, precision="int8", calibration=calibration)
+    assert (report.precision, report.verified_on) == ("int8", "16 calibration images")
+    assert report.xnnpack_partitions == 1
+    lite = LiteRTModel(path)
+    assert (lite.input["dtype"], lite.output["dtype"]) == (np.int8, np.int8)
+    scale, zero_point = lite.input["quantization"]
+    assert scale == pytest.approx(1, abs=0.01)  # one step of the integer for one pixel value
+    assert zero_point == -128
+    expected = np.array(model(calibration[:16]))
+    difference = np.abs(lite.predict(calibration[:16]) - expected).max()
+    assert difference == pytest.approx(report.max_abs_error, rel=1e-4)
+    assert difference / np.abs(expected).max() == pytest.approx(report.max_rel_error, rel=1e-4)
+    assert report.max_rel_error < 0.1  # 8 bits in each of 30 ops on a random network
+
+
+def test_int8_of_units_that_never_fire(tmp_path):
+    inputs = keras.Input((16, 16, 3))
+    silent = keras.layers.Conv2D(2, 1, activation="relu", name="silent")
+    y = keras.layers.Conv2D(4, 1)(silent(inputs)) + keras.layers.Conv2D(4, 3)(keras.layers.ZeroPadding2D(1)(inputs))
+    model = randomise(keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(y)))
+    silent.set_weights([silent.get_weights()[0], [-1e4, -1e4]])
+    assert not np.any(silent(GOOD))
+    report = kzoo.export(model, tmp_path / "silent.tflite", "int8", calibration=GOOD)
+    assert report.max_rel_error < 0.05  # 8 bits
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_batches(model, precision, tmp_path):
+    calibration = pixels(6, 16, 16, 3)  # no multiple of the batch
+    report = kzoo.export(model, tmp_path / "tiny.tflite", precision, calibration, batch_size=4)
+    assert report.input_shape == (4, 16, 16, 3)
+    assert report.xnnpack_partitions == 1
+    assert report.verified_on == "6 calibration images"
+    images = pixels(7, 16, 16, 3, seed=5)
+    error = relative_error(LiteRTModel(report.path).predict(images), model(images))
+    assert error < (1e-5 if precision == "float32" else 0.1)
+
+
+def test_a_model_without_preprocessing_eats_any_range(tmp_path):
+    model = tiny(include_preprocessing=False)
+    images = feature_map(8, 16, 16, 3)
+    report = kzoo.export(model, tmp_path / "tiny.tflite", calibration=images)
+    assert report.max_rel_error < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (dict(precision="int4"), InvalidValueError, "precision='int4' is not accepted; use one of 'float32', 'int8'"),
+        (dict(path="tiny.onnx"), InvalidValueError, r"must end in \.tflite"),
+        (dict(path="tiny"), InvalidValueError, r"must end in \.tflite"),
+        (dict(batch_size=0), InvalidValueError, "batch_size=0 must be a positive integer"),
+        (dict(batch_size=True), InvalidValueError, "batch_size=True"),
+        (dict(batch_size=2.0), InvalidValueError, r"batch_size=2\.0"),
+        (dict(precision="int8"), InvalidValueError, "precision='int8' needs calibration images"),
+        (dict(calibration=GOOD[0]), InvalidValueError, r"calibration has shape \(16, 16, 3\)"),
+        (dict(calibration=GOOD[:0]), InvalidValueError, r"calibration has shape \(0, 16, 16, 3\)"),
+        (dict(calibration=GOOD[..., :1]), InvalidValueError, r"\(4, 16, 16, 1\); images of shape"),
+        (dict(calibration=GOOD[:, :8]), InvalidValueError, r"calibration has shape \(4, 8, 16, 3\)"),
+        (dict(calibration=np.where(GOOD > 250, np.nan, GOOD)), InvalidValueError, "holds NaN or infinite pixels"),
+        (dict(calibration=np.where(GOOD > 250, np.inf, GOOD)), InvalidValueError, "holds NaN or infinite pixels"),
+        (dict(calibration=GOOD / 255), InvalidValueError, "calibration pixels are 0 to 1; the model eats pixels of 0"),
+        (dict(calibration=GOOD - 128), InvalidValueError, "calibration pixels are -128 to 127"),
+        (dict(calibration=GOOD * 257), InvalidValueError, "the model eats pixels of 0 to 255"),
+        (dict(calibration="images"), InvalidValueError, "calibration has shape"),
+    ],
+)
+def test_bad_arguments(model, options, error, message, tmp_path):
+    path = tmp_path / options.pop("path", "tiny.tflite")
+    with pytest.raises(error, match=message):
+        kzoo.export(model, path, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_that_are_no_picture_classifier(model, tmp_path):
+    path = tmp_path / "model.tflite"
+    for other, message in (
+        (tiny(input_shape=(None, None, 3)), r"inputs of shape \(None, None, 3\); .* build with input_shape="),
+        (kzoo.pyramid(model, ["p0", "p1"]), "1 inputs and 2 outputs; one each"),
+        (keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]), r"inputs of shape \(4,\)"),
+    ):
+        with pytest.raises(ExportError, match=message):
+            kzoo.export(other, path)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Gamma(keras.layers.Layer):
+    """Needs an op that LiteRT does not have."""
+
+    def call(self, x):
+        import tensorflow as tf
+
+        return tf.math.igamma(tf.abs(x) + 1, tf.abs(x))
+
+
+def test_an_unsupported_op_is_named_with_its_layer(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    y = Gamma(name="second_block_gamma")(keras.layers.Conv2D(2, 3, name="first")(inputs))
+    broken = keras.Model(inputs, keras.layers.GlobalAveragePooling2D(name="pool")(y), name="broken")
+    path = tmp_path / "broken.tflite"
+    path.write_bytes(b"the file before")
+    with pytest.raises(ExportError, match=r"cannot export broken: layer 'second_block_gamma' needs tf\.Igamma"):
+        kzoo.export(broken, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["broken.tflite"]
+    assert path.read_bytes() == b"the file before"
+
+
+@pytest.mark.parametrize("wrong", [lambda y: y * 1.01, lambda y: y * np.nan, lambda y: y[::-1]])
+def test_a_file_that_disagrees_is_not_written(model, wrong, tmp_path, monkeypatch):
+    predict = LiteRTModel.predict
+    monkeypatch.setattr(LiteRTModel, "predict", lambda self, images: wrong(predict(self, images)))
+    path = tmp_path / "tiny.tflite"
+    path.write_bytes(b"the file before")
+    with pytest.raises(ExportError, match=r"disagrees with Keras: relative error .*; nothing was written"):
+        kzoo.export(model, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["tiny.tflite"]
+    assert path.read_bytes() == b"the file before"
+
+
+def test_an_existing_file_is_replaced(model, tmp_path):
+    path = tmp_path / "new" / "tiny.tflite"
+    path.parent.mkdir()
+    path.write_bytes(b"the file before")
+    report = kzoo.export(model, path)
+    assert path.stat().st_size == report.size_bytes
+
+
+def test_directories_that_cannot_be_written(model, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"cannot write to .*file"):
+        kzoo.export(model, tmp_path / "file" / "tiny.tflite")
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 1000))
+    with pytest.raises(OutputError, match=r"has 0\.0 MB free"):
+        kzoo.export(model, tmp_path / "tiny.tflite")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_another_backend(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ExportError, match="KERAS_BACKEND=tensorflow, and it is 'jax'"):
+        kzoo.export(model, tmp_path / "tiny.tflite")
+
+
+def test_runtime(model, tmp_path):
+    path = tmp_path / "tiny.tflite"
+    kzoo.export(model, path)
+    lite = LiteRTModel(path, num_threads=1)
+    images = pixels(3, 16, 16, 3)
+    np.testing.assert_array_equal(LiteRTModel(path.read_bytes()).predict(images), lite.predict(images))
+    assert 0 < lite.latency_ms(repeats=5) < 1000
+    with pytest.raises(InvalidValueError, match=r"takes images of shape \(16, 16, 3\), got \(8, 16, 3\)"):
+        lite.predict(pixels(3, 8, 16, 3))
+    with pytest.raises(InvalidValueError, match=r"cannot read .*none"):
+        LiteRTModel(tmp_path / "none.tflite")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InvalidValueError, match="no LiteRT file that this interpreter can run"):
+        LiteRTModel(path)

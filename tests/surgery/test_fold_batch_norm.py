@@ -1,0 +1,243 @@
+"""Folding: equal outputs for every linear layer, and every refusal by name with its reason."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+from helpers import assert_weights_are, feature_map, pixels, randomise, relative_error, weights_of
+from keras import layers
+
+import kzoo
+from kzoo.errors import InvalidValueError
+from kzoo.layers import CBAM
+from kzoo.surgery import plan_folding
+
+SHAPE = (7, 5, 6)
+
+
+def norms(model) -> list[str]:
+    return [layer.name for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
+
+
+def assert_equal_outputs(folded, model, x) -> None:
+    ours, theirs = (keras.tree.flatten(m(x)) for m in (folded, model))
+    for actual, expected in zip(ours, theirs, strict=True):
+        assert relative_error(actual, expected) < 1e-5
+
+
+LINEAR = {
+    "conv": lambda: layers.Conv2D(8, 3, padding="same", use_bias=False),
+    "conv_bias": lambda: layers.Conv2D(8, 3),
+    "conv_grouped": lambda: layers.Conv2D(8, 3, groups=2),
+    "conv_dilated": lambda: layers.Conv2D(8, 3, dilation_rate=2, padding="same", use_bias=False),
+    "conv_strided": lambda: layers.Conv2D(8, (3, 1), strides=2, padding="same"),
+    "depthwise": lambda: layers.DepthwiseConv2D(3, use_bias=False),
+    "depthwise_multiplier": lambda: layers.DepthwiseConv2D(3, depth_multiplier=2),
+    "transpose": lambda: layers.Conv2DTranspose(4, 3, strides=2),
+    "transpose_no_bias": lambda: layers.Conv2DTranspose(8, 2, strides=2, padding="same", use_bias=False),
+    "dense": lambda: layers.Dense(8),
+    "dense_no_bias": lambda: layers.Dense(8, use_bias=False),
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"scale": False}, {"center": False}, {"scale": False, "center": False}])
+@pytest.mark.parametrize("kind", LINEAR)
+def test_every_linear_layer(kind, options):
+    inputs = keras.Input(SHAPE)
+    linear = LINEAR[kind]()
+    y = layers.ReLU()(layers.BatchNormalization(epsilon=0.1, name="norm", **options)(linear(inputs)))
+    model = randomise(keras.Model(inputs, y))
+    before = weights_of(model)
+    plan = plan_folding(model)
+    assert (plan.folds, plan.kept, plan.inside) == ({"norm": linear.name}, {}, [])
+    folded = kzoo.fold_batch_norm(model)
+    assert norms(folded) == []
+    assert len(folded.weights) == 2
+    x = feature_map(2, *SHAPE)
+    assert_equal_outputs(folded, model, x)
+    assert_weights_are(model, before)
+    assert norms(model) == ["norm"]
+    assert linear.use_bias == (kind not in ("conv", "conv_dilated", "depthwise", "transpose_no_bias", "dense_no_bias"))
+
+
+def test_dense_on_vectors():
+    inputs = keras.Input((6,))
+    model = randomise(keras.Model(inputs, layers.BatchNormalization()(layers.Dense(4)(inputs))))
+    folded = kzoo.fold_batch_norm(model)
+    assert norms(folded) == []
+    assert_equal_outputs(folded, model, feature_map(3, 6))
+
+
+def conv(name="linear", **options):
+    return layers.Conv2D(6, 3, padding="same", name=name, **options)
+
+
+def after_activation(x):
+    return layers.BatchNormalization(name="norm")(conv(activation="relu")(x))
+
+
+def after_pooling(x):
+    return layers.BatchNormalization(name="norm")(layers.MaxPooling2D(name="pool")(conv()(x)))
+
+
+def at_the_input(x):
+    return conv()(layers.BatchNormalization(name="norm")(x))
+
+
+def over_rows(x):
+    return layers.BatchNormalization(axis=1, name="norm")(conv()(x))
+
+
+def used_elsewhere(x):
+    y = conv()(x)
+    return layers.Add()([layers.BatchNormalization(name="norm")(y), y])
+
+
+def an_output_too(x):
+    y = conv()(x)
+    return [layers.BatchNormalization(name="norm")(y), y]
+
+
+def shared_linear(x):
+    linear = conv()
+    return layers.BatchNormalization(name="norm")(linear(linear(x)))
+
+
+def shared_norm(x):
+    norm = layers.BatchNormalization(name="norm")
+    return norm(conv("linear")(norm(conv("first")(x))))
+
+
+def a_model_inside(x):
+    inner_input = keras.Input(SHAPE)
+    inner = keras.Model(inner_input, layers.BatchNormalization()(conv()(inner_input)), name="norm")
+    return inner(x)
+
+
+def separable(x):
+    linear = layers.SeparableConv2D(6, 3, name="linear")
+    return layers.BatchNormalization(name="norm")(linear(x))
+
+
+REFUSALS = [
+    (after_activation, "linear before it has an activation, which is not linear"),
+    (after_pooling, "pool before it is a MaxPooling2D, not a convolution or dense layer"),
+    (at_the_input, "image before it is a InputLayer, not a convolution or dense layer"),
+    (over_rows, "it normalises axis 1, not the channels"),
+    (used_elsewhere, "the output of linear is used elsewhere too"),
+    (an_output_too, "the output of linear is used elsewhere too"),
+    (shared_linear, "linear before it is shared by 2 calls"),
+    (shared_norm, "it is shared by 2 calls"),
+    (a_model_inside, "it is a model inside the model; fold it by itself"),
+    (separable, "linear before it is a SeparableConv2D, not a convolution or dense layer"),
+]
+
+
+@pytest.mark.parametrize(("graph", "reason"), REFUSALS, ids=[graph.__name__ for graph, _ in REFUSALS])
+def test_refusals(graph, reason, caplog):
+    inputs = keras.Input(SHAPE, name="image")
+    model = randomise(keras.Model(inputs, graph(inputs)))
+    plan = plan_folding(model)
+    assert (plan.folds, plan.kept) == ({}, {"norm": reason})
+    with caplog.at_level(logging.WARNING, "kzoo"):
+        folded = kzoo.fold_batch_norm(model)
+    assert f"norm stays: {reason}" in caplog.text
+    assert len(folded.weights) == len(model.weights)
+    assert_equal_outputs(folded, model, feature_map(2, *SHAPE))
+
+
+def test_models_without_a_graph():
+    class Subclassed(keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(InvalidValueError, match="subclassed model; only functional models"):
+        kzoo.fold_batch_norm(Subclassed())
+    with pytest.raises(InvalidValueError, match=r"pass keras\.Model\(model\.inputs, model\.outputs\)"):
+        kzoo.fold_batch_norm(keras.Sequential([keras.Input(SHAPE), conv(), layers.BatchNormalization()]))
+
+
+def test_sequential_through_a_functional_model():
+    model = keras.Sequential([keras.Input(SHAPE), conv(), layers.BatchNormalization()])
+    model = randomise(keras.Model(model.inputs, model.outputs))
+    folded = kzoo.fold_batch_norm(model)
+    assert norms(folded) == []
+    assert_equal_outputs(folded, model, [feature_map(2, *SHAPE)])
+
+
+def branches(inputs):
+    """Two branches, one norm that folds in each, one after the addition that stays."""
+    left = layers.BatchNormalization(name="left_norm")(conv("left")(inputs))
+    right = layers.BatchNormalization(name="right_norm")(conv("right", use_bias=False)(inputs))
+    total = layers.BatchNormalization(name="late_norm")(layers.Add(name="sum")([left, right]))
+    return left, layers.ReLU()(total)
+
+
+@pytest.mark.parametrize("structure", [list, lambda pair: dict(zip(("left", "all"), pair, strict=True))])
+def test_branches_and_several_outputs(structure):
+    inputs = keras.Input(SHAPE)
+    model = randomise(keras.Model(inputs, structure(branches(inputs))))
+    assert plan_folding(model).folds == {"left_norm": "left", "right_norm": "right"}
+    folded = kzoo.fold_batch_norm(model)
+    assert norms(folded) == ["late_norm"]
+    x = feature_map(2, *SHAPE)
+    assert_equal_outputs(folded, model, x)
+    assert type(folded(x)) is type(model(x))
+    if isinstance(model(x), dict):
+        assert folded(x).keys() == model(x).keys()
+        assert relative_error(folded(x)["left"], model(x)["left"]) < 1e-5
+
+
+def test_several_inputs():
+    first, second = keras.Input(SHAPE, name="first"), keras.Input(SHAPE, name="second")
+    y = layers.Concatenate()([layers.BatchNormalization()(conv(name)(x)) for name, x in (("a", first), ("b", second))])
+    model = randomise(keras.Model({"first": first, "second": second}, y))
+    folded = kzoo.fold_batch_norm(model)
+    assert norms(folded) == []
+    assert_equal_outputs(folded, model, {"first": feature_map(2, *SHAPE), "second": feature_map(2, *SHAPE, seed=2)})
+
+
+def test_cbam_folds_itself():
+    inputs = keras.Input(SHAPE)
+    y = layers.BatchNormalization(name="norm")(conv()(inputs))
+    model = randomise(keras.Model(inputs, CBAM(2, 3, name="attention")(y)))
+    plan = plan_folding(model)
+    assert (plan.inside, plan.folds) == (["attention"], {"norm": "linear"})
+    folded = kzoo.fold_batch_norm(model)
+    assert [v.path for v in folded.variables if "norm" in v.path] == []
+    assert not folded.get_layer("attention").spatial.use_batch_norm
+    assert model.get_layer("attention").spatial.use_batch_norm
+    assert_equal_outputs(folded, model, feature_map(2, *SHAPE))
+
+
+def test_folded_models_save_and_keep_names_and_taps(tmp_path):
+    model = randomise(kzoo.build("cifar_resnet20_cbam", depths=(1, 1), widths=(4, 8)))
+    folded = kzoo.fold_batch_norm(model)
+    gone = {layer.name for layer in model.layers} - {layer.name for layer in folded.layers}
+    assert gone == set(norms(model))
+    folded.save(tmp_path / "folded.keras")
+    images = pixels(2, 32, 32, 3)
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "folded.keras")(images), folded(images))
+    levels = ["p0", "p1"]
+    assert_equal_outputs(kzoo.pyramid(folded, levels), kzoo.pyramid(model, levels), images)
+
+
+def test_mixed_precision_folds_in_full():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = randomise(kzoo.build("cifar_resnet20", depths=(1, 1), widths=(4, 8)))
+        folded = kzoo.fold_batch_norm(model)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {variable.dtype for variable in folded.variables} == {"float32"}
+    assert folded.get_layer("stem_conv").compute_dtype == "float16"
+    images = pixels(2, 32, 32, 3)
+    assert relative_error(folded(images), model(images)) < 1e-2  # the rounding of float16, 5e-4, in other places
+
+
+def test_folding_twice_changes_nothing():
+    model = randomise(kzoo.build("cifar_resnet20", depths=(1, 1), widths=(4, 8)))
+    once = kzoo.fold_batch_norm(model)
+    twice = kzoo.fold_batch_norm(once)
+    assert_weights_are(twice, weights_of(once))
