@@ -1,6 +1,7 @@
 """The command line of a recipe: every field is a flag, every mistake one line and exit code 2."""
 
 import contextlib
+import errno
 import io
 import re
 import sys
@@ -15,6 +16,7 @@ from kzoo.train.recipe import Recipe
 
 T = TypeVar("T")
 USER_ERROR, INTERRUPTED = 2, 130
+DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
 
 def parse(form: Callable[..., T], args: Sequence[str], prog: str, **options) -> T:
@@ -57,6 +59,10 @@ def user_errors():
         yield
     except KzooError as error:
         fail(str(error))
+    except OSError as error:
+        if error.errno not in DISK_TROUBLE:
+            raise
+        fail(f"cannot write{f' {error.filename}' if error.filename else ''}: {error.strerror}")
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
 

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from kzoo.errors import DatasetError, did_you_mean
 
 DIGITS = "digits"
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 CACHE_LIMIT_BYTES = 2 * 2**30
 SHUFFLE_BUFFER = 50_000
 
@@ -115,6 +116,32 @@ def batches(
     return dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
+@contextlib.contextmanager
+def readable_images(name: str) -> Iterator[None]:
+    """Turns a failure to decode an image while the block runs into an error that names the file."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        broken = next((path for path in sorted(Path(name).rglob("*")) if _is_broken(path)), None)
+        if broken is None:
+            raise
+        raise DatasetError(f"{broken} is no readable image; repair or remove it") from error
+
+
+def _is_broken(path: Path) -> bool:
+    import tensorflow as tf
+
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        return False
+    try:
+        tf.io.decode_image(path.read_bytes(), expand_animations=False)
+    except tf.errors.InvalidArgumentError:
+        return True
+    return False
+
+
 def _load_digits(size: int, validation_fraction: float, seed: int) -> ImageDataset:
     import tensorflow as tf
     from sklearn.datasets import load_digits
@@ -145,14 +172,14 @@ def _load_folder(root: Path, size: int | None, validation_fraction: float, seed:
 
     def read(part: str, **options):
         try:
-            with contextlib.redirect_stdout(None):  # Keras prints counts
-                return keras.utils.image_dataset_from_directory(
-                    root / part,
-                    class_names=list(classes),
-                    image_size=(size, size),
-                    batch_size=None,
-                    **options,
-                )
+            return keras.utils.image_dataset_from_directory(
+                root / part,
+                class_names=list(classes),
+                image_size=(size, size),
+                batch_size=None,
+                verbose=False,
+                **options,
+            )
         except ValueError as error:
             raise DatasetError(f"{root / part}: {error}") from error
 

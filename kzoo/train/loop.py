@@ -8,12 +8,12 @@ from pathlib import Path
 import keras
 import rich
 
-from kzoo.errors import DatasetError, InvalidValueError, KzooError, OutputError
+from kzoo.errors import InvalidValueError, KzooError, OutputError
 from kzoo.files import ensure_writable, write_text
 from kzoo.registry import lookup
 from kzoo.train import callbacks
 from kzoo.train.augment import augmentation
-from kzoo.train.data import ImageDataset, batches, load_dataset
+from kzoo.train.data import ImageDataset, batches, load_dataset, readable_images
 from kzoo.train.finish import finish
 from kzoo.train.pictures import draw_curves
 from kzoo.train.recipe import Recipe
@@ -48,10 +48,8 @@ def train(recipe: Recipe) -> dict:
     """
     lookup(recipe.model)
     recipe = _shrink(recipe) if recipe.smoke else recipe
-    directory = recipe.run_dir
-    ensure_writable(directory)
-    done = _prepare_directory(recipe, directory)
-
+    ensure_writable(recipe.run_dir)
+    done = _prepare_directory(recipe, recipe.run_dir)
     _say(f"data: {recipe.dataset}")
     data = load_dataset(
         recipe.dataset,
@@ -61,6 +59,12 @@ def train(recipe: Recipe) -> dict:
         seed=recipe.seed,
     )
     data = _take(data, SMOKE_IMAGES) if recipe.smoke else data
+    with readable_images(recipe.dataset):
+        return _train(recipe, data, done)
+
+
+def _train(recipe: Recipe, data: ImageDataset, done: int) -> dict:
+    directory = recipe.run_dir
     steps = data.train.size // recipe.batch_size
     if steps == 0:
         raise InvalidValueError(f"batch_size={recipe.batch_size} is more than the {data.train.size} training images")
@@ -162,11 +166,6 @@ def _fit(recipe: Recipe, model: keras.Model, data: ImageDataset, done: int) -> N
         raise
     except OSError as error:
         raise OutputError(f"cannot write to {directory}: {error}; the last checkpoint is kept") from error
-    except Exception as error:
-        if "InvalidArgumentError" in type(error).__name__ and "image" in str(error).lower():
-            reason = str(error).strip().splitlines()[0]
-            raise DatasetError(f"an image of {recipe.dataset} cannot be read: {reason}") from error
-        raise
     _say(f"trained {recipe.epochs - done} epochs in {time.perf_counter() - started:.0f} s")
     rows = callbacks.read_history(log)
     if len(rows) < recipe.epochs or not callbacks.best_path(checkpoints).exists():

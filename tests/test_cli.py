@@ -1,0 +1,113 @@
+"""The `kzoo` command: useful output, and exit code 2 with one line for every mistake."""
+
+import keras
+import numpy as np
+import pytest
+
+import kzoo
+from kzoo.cli import main
+
+
+def fails(capsys, *args) -> str:
+    """Runs the command, expects exit code 2, and returns its one line."""
+    with pytest.raises(SystemExit) as stop:
+        main(args)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.count("\n") == 1
+    assert error.startswith("kzoo: ")
+    return error
+
+
+@pytest.fixture(scope="module")
+def digit_model(tmp_path_factory):
+    """A small random classifier of digits."""
+    path = tmp_path_factory.mktemp("models") / "model.keras"
+    kzoo.build("cifar_resnet20", depths=(1, 1, 1), widths=(4, 8, 8)).save(path)
+    return path
+
+
+def test_help(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in ("list", "info", "train", "evaluate", "export"))
+
+
+@pytest.mark.parametrize("command", ["list", "info", "evaluate", "export"])
+def test_help_of_commands(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"kzoo {command}" in capsys.readouterr().out
+
+
+def test_help_of_recipes_shows_their_defaults(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "quickstart", "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert "--learning-rate" in text
+    assert "cifar_resnet20_cbam" in text
+
+
+def test_list_and_info(capsys):
+    main(["list", "resnet18*"])
+    assert "3 models" in capsys.readouterr().out
+    main(["info", "cifar_resnet20"])
+    text = capsys.readouterr().out
+    assert "269,722" in text
+    assert "0.041 G" in text
+    assert "8×8×64" in text
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["lst"], "unknown command 'lst'"),
+        (["list", "resnet5"], "no model matches"),
+        (["info", "resnet50_cbm"], "did you mean 'resnet50_cbam'"),
+        (["info"], "required"),
+        (["train", "quickstrt"], "did you mean 'quickstart'"),
+        (["train", "--epochs", "3"], "the recipe comes first"),
+        (["train", "quickstart", "--epoch", "3"], "did you mean --epochs?"),
+        (["train", "quickstart", "--epochs", "three"], "--epochs"),
+        (["train", "quickstart", "--epochs", "0"], "epochs=0 must be at least 1"),
+        (["train", "quickstart", "--smoke", "--model", "resnet5"], "unknown model"),
+        (["train", "quickstart", "--smoke", "--output-dir", "/dev/null/x"], "cannot write"),
+        (["evaluate", "absent.keras", "--dataset", "digits"], "no file at absent.keras"),
+        (["evaluate", "absent.tflite", "--dataset", "digits"], "cannot read absent.tflite"),
+        (["export", "resnet5", "out.tflite"], "unknown model"),
+        (["export", "cifar_resnet20", "out.tflite", "--precision", "int8"], "needs calibration images"),
+        (["export", "cifar_resnet20", "out.h5"], "must end in .tflite"),
+    ],
+)
+def test_mistakes(args, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in fails(capsys, *args)
+    assert not (tmp_path / "out.tflite").exists()
+
+
+def test_files_that_are_none(digit_model, capsys, tmp_path):
+    for name in ("broken.keras", "broken.tflite"):
+        (tmp_path / name).write_bytes(digit_model.read_bytes()[:100])
+        fails(capsys, "evaluate", str(tmp_path / name), "--dataset", "digits")
+
+
+def test_export_then_evaluate_both(digit_model, capsys, tmp_path):
+    output = tmp_path / "model.tflite"
+    main(["export", str(digit_model), str(output), "--precision", "int8", "--dataset", "digits", "--images", "20"])
+    text = capsys.readouterr().out
+    assert "xnnpack_partitions" in text
+    images, labels = kzoo.train.data.load_dataset("digits").test.arrays()
+    expected = keras.saving.load_model(digit_model).predict(images.astype("float32"), verbose=0)
+    main(["evaluate", str(digit_model), "--dataset", "digits"])
+    assert f"{np.mean(expected.argmax(1) == labels):.2%}" in capsys.readouterr().out
+    main(["evaluate", str(output), "--dataset", "digits"])
+    assert "360" in capsys.readouterr().out
+
+
+def test_wrong_dataset_for_a_model(capsys, tmp_path):
+    kzoo.build("cifar_resnet20", depths=(1, 1, 1), widths=(4, 4, 4), num_classes=7).save(tmp_path / "seven.keras")
+    assert "10 classes" in fails(capsys, "evaluate", str(tmp_path / "seven.keras"), "--dataset", "digits")

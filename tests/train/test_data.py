@@ -1,0 +1,182 @@
+"""Datasets by name: splits that never mix, pixels of 0 to 255, one clear error for what cannot be read."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from sklearn.datasets import load_digits
+
+from kzoo.errors import DatasetError
+from kzoo.train.augment import augmentation
+from kzoo.train.data import Split, batches, load_dataset, readable_images
+from kzoo.train.recipe import AUGMENTATIONS
+
+
+def rows(split) -> set[bytes]:
+    return {image.tobytes() for image in split.arrays()[0]}
+
+
+def test_digits_splits_are_disjoint_and_complete():
+    data = load_dataset("digits")
+    assert (data.train.size, data.validation.size, data.test.size) == (1293, 144, 360)
+    train, validation, test = (rows(split) for split in (data.train, data.validation, data.test))
+    assert not train & test
+    assert not validation & test
+    assert not train & validation
+    images, labels = data.test.arrays()
+    assert images.shape == (360, 32, 32, 3)
+    assert images.dtype == np.uint8
+    assert (images.min(), images.max()) == (0, 255)
+    assert np.bincount(labels).tolist() == [36, 36, 35, 37, 36, 37, 36, 36, 35, 36]
+
+
+def test_digits_are_resized_digits():
+    digits = load_digits()
+    data = load_dataset("digits", image_size=8)
+    images, labels = data.test.arrays()
+    originals = np.round(digits.images * 255 / 16)
+    for image, label in zip(images[:20], labels[:20], strict=True):
+        assert digits.target[np.abs(originals - image[..., 0]).sum(axis=(1, 2)).argmin()] == label
+        assert np.abs(originals - image[..., 2]).max(axis=(1, 2)).min() == 0
+
+
+def test_test_images_do_not_depend_on_seed_or_fraction():
+    one, other = load_dataset("digits", seed=1), load_dataset("digits", seed=2, validation_fraction=0.3)
+    assert rows(one.test) == rows(other.test)
+    assert rows(one.validation) != rows(load_dataset("digits", seed=2).validation)
+    assert other.validation.size == 432
+
+
+def test_training_batches_shuffle_with_the_seed_and_cover_everything():
+    split = load_dataset("digits", image_size=8).train
+
+    def epoch(seed):
+        return [labels.numpy().argmax(-1) for _, labels in batches(split, 128, 10, training=True, seed=seed)]
+
+    first, again, other = (np.concatenate(epoch(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert len(first) == 1293 // 128 * 128
+    evaluation = list(batches(split, 128, 10))
+    assert sum(len(labels) for _, labels in evaluation) == 1293
+    np.testing.assert_array_equal(evaluation[0][0].numpy(), split.arrays(128)[0].astype("float32"))
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentation_changes_images_one_by_one_and_stays_in_range(name):
+    images = np.repeat(load_dataset("digits").train.arrays(1)[0], 16, axis=0).astype("float32")
+    changed = augmentation((name,), seed=0)(images, training=True).numpy()
+    assert changed.shape == images.shape
+    assert changed.min() >= 0
+    assert changed.max() <= 255.01
+    assert len({image.tobytes() for image in changed}) > 1
+
+
+@pytest.fixture(scope="module")
+def tfds_dir(tmp_path_factory):
+    """A gray TFDS classification set, one without labels, and one of images of any size, made on disk."""
+    directory = tmp_path_factory.mktemp("tfds")
+
+    def store(name, features, splits):
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name=name, version="1.0.0", data_dir=directory, features=tfds.features.FeaturesDict(features), **splits
+        )
+
+    def examples(count, **fixed):
+        values = np.arange(count)
+        return tf.data.Dataset.from_tensor_slices(
+            {"image": np.repeat(values.astype("uint8"), 144).reshape(-1, 12, 12, 1), **fixed}
+        )
+
+    image = tfds.features.Image(shape=(12, 12, 1), dtype=np.uint8)
+    label = tfds.features.ClassLabel(names=["even", "odd"])
+    splits = {split: examples(n, label=np.arange(n) % 2) for split, n in (("train", 50), ("test", 10))}
+    store("tiny_gray", {"image": image, "label": label}, {"split_datasets": splits})
+    store("no_label", {"image": image}, {"split_datasets": {"train": examples(3), "test": examples(2)}})
+    anysize = {"image": tfds.features.Image(shape=(None, None, 3), dtype=np.uint8), "label": label}
+    splits = {
+        split: examples(4, label=np.arange(4) % 2).map(
+            lambda e: {"image": tf.image.grayscale_to_rgb(e["image"]), "label": e["label"]}
+        )
+        for split in ("train", "validation")
+    }
+    store("any_size", anysize, {"split_datasets": splits})
+    return str(directory)
+
+
+def test_tfds_set_by_name_holds_out_the_end_of_train(tfds_dir):
+    data = load_dataset("tiny_gray", data_dir=tfds_dir, validation_fraction=0.2)
+    assert data.classes == ("even", "odd")
+    assert data.image_shape == (12, 12, 3)
+    assert (data.train.size, data.validation.size, data.test.size) == (40, 10, 10)
+    seen = [split.arrays() for split in (data.train, data.validation)]
+    values = np.concatenate([images[:, 0, 0, 1] for images, _ in seen])
+    assert sorted(values) == list(range(50))
+    for images, labels in seen:
+        np.testing.assert_array_equal(images[:, 3, 5, 0] % 2, labels)
+
+
+def test_tfds_set_without_test_is_tested_on_its_validation(tfds_dir):
+    data = load_dataset("any_size", data_dir=tfds_dir, image_size=6, validation_fraction=0.25)
+    assert (data.train.size, data.validation.size, data.test.size) == (3, 1, 4)
+    assert data.test.arrays()[0].shape == (4, 6, 6, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_label", "classification set has an image and a label"),
+        ("any_size", "say which to resize to"),
+        ("digitz", "did you mean 'digits'"),
+        ("no/such/folder", "no folder"),
+    ],
+)
+def test_unusable_datasets_are_refused(name, message, tfds_dir):
+    with pytest.raises(DatasetError, match=message):
+        load_dataset(name, data_dir=tfds_dir)
+
+
+def test_absent_tfds_set_says_where_it_looked(tmp_path, monkeypatch):
+    def offline(self, **_):
+        raise ConnectionError("no network\nlong story")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", offline)
+    with pytest.raises(DatasetError, match=r"mnist is not in .*mnist.* \(ConnectionError: no network\); prepare it"):
+        load_dataset("mnist", data_dir=str(tmp_path))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """train and test with two classes of one-coloured PNGs."""
+    for part, count in (("train", 10), ("test", 3)):
+        for label, name in enumerate(("cat", "dog")):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(count):
+                image = np.full((9, 7, 3), 100 * label + i, "uint8")
+                (tmp_path / part / name / f"{i}.png").write_bytes(tf.io.encode_png(image).numpy())
+    return tmp_path
+
+
+def test_image_folder(folder):
+    data = load_dataset(str(folder), image_size=8, validation_fraction=0.2)
+    assert data.classes == ("cat", "dog")
+    assert (data.train.size, data.validation.size, data.test.size) == (16, 4, 6)
+    images, labels = data.train.arrays()
+    np.testing.assert_array_equal(images[:, 4, 4, 0] // 100, labels)
+    assert not rows(data.train) & rows(data.validation)
+
+
+def test_image_folder_errors(folder):
+    with pytest.raises(DatasetError, match="say which to resize to"):
+        load_dataset(str(folder))
+    with pytest.raises(DatasetError, match="must have folders train and test"):
+        load_dataset(str(folder / "train"), image_size=8)
+
+
+def test_broken_image_is_named(folder):
+    broken = folder / "train" / "dog" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    data = load_dataset(str(folder), image_size=8)
+    both = Split(data.train.dataset.concatenate(data.validation.dataset), 20)
+    with pytest.raises(DatasetError, match=r"dog/3\.png is no readable image"), readable_images(str(folder)):
+        both.arrays()

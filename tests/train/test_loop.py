@@ -1,0 +1,256 @@
+"""A run from start to report, and what happens to it when it is interrupted, repeated or cannot write."""
+
+import csv
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+
+import kzoo
+from kzoo.edge import LiteRTModel
+from kzoo.errors import InvalidValueError, KzooError, OutputError, UnknownNameError
+from kzoo.train import callbacks, train
+from kzoo.train.data import load_dataset
+from kzoo.train.loop import SMOKE_BATCH, SMOKE_IMAGES, make_optimizer
+
+STEPS = SMOKE_IMAGES // SMOKE_BATCH
+
+
+def finished_steps(recipe) -> int:
+    """Optimizer steps that the last checkpoint has seen."""
+    path, _ = callbacks.last_checkpoint(recipe.run_dir / "checkpoints")
+    return int(keras.saving.load_model(path).optimizer.iterations)
+
+
+def test_whole_run(recipe):
+    recipe = dataclasses.replace(recipe, export=("float32", "int8"), augmentation=("flip", "translate"))
+    report = train(recipe)
+    directory = recipe.run_dir
+    assert json.loads((directory / "report.json").read_text()) == json.loads(json.dumps(report))
+    for name in ("curves.png", "predictions.png"):
+        assert (directory / name).read_bytes().startswith(b"\x89PNG")
+    assert list((directory / "tensorboard").rglob("events*"))
+    assert not list(directory.rglob("*.partial*"))
+
+    images, labels = load_dataset("digits", image_size=16).test.take(SMOKE_IMAGES).arrays()
+    model = keras.saving.load_model(directory / "model.keras")
+    probabilities = model.predict(images.astype("float32"), verbose=0)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    measured = report["models"]
+    assert measured["keras"]["accuracy"] == (probabilities.argmax(1) == labels).mean()
+    for name in ("float32", "int8"):
+        file = directory / f"model_{name}.tflite"
+        outputs = LiteRTModel(file).predict(images)
+        assert measured[name]["accuracy"] == (outputs.argmax(1) == labels).mean()
+        assert measured[name]["size_bytes"] == file.stat().st_size
+        assert measured[name]["max_difference"] == pytest.approx(np.abs(outputs - probabilities).max(), abs=1e-6)
+    assert measured["folded"]["max_difference"] < 1e-5
+    assert not any("bn" in layer.name for layer in keras.saving.load_model(directory / "folded.keras").layers)
+
+    card = (directory / "README.md").read_text()
+    assert f"{measured['int8']['accuracy']:.2%}" in card
+    assert "smoke run" in card
+
+
+def test_best_epoch_is_kept_not_the_last(recipe, monkeypatch):
+    accuracies = iter((0.9, 0.1))
+    original = callbacks.Checkpoint.on_epoch_end
+    kept = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        kept.append(self.model.get_weights())
+        original(self, epoch, logs | {"val_accuracy": next(accuracies)})
+
+    monkeypatch.setattr(callbacks.Checkpoint, "on_epoch_end", on_epoch_end)
+    train(recipe)
+    final = keras.saving.load_model(recipe.run_dir / "model.keras").get_weights()
+    np.testing.assert_array_equal(final[0], kept[0][0])
+    assert not np.array_equal(final[0], kept[1][0])
+
+
+def test_finished_run_is_not_trained_again_and_can_be_made_longer(recipe, capsys):
+    train(recipe)
+    before = (recipe.run_dir / "history.csv").read_text()
+    train(recipe)
+    assert "trained" not in capsys.readouterr().out.split("everything is in")[1]
+    assert (recipe.run_dir / "history.csv").read_text() == before
+    with pytest.raises(OutputError, match="run of 2 epochs, more than the 1"):
+        train(dataclasses.replace(recipe, epochs=1))
+
+
+def test_other_settings_in_the_same_directory_are_refused(recipe):
+    train(recipe)
+    with pytest.raises(OutputError, match=r"learning_rate 0\.1 -> 0\.2"):
+        train(dataclasses.replace(recipe, learning_rate=0.2))
+    train(dataclasses.replace(recipe, learning_rate=0.2, resume=False))
+    aside = recipe.run_dir.with_name(recipe.run_dir.name + ".1")
+    assert json.loads((aside / "recipe.json").read_text())["learning_rate"] == 0.1
+    assert json.loads((recipe.run_dir / "recipe.json").read_text())["learning_rate"] == 0.2
+
+
+KILLED = """
+    import dataclasses, os, signal, sys
+    import keras
+    from pathlib import Path
+    from kzoo import registry
+    from kzoo.train import Recipe, callbacks, train
+    from kzoo.train.cli import user_errors
+
+    entry = registry.lookup("cifar_resnet20")
+    config = dataclasses.replace(entry.config, depths=(1, 1), widths=(4, 8))
+    registry.register(dataclasses.replace(entry, name="tiny", config=config))
+    moment, directory = sys.argv[1:]
+
+    if moment == "checkpoint":  # the third file, the best of epoch 2 or its last, stays half-written
+        save, saved = keras.Model.save, []
+        def dying_save(self, path, **options):
+            saved.append(path)
+            if len(saved) == 3:
+                Path(path).write_bytes(b"half")
+                os.kill(os.getpid(), signal.SIGKILL)
+            save(self, path, **options)
+        keras.Model.save = dying_save
+    else:
+        def on_train_batch_end(self, batch, logs=None):
+            if int(self.model.optimizer.iterations) == 6:
+                os.kill(os.getpid(), getattr(signal, moment))
+        callbacks.Checkpoint.on_train_batch_end = on_train_batch_end
+
+    with user_errors():
+        train(Recipe(name="test", model="tiny", dataset="digits", image_size=16, epochs=2, smoke=True,
+                     output_dir=Path(directory)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "code"), [("SIGINT", 130), pytest.param("SIGKILL", -9, marks=pytest.mark.slow), ("checkpoint", -9)]
+)
+def test_killed_run_resumes_to_the_same_number_of_steps(moment, code, recipe, capsys):
+    killed = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED), moment, recipe.output_dir],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert killed.returncode == code, killed.stderr
+    if code == 130:
+        assert "the same command goes on from there" in killed.stdout
+        assert "Traceback" not in killed.stderr
+    assert finished_steps(recipe) == STEPS
+    train(recipe)
+    assert "resuming after 1 of 2 epochs" in capsys.readouterr().out
+    assert finished_steps(recipe) == 2 * STEPS
+    with (recipe.run_dir / "history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1"]
+    assert not list(recipe.run_dir.rglob("*.partial*"))
+    assert (recipe.run_dir / "report.json").exists()
+
+
+def test_resumed_run_learns_what_an_uninterrupted_one_does(recipe, monkeypatch):
+    """Weights, momentum and the schedule's step are taken over: with fixed data the next epoch is the same."""
+    monkeypatch.setattr("kzoo.train.loop.batches", _unshuffled)
+    whole = dataclasses.replace(recipe, output_dir=recipe.output_dir / "whole")
+    train(whole)
+
+    original = callbacks.Checkpoint.on_epoch_end
+
+    def stop_after_first(self, epoch, logs=None):
+        original(self, epoch, logs)
+        if epoch == 0:
+            raise KeyboardInterrupt
+
+    parts = dataclasses.replace(recipe, output_dir=recipe.output_dir / "parts")
+    monkeypatch.setattr(callbacks.Checkpoint, "on_epoch_end", stop_after_first)
+    with pytest.raises(KeyboardInterrupt):
+        train(parts)
+    monkeypatch.setattr(callbacks.Checkpoint, "on_epoch_end", original)
+    train(parts)
+    last = [
+        keras.saving.load_model(callbacks.last_checkpoint(r.run_dir / "checkpoints")[0]).get_weights()
+        for r in (whole, parts)
+    ]
+    for one, other in zip(*last, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)  # threads sum gradients in any order
+
+
+def _unshuffled(split, batch_size, num_classes, **_):
+    from kzoo.train.data import batches
+
+    return batches(split, batch_size, num_classes).take(split.size // batch_size)
+
+
+def test_diverged_run_says_so(recipe, monkeypatch):
+    def nan(self, epoch, logs=None):
+        self.model.stop_training = True
+        logs["loss"] = float("nan")
+
+    original = callbacks.Checkpoint.on_epoch_end
+    monkeypatch.setattr(
+        callbacks.Checkpoint, "on_epoch_end", lambda self, e, logs: (nan(self, e, logs), original(self, e, logs))
+    )
+    with pytest.raises(KzooError, match="the loss became NaN in epoch 1; lower --learning-rate"):
+        train(recipe)
+    assert callbacks.last_checkpoint(recipe.run_dir / "checkpoints") is None
+
+
+def test_unwritable_or_full_directory_is_refused_before_training(recipe, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="choose another output directory"):
+        train(dataclasses.replace(recipe, output_dir=tmp_path / "file" / "run"))
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    with pytest.raises(OutputError, match="are needed; free some space"):
+        train(recipe)
+
+
+def test_disk_that_fills_up_keeps_the_last_checkpoint(recipe, monkeypatch):
+    save, saved = keras.Model.save, []
+
+    def full(self, path, **options):
+        saved.append(path)
+        if len(saved) > 2:
+            raise OSError(28, "No space left on device")
+        save(self, path, **options)
+
+    monkeypatch.setattr(keras.Model, "save", full)
+    with pytest.raises(OutputError, match="No space left on device; the last checkpoint is kept"):
+        train(recipe)
+    assert finished_steps(recipe) == STEPS
+
+
+def test_impossible_runs_are_refused(recipe):
+    with pytest.raises(UnknownNameError, match="unknown model 'resnet5'"):
+        train(dataclasses.replace(recipe, model="resnet5"))
+    with pytest.raises(InvalidValueError, match="batch_size=5000 is more than the 1293 training images"):
+        train(dataclasses.replace(recipe, smoke=False, batch_size=5000))
+
+
+def test_optimizer_warms_up_follows_a_cosine_and_spares_vectors(recipe):
+    recipe = dataclasses.replace(recipe, epochs=10, warmup_epochs=2, learning_rate=0.4, weight_decay=0.1)
+    model = kzoo.build("tiny")
+    optimizer = make_optimizer(recipe, model, steps=5)
+    rates = [float(optimizer._learning_rate(step)) for step in (0, 5, 10, 30, 50)]
+    assert rates == pytest.approx([0, 0.2, 0.4, 0.2, 0], abs=1e-6)
+
+    recipe = dataclasses.replace(recipe, warmup_epochs=0)
+    optimizer = make_optimizer(recipe, model, steps=5)
+    before = {weight.path: weight.numpy() for weight in model.trainable_weights}
+    optimizer.apply([keras.ops.zeros_like(weight) for weight in model.trainable_weights], model.trainable_weights)
+    for weight in model.trainable_weights:
+        factor = 1 - 0.4 * 0.1 if weight.name == "kernel" else 1
+        np.testing.assert_allclose(weight.numpy(), before[weight.path] * factor, rtol=1e-6, err_msg=weight.path)
+
+
+@pytest.mark.parametrize(("flag", "mode"), [("true", "XLA on"), ("auto", "XLA off")])
+def test_the_mode_in_force_is_printed(flag, mode, recipe, capsys):
+    recipe = dataclasses.replace(recipe, epochs=1, jit_compile=flag, precision="mixed_bfloat16")
+    train(recipe)
+    assert f"{mode} (jit_compile={flag}), mixed_bfloat16" in " ".join(capsys.readouterr().out.split())
+    final = keras.saving.load_model(recipe.run_dir / "model.keras")
+    assert {layer.compute_dtype for layer in final.layers} == {"float32"}
