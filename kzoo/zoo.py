@@ -1,6 +1,7 @@
 """Building and describing the models of the zoo."""
 
 import dataclasses
+import logging
 from typing import Any
 
 import keras
@@ -12,6 +13,8 @@ from kzoo.graph import count_macs
 from kzoo.models.blocks import preprocess
 from kzoo.registry import Entry, lookup
 from kzoo.taps import tap_names
+
+_log = logging.getLogger("kzoo")
 
 
 def build(
@@ -58,7 +61,7 @@ def build(
     entry = lookup(name)
     config = _configure(entry, overrides)
     input_shape = _check_input_shape(entry, config, input_shape)
-    own_classes = num_classes is None or num_classes == entry.num_classes
+    num_classes_is_own = num_classes is None
     num_classes = entry.num_classes if num_classes is None else num_classes
     if include_top and (type(num_classes) is not int or num_classes < 1):
         raise InvalidValueError(f"num_classes={num_classes!r} must be a positive integer")
@@ -75,7 +78,9 @@ def build(
         x = entry.head(x, num_classes, classifier_activation)
     model = keras.Model(inputs, x, name=name)
     if source is not None:
-        weights_room.load_weights(model, source, head="keep" if own_classes else "initialise")
+        report = weights_room.load_weights(model, source, head="keep" if num_classes_is_own else "if_fits")
+        if report.initialised:
+            _log.warning("%s: the classifier for %d classes keeps random weights", report.source, num_classes)
     return model
 
 

@@ -56,7 +56,8 @@ def load_weights(model: keras.Model, source: str | Path, *, strict: bool = True,
         source: `"hf://owner/name"`, or the path of a `.safetensors` file with torch names and layouts, or of
             a `.weights.h5` or `.keras` file that Keras wrote for the same architecture.
         strict: whether a variable without a weight, or a weight without a variable, is an error.
-        head: `"keep"` loads the classifier; `"initialise"` leaves it random, for another number of classes.
+        head: `"keep"` loads the classifier; `"initialise"` leaves it random, for another number of classes;
+            `"if_fits"` loads it unless its shape differs.
 
     Returns:
         A `WeightsReport`.
@@ -69,7 +70,7 @@ def load_weights(model: keras.Model, source: str | Path, *, strict: bool = True,
         >>> print(kzoo.load_weights(model, "cifar_resnet20.safetensors"))
         cifar_resnet20.safetensors: 97 loaded, 0 adapted, 0 initialised, 0 missing, 0 unexpected
     """
-    check_choice("head", head, ("keep", "initialise"))
+    check_choice("head", head, ("keep", "initialise", "if_fits"))
     text = str(source)
     path = download(text) if text.startswith(HUB) else Path(source)
     if not path.is_file():
@@ -135,14 +136,14 @@ def _match_torch(model, arrays: dict[str, np.ndarray], report: WeightsReport, st
     for variable in model.variables:
         names = torch_names(variable.path)
         name = next((name for name in names if name in arrays), None)
-        if variable.path.startswith(HEAD + "/") and head == "initialise":
+        shape = torch_shape(variable, arrays[name].shape) if name else None
+        if _stays_random(variable, shape, head):
             report.initialised.append(variable.path)
             used.update(names)
         elif name is None:
             report.missing.append(variable.path)
         else:
             used.add(name)
-            shape = torch_shape(variable, arrays[name].shape)
             if shape != tuple(variable.shape):
                 wrong.append(f"{name} has shape {shape} in Keras layout, {variable.path} {tuple(variable.shape)}")
                 continue
@@ -153,6 +154,13 @@ def _match_torch(model, arrays: dict[str, np.ndarray], report: WeightsReport, st
     report.unexpected = [name for name in arrays if name not in used]
     _judge(model, report, wrong, strict)
     return matched
+
+
+def _stays_random(variable: keras.Variable, shape: tuple[int, ...] | None, head: str) -> bool:
+    """Whether a classifier's weight is left alone, given the shape that the file has for it."""
+    if not variable.path.startswith(HEAD + "/"):
+        return False
+    return head == "initialise" or (head == "if_fits" and shape is not None and shape != tuple(variable.shape))
 
 
 def _strip_prefix(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -173,7 +181,7 @@ def _match_keras(model, path: Path, report: WeightsReport, strict: bool, head: s
     matched, wrong = {}, []
     for (layer, index), variable in _by_position(model):
         value = values.pop((layer, index), None)
-        if layer == HEAD and head == "initialise":
+        if _stays_random(variable, None if value is None else tuple(value.shape), head):
             report.initialised.append(variable.path)
         elif value is None:
             report.missing.append(variable.path)
@@ -244,5 +252,5 @@ def _judge(model, report: WeightsReport, wrong: list[str], strict: bool) -> None
         return
     advice = "build the architecture that the file was made for"
     if wrong and all(HEAD in item for item in wrong):
-        advice = "for another number of classes pass head='initialise', or give build(num_classes=...) with weights"
+        advice = "for another number of classes pass head='initialise'"
     raise WeightsError(f"{report.source} does not fit {model.name}: {'; '.join(found)}; {advice}")

@@ -26,7 +26,7 @@ WEIGHTS: dict[str, dict[str, WeightsSpec]] = {
     name: {"a1_in1k": WeightsSpec(f"{HUB}timm/{name}.a1_in1k", "Apache-2.0")}
     for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 }
-WEIGHTS["resnet50_se"] = {"ra2_in1k": WeightsSpec(f"{HUB}timm/seresnet50.ra2_in1k", "Apache-2.0")}
+WEIGHTS["resnet50_se"] = {"a1_in1k": WeightsSpec(f"{HUB}timm/seresnet50.a1_in1k", "Apache-2.0")}
 
 
 def known(model: str) -> tuple[str, ...]:

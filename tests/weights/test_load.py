@@ -138,6 +138,11 @@ def test_another_number_of_classes(saved_as, tmp_path):
     whole = kzoo.build("cifar_resnet20", weights=path, num_classes=10, **TINY)
     assert_layer_is(whole, "head_dense", state, "fc")
 
+    built.get_layer("head_dense").set_weights([np.full((16, 3), 2.0), np.full(3, 5.0)])
+    built.save(tmp_path / "three.keras")
+    again = kzoo.build("cifar_resnet20", weights=tmp_path / "three.keras", num_classes=3, **TINY)
+    assert_weights_are(again, weights_of(built))
+
 
 def bfloat16_file() -> bytes:
     header = json.dumps({"conv1.weight": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
