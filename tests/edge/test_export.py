@@ -71,7 +71,7 @@ def test_int8_of_units_that_never_fire(tmp_path):
     model = randomise(keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(y)))
     silent.bias.assign([-1e4, -1e4])
     assert not np.any(silent(GOOD))
-    report = kzoo.export(model, tmp_path / "silent.tflite", "int8", calibration=GOOD)
+    report = kzoo.export(model, tmp_path / "silent.tflite", "int8", calibration=GOOD[:1])
     assert report.max_rel_error < 0.05  # 8 bits
 
 

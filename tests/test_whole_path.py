@@ -1,0 +1,137 @@
+"""What every model of the zoo must do: save, learn under XLA, fold, and run whole on the XNNPACK delegate."""
+
+import dataclasses
+import re
+
+import keras
+import numpy as np
+import pytest
+from helpers import assert_weights_are, pixels, randomise, relative_error, weights_of, weights_without_gradient
+
+import kzoo
+from kzoo.registry import lookup
+from kzoo.surgery import plan_folding
+from kzoo.taps import tap_names
+
+SIZE = 32
+
+
+def names() -> list:
+    """Every name; those that equal an earlier one once both are narrow are slow."""
+    marked, seen = [], set()
+    for name in kzoo.list_models():
+        entry = lookup(name)
+        kind = (dataclasses.replace(entry.config, **entry.narrow), entry.preprocessing)
+        marked.append(pytest.param(name, marks=[pytest.mark.slow] if kind in seen else []))
+        seen.add(kind)
+    return marked
+
+
+def narrow(name: str) -> keras.Model:
+    """A small model of the same kind, that gives logits."""
+    overrides = lookup(name).narrow
+    return kzoo.build(name, input_shape=(SIZE, SIZE, 3), num_classes=10, classifier_activation=None, **overrides)
+
+
+def norms(model) -> set[str]:
+    return {layer.name for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
+
+
+@pytest.mark.parametrize("name", kzoo.list_models())
+def test_builds_with_taps_at_their_strides(name):
+    model = kzoo.build(name, input_shape=(64, 96, 3), num_classes=7, **lookup(name).narrow)
+    assert model.output.shape == (None, 7)
+    taps = tap_names(model)
+    cifar = name.startswith("cifar")
+    assert taps == (["p0", "p1", "p2"] if cifar else ["p1", "p2", "p3", "p4", "p5"])
+    for tap in taps:
+        stride = 2 ** int(tap[1:])
+        assert model.get_layer(tap).output.shape[1:3] == (64 // stride, 96 // stride)
+    assert lookup(name).min_size == 2 ** int(taps[-1][1:])
+
+
+@pytest.mark.parametrize("name", names())
+def test_saves_and_folds_and_exports(name, tmp_path):
+    model = randomise(narrow(name))
+    images = pixels(4, SIZE, SIZE, 3)
+    expected = np.array(model(images))
+    assert np.isfinite(expected).all()
+
+    path = tmp_path / "model.keras"
+    model.save(path)
+    loaded = keras.saving.load_model(path)
+    assert_weights_are(loaded, weights_of(model))
+    np.testing.assert_array_equal(loaded(images), expected)
+    assert [layer.name for layer in loaded.layers] == [layer.name for layer in model.layers]
+
+    plan = plan_folding(model)
+    assert set(plan.kept) == norms_that_stay(model)
+    folded = kzoo.fold_batch_norm(model)
+    assert norms(folded) == norms_that_stay(model)
+    assert [v.path for v in folded.variables if "moving" in v.path and v.path.split("/")[0] not in plan.kept] == []
+    assert relative_error(folded(images), expected) < 1e-5
+    assert tap_names(folded) == tap_names(model)
+
+    report = kzoo.export(folded, tmp_path / "model.tflite", calibration=images)
+    assert report.xnnpack_partitions == 1
+    assert not [op for op in report.ops if op.startswith(("Flex", "CUSTOM"))]
+    assert report.max_rel_error < 1e-5
+
+
+def norms_that_stay(model) -> set[str]:
+    """Of a pre-activation network, those that read a sum or the stem's pool: each block's first and the last one.
+
+    The others follow a convolution directly, as all of the other networks' do.
+    """
+    if "_v2" not in model.name:
+        return set()
+    return {layer.name for layer in model.layers if layer.name == "final_bn" or layer.name.endswith("_bn1")}
+
+
+def is_conv_bias(path: str) -> bool:
+    """Whether this is a bias that batch normalisation takes out again, so that its gradient is rounding alone."""
+    return re.fullmatch(r".*conv\d?/bias", path) is not None
+
+
+@pytest.mark.parametrize("name", names())
+def test_learns_under_xla(name):
+    model = randomise(narrow(name))
+    images, labels = pixels(8, SIZE, SIZE, 3), np.arange(8) % 10
+    assert [path for path in weights_without_gradient(model, images) if not is_conv_bias(path)] == []
+
+    before = weights_of(model)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=True)
+    loss = model.train_on_batch(images, labels)
+    assert model.jit_compile is True
+    assert np.isfinite(loss)
+    logits = randomise(narrow(name))(images, training=True)
+    eager = keras.ops.mean(keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
+    assert loss == pytest.approx(float(eager), rel=1e-4)  # XLA adds up in another order, through batch statistics
+    unmoved = [v.path for v, old in zip(model.variables, before, strict=True) if np.array_equal(v, old)]
+    assert [path for path in unmoved if not is_conv_bias(path)] == []
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "resnet50",
+        "resnet50_v1",
+        "resnet50_v2",
+        "resnet50_se",
+        "resnet50_cbam",
+        "cifar_resnet20",
+        "plain18",
+    ],
+)
+def test_full_size_runs_in_one_partition(name, tmp_path):
+    model = randomise(kzoo.build(name, classifier_activation=None))
+    images = pixels(2, *model.input.shape[1:])
+    folded = kzoo.fold_batch_norm(model)
+    assert norms(folded) == norms_that_stay(model)
+    assert relative_error(folded(images), model(images)) < 1e-5
+    report = kzoo.export(folded, tmp_path / "model.tflite", calibration=images)
+    assert report.xnnpack_partitions == 1
+    assert report.max_rel_error < 1e-5
