@@ -3,6 +3,7 @@
 import csv
 import math
 import re
+import time
 from pathlib import Path
 
 import keras
@@ -10,6 +11,16 @@ import keras
 from kzoo.files import PARTIAL, atomic_path
 
 _EPOCH = re.compile(r"epoch_(\d+)\.keras")
+
+
+class EpochSeconds(keras.callbacks.Callback):
+    """Adds the wall-clock seconds of each epoch to the logs; must stand before the callbacks that write them."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["seconds"] = time.perf_counter() - self.started
 
 
 class Checkpoint(keras.callbacks.Callback):

@@ -61,7 +61,8 @@ Latency is the median of runs taken in turn on {environment["cpu_cores"]} CPU co
 
 ## Recipe
 
-`kzoo train {recipe.name}` with these settings, on {data["train"]} training images:
+`kzoo train {recipe.name}` with these settings, on {data["train"]} training images; the epochs took
+{report["training_seconds"]} s.
 
 | setting | value |
 | --- | --- |

@@ -65,6 +65,7 @@ def finish(recipe: Recipe, data: ImageDataset, directory: Path) -> dict:
             "validation": data.validation.size,
             "test": data.test.size,
         },
+        "training_seconds": round(sum(row["seconds"] for row in history)),
         "best_epoch": int(max(history, key=lambda row: row["val_accuracy"])["epoch"]) + 1,
         "models": {name: dataclasses.asdict(measurement) for name, measurement in measurements.items()},
         "exports": {name: dataclasses.asdict(report) for name, report in reports.items()},

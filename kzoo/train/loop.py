@@ -75,7 +75,8 @@ def _train(recipe: Recipe, data: ImageDataset, done: int) -> dict:
 
     keras.utils.set_random_seed(recipe.seed)
     model = compiled_model(recipe, data, steps)
-    ensure_writable(directory, need_bytes=20 * model.count_params() + 2**20)  # checkpoints and finished files
+    # three checkpoints with two optimizer slots while one is replaced, four finished files, logs and pictures
+    ensure_writable(directory, need_bytes=(3 * 3 + 4) * 4 * model.count_params() + 4 * 2**20)
     write_text(directory / "recipe.json", json.dumps(recipe.to_json(), indent=2) + "\n")
     if done:
         _restore(model, callbacks.last_checkpoint(directory / "checkpoints")[0])
@@ -154,6 +155,7 @@ def _fit(recipe: Recipe, model: keras.Model, data: ImageDataset, done: int) -> N
             initial_epoch=done,
             callbacks=[
                 keras.callbacks.TerminateOnNaN(),
+                callbacks.EpochSeconds(),
                 keras.callbacks.CSVLogger(str(log), append=True),
                 keras.callbacks.TensorBoard(str(directory / "tensorboard"), write_graph=False),
                 callbacks.Checkpoint(checkpoints, best),

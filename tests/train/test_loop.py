@@ -32,6 +32,7 @@ def test_whole_run(recipe):
     recipe = dataclasses.replace(recipe, export=("float32", "int8"), augmentation=("flip", "translate"))
     report = train(recipe)
     directory = recipe.run_dir
+    assert report["training_seconds"] > 0
     assert json.loads((directory / "report.json").read_text()) == json.loads(json.dumps(report))
     for name in ("curves.png", "predictions.png"):
         assert (directory / name).read_bytes().startswith(b"\x89PNG")
