@@ -80,7 +80,7 @@ def _histories(outputs) -> Iterator[tuple]:
 
 
 def count_macs(model: keras.Model) -> int:
-    """Multiply-adds of one image through the convolutions, dense layers and attention layers of `model`.
+    """Multiply-adds of one image through the 2-D convolutions, dense and attention layers of `model`.
 
     Additions, normalisations, activations and pooling are left out, as in the tables of the papers.
 

@@ -130,9 +130,13 @@ def _check(model, path: Path, precision: str, calibration, batch_size: int) -> t
         raise InvalidValueError(f"path={str(path)!r} must end in .tflite")
     if type(batch_size) is not int or batch_size < 1:
         raise InvalidValueError(f"batch_size={batch_size!r} must be a positive integer")
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ExportError(f"{model.name} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; one each")
-    shape = tuple(model.inputs[0].shape[1:])
+    inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ExportError(
+            f"{model.name} has {len(inputs)} inputs and {len(outputs)} outputs (a subclassed model has none); "
+            "a functional model with one of each is exported"
+        )
+    shape = tuple(inputs[0].shape[1:])
     if len(shape) != 3 or None in shape:
         raise ExportError(
             f"{model.name} takes inputs of shape {shape}; a file needs a static (height, width, channels): "
