@@ -24,7 +24,7 @@ def tiny(name="cifar_resnet20", **options):
             "resnet50",
             {"atention": "se"},
             UnknownOptionError,
-            r"no option 'atention'; its .*; did you mean 'attention'",
+            r"'atention'; its .*; did you mean 'attention'",
         ),
         ("resnet50", {"drop_out": 0.5}, UnknownOptionError, r"its options are depths, widths, .*attention"),
         ("resnet50", {"input_shape": (224, 224)}, InvalidValueError, r"is not \(height, width, channels\)"),
