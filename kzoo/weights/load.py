@@ -225,9 +225,8 @@ def read_weights_h5(path: Path) -> dict[tuple[str, int], np.ndarray]:
         def visit(place: str, item) -> None:
             if not isinstance(item, h5py.Dataset) or not place.startswith("layers/"):
                 return  # a group, or the state of an optimizer
-            *groups, _, index = place.split(
-                "/"
-            )  # layers, type of the layer, type of a layer in it, ..., "vars", index
+            # layers/TYPE_OF_LAYER/TYPE_OF_A_LAYER_IN_IT/.../vars/INDEX
+            *groups, _, index = place.split("/")
             parents = ("/".join(groups[:depth]) + "/vars" for depth in range(1, len(groups) + 1))
             names = [file[parent].attrs["name"] for parent in parents if parent in file]
             values["/".join(names), int(index)] = item[()]

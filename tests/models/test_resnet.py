@@ -215,6 +215,8 @@ def transplant(model, theirs) -> None:
         if layer.weights:
             taken.append(applications_name(layer.name, preactivation))
             layer.set_weights(theirs.get_layer(taken[-1]).get_weights())
+        if isinstance(layer, keras.layers.BatchNormalization):
+            assert layer.epsilon == theirs.get_layer(taken[-1]).epsilon  # 1.001e-5: too small to see in the logits
     assert sorted(taken) == sorted(layer.name for layer in theirs.layers if layer.weights)
 
 
