@@ -29,7 +29,7 @@ from kzoo.zoo import build, describe
 class List:
     """List the models of the zoo."""
 
-    pattern: Annotated[Positional[str], arg(metavar="[PATTERN]")] = "*"
+    pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*"
     """Shell-style, such as "resnet50*" (quote it)."""
 
     def run(self) -> None:
@@ -57,7 +57,7 @@ class List:
 class Info:
     """Show the size, cost, feature maps, weights, papers and options of a model."""
 
-    name: Positional[str]
+    name: Annotated[Positional[str], arg(metavar="NAME")]
     """Of the model."""
 
     def run(self) -> None:
@@ -81,10 +81,10 @@ class Info:
 class Evaluate:
     """Measure the accuracy of a .keras or .tflite file on a dataset."""
 
-    model: Positional[Path]
-    """File."""
+    model: Annotated[Positional[Path], arg(metavar="FILE")]
+    """Ends in .keras or .tflite."""
     dataset: str
-    """ "digits", a TFDS name, or an image folder."""
+    """Name: "digits", a TFDS set, or an image folder."""
     data_dir: str | None = None
     """Where TFDS keeps its datasets."""
     split: Literal["test", "validation", "train"] = "test"
@@ -119,9 +119,9 @@ class Evaluate:
 class Export:
     """Fold a model and write it as a LiteRT file that was checked against Keras."""
 
-    model: Positional[str]
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
     """A .keras file, or a name of the zoo."""
-    output: Positional[Path]
+    output: Annotated[Positional[Path], arg(metavar="OUTPUT")]
     """The .tflite file."""
     precision: Literal["float32", "int8"] = "float32"
     """Of the file."""

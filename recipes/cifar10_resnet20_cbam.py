@@ -1,19 +1,14 @@
-"""ResNet-20 with CBAM (arXiv:1807.06521) on CIFAR-10, in about an hour on two CPU cores.
+"""ResNet-20 with CBAM (arXiv:1807.06521) on CIFAR-10: the recipe of `cifar10_resnet20` with another model.
 
 python recipes/cifar10_resnet20_cbam.py
 """
 
-from kzoo.train import Recipe, main
+import dataclasses
 
-RECIPE = Recipe(
-    name="cifar10_resnet20_cbam",
-    model="cifar_resnet20_cbam",
-    dataset="cifar10",
-    epochs=24,
-    learning_rate=0.1,
-    warmup_epochs=2,
-    augmentation=("flip", "translate"),
-    export=("float32", "int8"),
+from kzoo.train import load_recipe, main
+
+RECIPE = dataclasses.replace(
+    load_recipe("cifar10_resnet20"), name="cifar10_resnet20_cbam", model="cifar_resnet20_cbam"
 )
 
 if __name__ == "__main__":

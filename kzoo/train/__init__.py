@@ -2,6 +2,6 @@
 
 from kzoo.train.cli import main
 from kzoo.train.loop import train
-from kzoo.train.recipe import Recipe
+from kzoo.train.recipe import Recipe, load_recipe
 
-__all__ = ["Recipe", "main", "train"]
+__all__ = ["Recipe", "load_recipe", "main", "train"]

@@ -21,9 +21,9 @@ class Recipe:
     dataset: str
     """"digits", a TFDS name such as "cifar10", or a folder with train/CLASS/*.png and test/CLASS/*.png."""
     data_dir: str | None = None
-    """Where TFDS keeps its datasets (default: TFDS_DATA_DIR or ~/tensorflow_datasets)."""
+    """Where TFDS keeps its datasets; None means TFDS_DATA_DIR or ~/tensorflow_datasets."""
     image_size: int | None = None
-    """Height and width that images are resized to (default: as they are)."""
+    """Height and width that images are resized to; None leaves them as they are."""
     validation_fraction: float = 0.1
     """Share of the training images that is held out to choose the best epoch; test images are never used."""
     weights: str | None = None
@@ -57,7 +57,7 @@ class Recipe:
     export: tuple[Literal["float32", "int8"], ...] = ()
     """LiteRT files to write and measure after training."""
     output_dir: Path | None = None
-    """Directory of the run (default: saved_models/runs/NAME)."""
+    """Directory of the run; None means saved_models/runs/NAME."""
     resume: bool = True
     """Go on where an interrupted run of the same recipe stopped; --no-resume moves it aside and starts again."""
     smoke: bool = False
