@@ -123,11 +123,17 @@ def test_bad_arguments(model, options, error, message, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+class Subclassed(keras.Model):
+    def call(self, x):
+        return x
+
+
 def test_models_that_are_no_picture_classifier(model, tmp_path):
     path = tmp_path / "model.tflite"
     for other, message in (
         (tiny(input_shape=(None, None, 3)), r"inputs of shape \(None, None, 3\); .* build with input_shape="),
-        (kzoo.pyramid(model, ["p0", "p1"]), "1 inputs and 2 outputs; one each"),
+        (kzoo.pyramid(model, ["p0", "p1"]), "has 1 inputs and 2 outputs"),
+        (Subclassed(), r"has 0 inputs and 0 outputs \(a subclassed model has none\)"),
         (keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]), r"inputs of shape \(4,\)"),
     ):
         with pytest.raises(ExportError, match=message):
