@@ -29,7 +29,7 @@ from kzoo.zoo import build, describe
 class List:
     """List the models of the zoo."""
 
-    pattern: Annotated[Positional[str], arg(metavar="PATTERN")] = "*"
+    pattern: Annotated[Positional[str], arg(metavar="[PATTERN]")] = "*"
     """Shell-style, such as "resnet50*" (quote it)."""
 
     def run(self) -> None:

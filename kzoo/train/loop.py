@@ -9,7 +9,7 @@ import keras
 import rich
 
 from kzoo.errors import InvalidValueError, KzooError, OutputError
-from kzoo.files import ensure_writable, write_text
+from kzoo.files import PARTIAL, ensure_writable, write_text
 from kzoo.registry import lookup
 from kzoo.train import callbacks
 from kzoo.train.augment import augmentation
@@ -182,6 +182,8 @@ def _prepare_directory(recipe: Recipe, directory: Path) -> int:
     """Decides between a fresh start and going on; returns the epochs that are done."""
     last = callbacks.last_checkpoint(directory / "checkpoints")
     stored = directory / "recipe.json"
+    if not stored.exists() and any(PARTIAL not in path.name for path in directory.iterdir()):
+        raise OutputError(f"{directory} holds other files and no run; choose another --output-dir")
     if not recipe.resume and stored.exists():
         number = next(n for n in range(1, 10_000) if not directory.with_name(f"{directory.name}.{n}").exists())
         aside = directory.rename(directory.with_name(f"{directory.name}.{number}"))
@@ -190,7 +192,7 @@ def _prepare_directory(recipe: Recipe, directory: Path) -> int:
         return 0
     if last is None:
         return 0
-    before = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {}
+    before = json.loads(stored.read_text(encoding="utf-8"))
     now = recipe.to_json()
     changed = [key for key in now if key not in _FREE and before.get(key) != now[key]]
     if changed:

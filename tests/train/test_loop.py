@@ -210,6 +210,14 @@ def test_unwritable_or_full_directory_is_refused_before_training(recipe, tmp_pat
         train(recipe)
 
 
+def test_a_directory_of_other_files_is_left_alone(recipe):
+    recipe.run_dir.mkdir()
+    (recipe.run_dir / "README.md").write_text("mine")
+    with pytest.raises(OutputError, match="holds other files and no run"):
+        train(recipe)
+    assert [path.read_text() for path in recipe.run_dir.iterdir()] == ["mine"]
+
+
 def test_disk_that_fills_up_keeps_the_last_checkpoint(recipe, monkeypatch):
     save, saved = keras.Model.save, []
 
