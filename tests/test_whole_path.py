@@ -16,13 +16,14 @@ from kzoo.taps import tap_names
 SIZE = 32
 
 
-def names() -> list:
-    """Every name; those that equal an earlier one once both are narrow are slow."""
+def names(slow: str = "") -> list:
+    """Every name; those that equal an earlier one once both are narrow are slow, and those that end in `slow`."""
     marked, seen = [], set()
     for name in kzoo.list_models():
         entry = lookup(name)
         kind = (dataclasses.replace(entry.config, **entry.narrow), entry.preprocessing)
-        marked.append(pytest.param(name, marks=[pytest.mark.slow] if kind in seen else []))
+        is_slow = kind in seen or (slow and name.endswith(slow))
+        marked.append(pytest.param(name, marks=[pytest.mark.slow] if is_slow else []))
         seen.add(kind)
     return marked
 
@@ -93,7 +94,7 @@ def is_conv_bias(path: str) -> bool:
     return re.fullmatch(r".*conv\d?/bias", path) is not None
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", names(slow="_se"))  # CBAM's channel attention is the same code
 def test_learns_under_xla(name):
     model = randomise(narrow(name))
     images, labels = pixels(8, SIZE, SIZE, 3), np.arange(8) % 10
