@@ -56,7 +56,7 @@ def export(
     """Writes `model` as a LiteRT file and proves that it computes what Keras computes.
 
     The file has a static batch and TFLite built-in ops only. `"int8"` quantizes weights, activations, input
-    and output; its input is still a picture, one step of the integer for about one of the 256 pixel values.
+    and output; where the calibration images span 0 to 255, its input is the pixel minus 128.
 
     Args:
         model: any functional model with one image input and one output; fold it first

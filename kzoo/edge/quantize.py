@@ -32,6 +32,8 @@ def quantize_int8(content: bytes, calibration: np.ndarray) -> bytes:
         ranges = quantize.calibrate(
             {"serving_default": [{name: batch} for batch in batches]}, num_threads=os.cpu_count()
         )
+        # the quantizer averages ranges over images, which is right inside; pixels have their own limits
+        ranges[lite.input["name"]] = {"min": calibration.min(keepdims=True), "max": calibration.max(keepdims=True)}
         _widen_dead_ranges(ranges)
         result = quantize.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)

@@ -252,7 +252,7 @@ for _name, _config in VARIANTS.items():
             num_classes=1000 if _imagenet else 10,
             preprocessing=_preprocessing(_config),
             papers=_papers + ((ATTENTION[_config.attention].paper,) if _config.attention else ()),
-            narrow=dict(depths=(2, 2, 1, 1), widths=(8, 8, 12, 16))
+            narrow=dict(depths=(2, 1, 1, 1), widths=(8, 8, 12, 16))
             if _imagenet
             else dict(depths=(2, 1, 1), widths=(8, 12, 16)),
         )

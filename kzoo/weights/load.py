@@ -124,7 +124,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path} is no readable safetensors file ({error}); fetch it again") from error
     arrays = {name: array for name, array in arrays.items() if not IGNORED.fullmatch(name)}
     for name, array in arrays.items():
-        if not np.issubdtype(array.dtype, np.floating):
+        if not (np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"):
             raise WeightsError(f"{path}: {name} holds {array.dtype}, not floating-point weights")
     return arrays
 

@@ -1,6 +1,5 @@
 """Loading torch-style and Keras files: every layout, and every refusal leaves the weights as they were."""
 
-import json
 import pickle
 import re
 
@@ -144,11 +143,6 @@ def test_another_number_of_classes(saved_as, tmp_path):
     assert_weights_are(again, weights_of(built))
 
 
-def bfloat16_file() -> bytes:
-    header = json.dumps({"conv1.weight": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
-    return len(header).to_bytes(8, "little") + header + bytes(4)
-
-
 @pytest.mark.parametrize(
     "content",
     [lambda whole: whole[: len(whole) // 2], lambda whole: whole[:-1], lambda whole: b"", lambda whole: b"\x80" * 99],
@@ -168,11 +162,14 @@ def test_damaged_files(content, suffix, tmp_path):
     assert_weights_are(model, before)
 
 
-def test_bfloat16_says_what_it_is(tmp_path):
-    path = tmp_path / "half.safetensors"
-    path.write_bytes(bfloat16_file())
-    with pytest.raises(WeightsError, match=r"half\.safetensors"):
-        kzoo.load_weights(tiny(), path)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_other_floats_become_float32(dtype, tmp_path):
+    state = {name: array.astype(dtype) for name, array in random_state().items()}
+    model = tiny()
+    kzoo.load_weights(model, save(state, tmp_path / "half.safetensors"))
+    rounded = {name: array.astype("float32") for name, array in state.items()}
+    assert_layer_is(model, "stage2_block1_conv2", rounded, "layer2.0.conv2")
+    assert {variable.dtype for variable in model.variables} == {"float32"}
 
 
 class Bomb:
