@@ -184,7 +184,7 @@ def _load_folder(root: Path, size: int | None, validation_fraction: float, seed:
             raise DatasetError(f"{root / part}: {error}") from error
 
     if (root / "validation").is_dir():
-        train, validation = read("train", shuffle=False), read("validation", shuffle=False)
+        train, validation = read("train", seed=seed), read("validation", shuffle=False)  # train mixes the classes
     else:
         train, validation = read("train", validation_split=validation_fraction, subset="both", seed=seed)
     splits = [_folder_split(dataset) for dataset in (train, validation, read("test", shuffle=False))]

@@ -1,5 +1,7 @@
 """Datasets by name: splits that never mix, pixels of 0 to 255, one clear error for what cannot be read."""
 
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -164,6 +166,14 @@ def test_image_folder(folder):
     images, labels = data.train.arrays()
     np.testing.assert_array_equal(images[:, 4, 4, 0] // 100, labels)
     assert not rows(data.train) & rows(data.validation)
+
+
+def test_image_folder_with_its_own_validation_mixes_the_classes_in_training(folder):
+    shutil.copytree(folder / "test", folder / "validation")
+    data = load_dataset(str(folder), image_size=8)
+    assert (data.train.size, data.validation.size, data.test.size) == (20, 6, 6)
+    assert rows(data.validation) == rows(data.test)
+    assert 0 < data.train.arrays(10)[1].sum() < 10
 
 
 def test_image_folder_errors(folder):
