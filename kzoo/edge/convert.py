@@ -1,8 +1,11 @@
 """Export to LiteRT: static batch, built-in ops only, checked against Keras before the file is kept."""
 
+import contextlib
 import dataclasses
+import os
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -170,16 +173,30 @@ def convert(model: keras.Model, input_shape: tuple[int, ...]) -> bytes:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "model.tflite"
         try:
-            model.export(
-                path,
-                format="litert",
-                verbose=False,
-                input_signature=signature,
-                target_spec={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]},
-            )
+            with _quiet_stderr():
+                model.export(
+                    path,
+                    format="litert",
+                    verbose=False,
+                    input_signature=signature,
+                    target_spec={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]},
+                )
         except Exception as error:  # the converter raises its own type, which is not public
             raise ExportError(_explain(model, str(error))) from error
         return path.read_bytes()
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Silences the converter's log, which its C++ half writes to file descriptor 2 whatever Python says."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as sink:
+        os.dup2(sink.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _explain(model: keras.Model, message: str) -> str:
