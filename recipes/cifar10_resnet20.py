@@ -1,6 +1,10 @@
-"""ResNet-20 (arXiv:1512.03385, section 4.2) on CIFAR-10, in about an hour on two CPU cores.
+"""ResNet-20 (arXiv:1512.03385, section 4.2) on CIFAR-10, in an hour on two CPU cores.
 
-python recipes/cifar10_resnet20.py
+    python recipes/cifar10_resnet20.py
+
+Measured: 89.71 % test accuracy, 89.59 % as an int8 file; 62 minutes on two CPU cores that other work shared, seed 0.
+The paper's 91.25 % takes 180 epochs and all 50,000 training images; here 5,000 choose the epoch. The files are in
+saved_models/cifar10_resnet20.
 """
 
 from kzoo.train import Recipe, main

@@ -1,6 +1,8 @@
 """ResNet-20 with CBAM (arXiv:1807.06521) on CIFAR-10: the recipe of `cifar10_resnet20` with another model.
 
-python recipes/cifar10_resnet20_cbam.py
+    python recipes/cifar10_resnet20_cbam.py
+
+Not measured yet: it takes about one and a half times as long as the plain recipe.
 """
 
 import dataclasses

@@ -1,6 +1,9 @@
 """ResNet-20 on Fashion-MNIST.
 
-python recipes/fashion_mnist_resnet20.py
+    python recipes/fashion_mnist_resnet20.py
+
+Measured: 92.99 % test accuracy, 93.05 % as an int8 file; 21 minutes on two CPU cores that other work shared, seed 0.
+The files are in saved_models/fashion_mnist_resnet20.
 """
 
 from kzoo.train import Recipe, main

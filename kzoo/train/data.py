@@ -110,7 +110,7 @@ def batches(
     def prepare(images, labels):
         images = tf.cast(images, tf.float32)
         if augment is not None:
-            images = augment(images)
+            images = augment(images, training=True)
         return images, tf.one_hot(labels, num_classes)
 
     return dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

@@ -80,7 +80,7 @@ def _train(recipe: Recipe, data: ImageDataset, done: int) -> dict:
     write_text(directory / "recipe.json", json.dumps(recipe.to_json(), indent=2) + "\n")
     if done:
         _restore(model, callbacks.last_checkpoint(directory / "checkpoints")[0])
-        _say(f"resuming after {done} of {recipe.epochs} epochs")
+        _say(f"resuming after {done} of {recipe.epochs} epochs" if done < recipe.epochs else "all epochs are done")
     if done < recipe.epochs:
         _say(f"model: {recipe.model}, {count_parameters(model):,} parameters; {_mode(recipe, model)}")
         _fit(recipe, model, data, done)
