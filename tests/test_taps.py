@@ -10,7 +10,6 @@ from kzoo.errors import InvalidValueError, UnknownNameError
 from kzoo.registry import lookup
 from kzoo.taps import tap_names
 
-
 NARROW = {**lookup("resnet18").narrow, "depths": (2, 2, 1, 1)}
 
 
