@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import numbers
 from typing import Any
 
 import keras
@@ -63,7 +64,7 @@ def build(
     input_shape = _check_input_shape(entry, config, input_shape)
     num_classes_is_own = num_classes is None
     num_classes = entry.num_classes if num_classes is None else num_classes
-    if include_top and (type(num_classes) is not int or num_classes < 1):
+    if include_top and not _is_positive(num_classes):
         raise InvalidValueError(f"num_classes={num_classes!r} must be a positive integer")
     if keras.config.image_data_format() != "channels_last":
         raise InvalidValueError(
@@ -100,11 +101,11 @@ def _check_input_shape(entry: Entry, config: Any, shape: Any) -> tuple:
     problem = None
     if not isinstance(shape, (tuple, list)) or len(shape) != 3:
         problem = "is not (height, width, channels)"
-    elif type(shape[2]) is not int or shape[2] < 1:
+    elif not _is_positive(shape[2]):
         problem = f"has {shape[2]!r} channels; channels come last and must be a positive integer"
     else:
         for size in shape[:2]:
-            if size is not None and (type(size) is not int or size < config.total_stride):
+            if size is not None and not (_is_positive(size) and size >= config.total_stride):
                 problem = (
                     f"is too small or no integer: {entry.name} needs at least "
                     f"{config.total_stride}×{config.total_stride} pixels, or None for any size"
@@ -112,6 +113,11 @@ def _check_input_shape(entry: Entry, config: Any, shape: Any) -> tuple:
     if problem:
         raise InvalidValueError(f"input_shape={shape!r} {problem}; the default is {entry.input_shape}")
     return tuple(shape)
+
+
+def _is_positive(value: Any) -> bool:
+    """Whether `value` is an integer above zero, Python's or NumPy's, and not a truth value."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value > 0
 
 
 @dataclasses.dataclass(frozen=True)

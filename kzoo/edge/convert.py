@@ -139,6 +139,13 @@ def _check(model, path: Path, precision: str, calibration, batch_size: int) -> t
             f"{model.name} has {len(inputs)} inputs and {len(outputs)} outputs (a subclassed model has none); "
             "a functional model with one of each is exported"
         )
+    trained = (layer for layer in model.layers if layer.weights)
+    half = next((layer for layer in trained if layer.compute_dtype in ("float16", "bfloat16")), None)
+    if half is not None:
+        raise ExportError(
+            f"layer {half.name!r} of {model.name} computes in {half.compute_dtype}; build the model again under "
+            "keras.config.set_dtype_policy('float32') and give it these weights with set_weights"
+        )
     shape = tuple(inputs[0].shape[1:])
     if len(shape) != 3 or None in shape:
         raise ExportError(

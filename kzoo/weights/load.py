@@ -51,6 +51,8 @@ class WeightsReport:
 def load_weights(model: keras.Model, source: str | Path, *, strict: bool = True, head: str = "keep") -> WeightsReport:
     """Loads weights into a model of the zoo. On an error the model is as it was.
 
+    A model built with `include_top=False` takes files with a classifier too.
+
     Args:
         model: from `kzoo.build`.
         source: `"hf://owner/name"`, or the path of a `.safetensors` file with torch names and layouts, or of
@@ -151,9 +153,16 @@ def _match_torch(model, arrays: dict[str, np.ndarray], report: WeightsReport, st
             report.loaded[variable.path] = name
             if len(variable.shape) == 2 and arrays[name].ndim == 4:
                 report.adapted[variable.path] = "1×1 convolution to dense"
+    if not _has_head(model):
+        used.update(name for kind in ("kernel", "bias") for name in torch_names(f"{HEAD}/{kind}"))
     report.unexpected = [name for name in arrays if name not in used]
     _judge(model, report, wrong, strict)
     return matched
+
+
+def _has_head(model: keras.Model) -> bool:
+    """Whether the model has a classifier; without one, a file's classifier is passed over."""
+    return any(layer.name == HEAD for layer in model.layers)
 
 
 def _stays_random(variable: keras.Variable, shape: tuple[int, ...] | None, head: str) -> bool:
@@ -190,7 +199,7 @@ def _match_keras(model, path: Path, report: WeightsReport, strict: bool, head: s
         else:
             matched[variable.path] = value
             report.loaded[variable.path] = variable.path
-    report.unexpected = [f"{layer} (weight {index})" for layer, index in values]
+    report.unexpected = [f"{layer} (weight {index})" for layer, index in values if layer != HEAD or _has_head(model)]
     _judge(model, report, wrong, strict)
     return matched
 

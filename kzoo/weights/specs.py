@@ -45,7 +45,7 @@ def resolve(model: str, weights: str | Path) -> str | Path:
     if text in known(model):
         specs = WEIGHTS[model]
         return specs[text if text in specs else next(iter(specs))].source
-    if text.startswith(HUB) or Path(text).exists():
+    if text.startswith(HUB) or Path(text).is_file():
         return weights
     names = known(model)
     accepted = f"one of {', '.join(names)}, " if names else ""

@@ -46,6 +46,16 @@ def test_float32(model, tmp_path):
     assert relative_error(LiteRTModel(path).predict(images), model(images)) < 1e-5
 
 
+def test_half_precision_models_are_refused_by_layer(tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        half = kzoo.build("cifar_resnet20", depths=(1, 1), widths=(4, 8))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    with pytest.raises(ExportError, match=r"layer 'stem_conv' of cifar_resnet20 computes in float16; build"):
+        kzoo.export(half, tmp_path / "half.tflite")
+
+
 def test_int8(model, tmp_path):
     path = tmp_path / "tiny.tflite"
     calibration = np.random.default_rng(3).integers(0, 256, (40, 16, 16, 3), dtype="uint8")
