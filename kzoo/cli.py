@@ -110,8 +110,16 @@ class Evaluate:
                 "classes; use the dataset that the model was trained on"
             )
         accuracy, loss = score(outputs, labels)
+        probabilities = np.allclose(outputs.sum(axis=1), 1, atol=0.05)  # of logits there is no cross-entropy to show
         table = _table("file", "dataset", "split", "images", "accuracy", "cross-entropy")
-        table.add_row(str(self.model), data.name, self.split, str(len(labels)), f"{accuracy:.2%}", f"{loss:.4f}")
+        table.add_row(
+            str(self.model),
+            data.name,
+            self.split,
+            str(len(labels)),
+            f"{accuracy:.2%}",
+            f"{loss:.4f}" if probabilities else "-",
+        )
         rich.print(table)
 
 
@@ -138,6 +146,8 @@ class Export:
 
     def run(self) -> None:
         model = _load(self.model, self.weights)
+        if self.images < 1:
+            raise InvalidValueError(f"--images {self.images} must be at least 1")
         calibration = None
         if self.dataset:
             data = _dataset(self.dataset, self.data_dir, tuple(model.inputs[0].shape[1:]))
@@ -154,6 +164,8 @@ def _load(source: str, weights: str | None = None) -> keras.Model:
     """A model from a `.keras` file, or from the zoo by name."""
     if not source.endswith(".keras"):
         return build(source, weights=weights)
+    if weights is not None:
+        raise InvalidValueError(f"{source} has its own weights; --weights goes with a name of the zoo")
     if not Path(source).is_file():
         raise InvalidValueError(f"no file at {source}")
     try:

@@ -9,7 +9,13 @@ from pathlib import Path
 
 from kzoo.errors import OutputError
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+
 PARTIAL = ".partial"
+LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -33,6 +39,33 @@ def write_text(path: str | Path, text: str) -> None:
     """Writes `text` to `path` as UTF-8, whole or not at all."""
     with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def refuse_unwritable(directory: str | Path) -> None:
+    """Raises `OutputError` if `directory` could not be made or written, without making it."""
+    existing = next(
+        path for path in (Path(directory).absolute(), *Path(directory).absolute().parents) if path.exists()
+    )
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write to {existing}; choose another output directory")
+
+
+@contextlib.contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Keeps other processes out of `directory` while the block runs; the system lets go of it after a kill.
+
+    Raises:
+        OutputError: another process is in it.
+    """
+    if fcntl is None:  # Windows
+        yield
+        return
+    with (directory / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OutputError(f"another process is training in {directory}; choose another --output-dir") from error
+        yield
 
 
 def ensure_writable(directory: str | Path, need_bytes: int = 0) -> Path:

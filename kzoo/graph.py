@@ -28,10 +28,10 @@ class Graph:
 
 
 def read_graph(model: keras.Model) -> Graph:
-    """Reads the graph of a functional (or sequential) model.
+    """Reads the graph of a functional model.
 
     Raises:
-        InvalidValueError: the model is neither, so it has no graph to read.
+        InvalidValueError: the model is not functional, so it has no graph to read.
     """
     if isinstance(model, keras.Sequential):
         raise InvalidValueError(
@@ -88,10 +88,11 @@ def count_macs(model: keras.Model) -> int:
         InvalidValueError: the model has maps of unknown size.
     """
     total = 0
+    layers = {layer.name: layer for layer in model.layers}
     for name, calls in read_graph(model).calls.items():
-        layer = model.get_layer(name)
+        layer = layers.get(name)  # None for a plain operation such as x + y
         for call in calls:
-            if call.input_shapes:
+            if layer is not None and call.input_shapes:
                 total += _layer_macs(layer, call.input_shapes[0])
     return total
 

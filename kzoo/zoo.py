@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 import numbers
 from typing import Any
 
@@ -178,4 +179,4 @@ def describe(name: str) -> ModelInfo:
 
 def count_parameters(model: keras.Model) -> int:
     """Trainable parameters, without the moving statistics that `model.count_params()` counts too."""
-    return sum(int(weight.shape.num_elements()) for weight in model.trainable_weights)
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)

@@ -81,6 +81,9 @@ def test_list_and_info(capsys):
         (["export", "resnet5", "out.tflite"], "unknown model"),
         (["export", "cifar_resnet20", "out.tflite", "--precision", "int8"], "needs calibration images"),
         (["export", "cifar_resnet20", "out.h5"], "must end in .tflite"),
+        (["export", "cifar_resnet20", "out.tflite", "--dataset", "digits", "--images", "0"], "at least 1"),
+        (["export", "x.keras", "out.tflite", "--weights", "y"], "has its own weights"),
+        (["train", "quickstart", "--smoke", "--validation-fraction", "0.001"], "validation_fraction=0.001"),
     ],
 )
 def test_mistakes(args, message, capsys, tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ import kzoo
 assert keras.backend.backend() == "jax"
 kzoo.build("cifar_resnet20", depths=(1, 1), widths=(4, 8))
 assert "tensorflow" not in sys.modules, "kzoo imported TensorFlow"
+assert kzoo.describe("cifar_resnet20").trainable_parameters == 269722
 for path in sorted(Path(sys.argv[1]).glob("*.keras")):
     model = keras.saving.load_model(path)
     arrays = np.load(path.with_suffix(".npz"))

@@ -112,7 +112,7 @@ def export(
         ops=lite.op_histogram(),
         xnnpack_partitions=lite.xnnpack_partitions(),
         max_abs_error=float(error.max()),
-        max_rel_error=float(error.max() / np.abs(expected).max()),
+        max_rel_error=float(error.max() / max(np.abs(expected).max(), 1e-30)),
         verified_on=verified_on,
     )
 
@@ -134,10 +134,10 @@ def _check(model, path: Path, precision: str, calibration, batch_size: int) -> t
     if type(batch_size) is not int or batch_size < 1:
         raise InvalidValueError(f"batch_size={batch_size!r} must be a positive integer")
     inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
-    if len(inputs) != 1 or len(outputs) != 1:
+    if len(inputs) != 1 or len(outputs) != 1 or isinstance(model.output, (dict, list, tuple)):
         raise ExportError(
             f"{model.name} has {len(inputs)} inputs and {len(outputs)} outputs (a subclassed model has none); "
-            "a functional model with one of each is exported"
+            "a functional model with one tensor of each is exported"
         )
     trained = (layer for layer in model.layers if layer.weights)
     half = next((layer for layer in trained if layer.compute_dtype in ("float16", "bfloat16")), None)

@@ -43,12 +43,13 @@ def plan_folding(model: keras.Model) -> FoldPlan:
     """
     graph = read_graph(model)
     plan = FoldPlan()
+    layers = {layer.name: layer for layer in model.layers}
     for name in graph.calls:
-        layer = model.get_layer(name)
-        if hasattr(layer, "folded"):
+        layer = layers.get(name)  # None for a plain operation such as x + y
+        if callable(getattr(layer, "folded", None)):
             plan.inside.append(name)
         elif isinstance(layer, keras.layers.BatchNormalization):
-            linear, reason = _find_linear(model, graph, layer)
+            linear, reason = _find_linear(layers, graph, layer)
             if reason:
                 plan.kept[name] = reason
             else:
@@ -60,7 +61,7 @@ def plan_folding(model: keras.Model) -> FoldPlan:
     return plan
 
 
-def _find_linear(model, graph: Graph, norm: keras.layers.BatchNormalization) -> tuple[str, str]:
+def _find_linear(layers: dict, graph: Graph, norm: keras.layers.BatchNormalization) -> tuple[str, str]:
     """The linear layer that can take `norm` in, or the reason why none can."""
     calls = graph.calls[norm.name]
     if len(calls) != 1:
@@ -68,10 +69,13 @@ def _find_linear(model, graph: Graph, norm: keras.layers.BatchNormalization) -> 
     if not calls[0].sources:
         return "", "no layer feeds it"
     name, _ = calls[0].sources[0]
-    linear = model.get_layer(name)
+    linear = layers.get(name)
     rank = len(calls[0].input_shapes[0])
-    if not isinstance(linear, LINEAR):
-        return "", f"{name} before it is a {type(linear).__name__}, not a convolution or dense layer"
+    if type(norm) is not keras.layers.BatchNormalization:
+        return "", f"it is a {type(norm).__name__}, which may compute something else"
+    if type(linear) not in LINEAR:  # a subclass may compute something else
+        kind = "plain operation" if linear is None else type(linear).__name__
+        return "", f"{name} before it is a {kind}, not a convolution or dense layer"
     if norm.axis not in (-1, rank - 1):
         return "", f"it normalises axis {norm.axis}, not the channels"
     if getattr(linear, "data_format", "channels_last") != "channels_last":
@@ -114,6 +118,8 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     norms = {linear: norm for norm, linear in plan.folds.items()}
 
     def clone(layer):
+        if not isinstance(layer, keras.layers.Layer) or isinstance(layer, keras.layers.Lambda):
+            return layer  # nothing in it to copy, and a Lambda cannot be made from its config
         if layer.name in plan.inside:
             layer, weights[layer.name] = layer.folded()
             return layer

@@ -10,8 +10,6 @@ import keras
 
 from kzoo.files import PARTIAL, atomic_path
 
-_EPOCH = re.compile(r"epoch_(\d+)\.keras")
-
 
 class EpochSeconds(keras.callbacks.Callback):
     """Adds the wall-clock seconds of each epoch to the logs; must stand before the callbacks that write them."""
@@ -26,8 +24,8 @@ class EpochSeconds(keras.callbacks.Callback):
 class Checkpoint(keras.callbacks.Callback):
     """Keeps the last epoch (with the optimizer's state) and the best one, by validation accuracy.
 
-    Each file is written to a temporary name and renamed; the number of finished epochs is in the last one's
-    name, so that no moment exists at which the two disagree.
+    Each file is written to a temporary name and renamed, and has the number of its epoch in its name, so that no
+    moment exists at which files and counts disagree.
 
     Args:
         directory: of the checkpoints.
@@ -42,22 +40,36 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if not math.isfinite(logs["loss"]):
             return
-        if logs["val_accuracy"] > self.best:
+        older = [path for path in self.directory.glob("*.keras") if not path.name.startswith(".")]
+        improved = logs["val_accuracy"] > self.best
+        if improved:
             self.best = logs["val_accuracy"]
-            self._save(best_path(self.directory))
-        previous = last_checkpoint(self.directory)
+            self._save(self.directory / f"best_{epoch + 1:04d}.keras")
         self._save(self.directory / f"epoch_{epoch + 1:04d}.keras")
-        if previous and previous[1] != epoch + 1:
-            previous[0].unlink()
+        for path in older:  # only now: a kill before leaves the older pair whole
+            if improved or not path.name.startswith("best"):
+                path.unlink()
 
     def _save(self, path: Path) -> None:
         with atomic_path(path) as partial:
             self.model.save(partial)
 
 
-def best_path(directory: Path) -> Path:
-    """The checkpoint of the best epoch."""
-    return directory / "best.keras"
+def best_checkpoint(directory: Path) -> tuple[Path, int]:
+    """The checkpoint of the best epoch, and which epoch that is, counted from one."""
+    return max(_numbered(directory, "best"), key=lambda item: item[1])
+
+
+def forget_best_after(directory: Path, epochs: int) -> None:
+    """Removes the best of an epoch that was killed before its own checkpoint was whole."""
+    for path, epoch in _numbered(directory, "best"):
+        if epoch > epochs:
+            path.unlink()
+
+
+def _numbered(directory: Path, kind: str) -> list[tuple[Path, int]]:
+    found = ((path, re.fullmatch(rf"{kind}_(\d+)\.keras", path.name)) for path in directory.iterdir())
+    return [(path, int(match[1])) for path, match in found if match]
 
 
 def last_checkpoint(directory: Path) -> tuple[Path, int] | None:
@@ -66,8 +78,7 @@ def last_checkpoint(directory: Path) -> tuple[Path, int] | None:
         return None
     for partial in directory.glob(f".*{PARTIAL}*"):
         partial.unlink()
-    found = [(path, int(match[1])) for path in directory.iterdir() if (match := _EPOCH.fullmatch(path.name))]
-    return max(found, key=lambda item: item[1], default=None)
+    return max(_numbered(directory, "epoch"), key=lambda item: item[1], default=None)
 
 
 def read_history(path: Path) -> list[dict[str, float]]:

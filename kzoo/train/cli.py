@@ -27,23 +27,25 @@ def parse(form: Callable[..., T], args: Sequence[str], prog: str, **options) -> 
             return tyro.cli(form, args=list(args), prog=prog, **options)
     except SystemExit as stop:
         if stop.code == USER_ERROR:
-            fail(f"{prog}: {_first_paragraph(caught.getvalue())} (see --help)")
+            fail(f"{_first_paragraph(caught.getvalue())} (see {prog} --help)")
         raise
 
 
 def _first_paragraph(box: str) -> str:
-    """The text of a boxed message up to its first rule."""
-    lines = []
+    """The message of a boxed error, without its title and the help behind it."""
     box = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    parts = [[]]
     for line in box.splitlines():
         text = line.strip("│ ")
-        if text.startswith("╭") or not text:
-            continue
-        if text.startswith(("─", "╰")):
-            break
-        lines.append(text)
-    meant = re.search(r"Perhaps you meant:[^-]*(--[\w-]+)", box)
-    return " ".join(lines) + (f"; did you mean {meant[1]}?" if meant else "")
+        if text.startswith("╭") or (text and not text.strip("─-╰╯")):  # a title in its frame, or a rule
+            parts.append([])
+        elif text:
+            parts[-1].append(text)
+    parts = [" ".join(part) for part in parts if part]
+    # without Unicode the title stands before the first rule, as a paragraph of its own
+    message = parts[0] if "╭" in box or len(parts) == 1 else parts[1]
+    meant = re.search(r"Perhaps you meant:[^-]*(?:-{3,}[^-]*)?(--[\w-]+)", box)
+    return message + (f"; did you mean {meant[1]}?" if meant else "")
 
 
 def fail(message: str) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -77,10 +76,10 @@ def load_dataset(
     """
     if name == DIGITS:
         return _load_digits(image_size or 32, validation_fraction, seed)
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return _load_folder(Path(name), image_size, validation_fraction, seed)
-    if os.sep in name:
-        raise DatasetError(f"no folder at {name}")
+    if not name or name.startswith(("/", ".", "~")):
+        raise DatasetError(f"no folder at {name!r}")
     return _load_tfds(name, data_dir, image_size, validation_fraction)
 
 
@@ -153,9 +152,12 @@ def _load_digits(size: int, validation_fraction: float, seed: int) -> ImageDatas
     labels = digits.target.astype("int64")
     # the test images are always the same; only what is held out of the rest follows the seed
     train, test = train_test_split(np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=0)
-    train, validation = train_test_split(
-        train, test_size=validation_fraction, stratify=labels[train], random_state=seed
-    )
+    try:
+        train, validation = train_test_split(
+            train, test_size=validation_fraction, stratify=labels[train], random_state=seed
+        )
+    except ValueError as error:
+        raise DatasetError(f"validation_fraction={validation_fraction} leaves a split without some digit") from error
     splits = (
         Split(tf.data.Dataset.from_tensor_slices((images[part], labels[part])), len(part))
         for part in (train, validation, test)
@@ -215,11 +217,13 @@ def _load_tfds(name: str, data_dir: str | None, size: int | None, validation_fra
     counts = {split: info.num_examples for split, info in builder.info.splits.items()}
     test = next((split for split in ("test", "validation") if split in counts), None)
     if "train" not in counts or test is None:
-        raise DatasetError(f"{name} has splits {', '.join(counts)}; train and test are needed")
+        raise DatasetError(f"{name} has splits {', '.join(counts)}; train, and test or validation, are needed")
     if "validation" in counts and test != "validation":
         specs = {"train": counts["train"], "validation": counts["validation"]}
     else:
         kept = counts["train"] - round(counts["train"] * validation_fraction)
+        if not 0 < kept < counts["train"]:
+            raise DatasetError(f"validation_fraction={validation_fraction} leaves no image to train or to validate on")
         specs = {f"train[:{kept}]": kept, f"train[{kept}:]": counts["train"] - kept}
     specs[test] = counts[test]
     shape = (size or height, size or width)

@@ -19,7 +19,7 @@ from kzoo.train import callbacks
 from kzoo.train.card import model_card
 from kzoo.train.data import ImageDataset
 from kzoo.train.measure import Measurement, keras_runner, measure
-from kzoo.train.pictures import draw_predictions
+from kzoo.train.pictures import draw_curves, draw_predictions
 from kzoo.train.recipe import Recipe
 from kzoo.zoo import build
 
@@ -30,7 +30,9 @@ def finish(recipe: Recipe, data: ImageDataset, directory: Path) -> dict:
     """Turns the checkpoints of `directory` into finished, measured files; returns the report."""
     rich.print("evaluating on the test images")
     history = callbacks.read_history(directory / "history.csv")
-    best = keras.saving.load_model(callbacks.best_path(directory / "checkpoints"), compile=False)
+    draw_curves(history, directory / "curves.png", title=recipe.name)
+    best_path, best_epoch = callbacks.best_checkpoint(directory / "checkpoints")
+    best = keras.saving.load_model(best_path, compile=False)
     model = build(recipe.model, input_shape=data.image_shape, num_classes=len(data.classes))
     model.set_weights(best.get_weights())
     images, labels = data.test.arrays()
@@ -66,7 +68,7 @@ def finish(recipe: Recipe, data: ImageDataset, directory: Path) -> dict:
             "test": data.test.size,
         },
         "training_seconds": round(sum(row["seconds"] for row in history)),
-        "best_epoch": int(max(history, key=lambda row: row["val_accuracy"])["epoch"]) + 1,
+        "best_epoch": best_epoch,
         "models": {name: dataclasses.asdict(measurement) for name, measurement in measurements.items()},
         "exports": {name: dataclasses.asdict(report) for name, report in reports.items()},
     }

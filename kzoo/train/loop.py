@@ -9,14 +9,14 @@ import keras
 import rich
 
 from kzoo.errors import InvalidValueError, KzooError, OutputError
-from kzoo.files import PARTIAL, ensure_writable, write_text
+from kzoo.files import LOCK, PARTIAL, ensure_writable, exclusive, refuse_unwritable, write_text
 from kzoo.registry import lookup
 from kzoo.train import callbacks
 from kzoo.train.augment import augmentation
 from kzoo.train.data import ImageDataset, batches, load_dataset, readable_images
 from kzoo.train.finish import finish
-from kzoo.train.pictures import draw_curves
 from kzoo.train.recipe import Recipe
+from kzoo.weights import resolve
 from kzoo.zoo import build, count_parameters
 
 SMOKE_EPOCHS, SMOKE_BATCH, SMOKE_IMAGES = 2, 16, 64
@@ -48,8 +48,9 @@ def train(recipe: Recipe) -> dict:
     """
     lookup(recipe.model)
     recipe = _shrink(recipe) if recipe.smoke else recipe
-    ensure_writable(recipe.run_dir)
-    done = _prepare_directory(recipe, recipe.run_dir)
+    refuse_unwritable(recipe.run_dir)
+    if recipe.weights is not None:
+        resolve(recipe.model, recipe.weights)
     _say(f"data: {recipe.dataset}")
     data = load_dataset(
         recipe.dataset,
@@ -60,10 +61,10 @@ def train(recipe: Recipe) -> dict:
     )
     data = _take(data, SMOKE_IMAGES) if recipe.smoke else data
     with readable_images(recipe.dataset):
-        return _train(recipe, data, done)
+        return _train(recipe, data)
 
 
-def _train(recipe: Recipe, data: ImageDataset, done: int) -> dict:
+def _train(recipe: Recipe, data: ImageDataset) -> dict:
     directory = recipe.run_dir
     steps = data.train.size // recipe.batch_size
     if steps == 0:
@@ -75,8 +76,15 @@ def _train(recipe: Recipe, data: ImageDataset, done: int) -> dict:
 
     keras.utils.set_random_seed(recipe.seed)
     model = compiled_model(recipe, data, steps)
+    done = _prepare_directory(recipe, directory)
     # three checkpoints with two optimizer slots while one is replaced, four finished files, logs and pictures
     ensure_writable(directory, need_bytes=(3 * 3 + 4) * 4 * model.count_params() + 4 * 2**20)
+    with exclusive(directory):
+        return _run(recipe, data, model, done)
+
+
+def _run(recipe: Recipe, data: ImageDataset, model: keras.Model, done: int) -> dict:
+    directory = recipe.run_dir
     write_text(directory / "recipe.json", json.dumps(recipe.to_json(), indent=2) + "\n")
     if done:
         _restore(model, callbacks.last_checkpoint(directory / "checkpoints")[0])
@@ -105,6 +113,7 @@ def compiled_model(recipe: Recipe, data: ImageDataset, steps: int) -> keras.Mode
         optimizer=make_optimizer(recipe, model, steps),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        auto_scale_loss=False,
         jit_compile={"auto": "auto", "true": True, "false": False}[recipe.jit_compile],
     )
     return model
@@ -127,7 +136,8 @@ def make_optimizer(recipe: Recipe, model: keras.Model, steps: int) -> keras.opti
         optimizer = keras.optimizers.AdamW(**options)
     # biases and the scales and offsets of normalisation are vectors; everything else decays
     optimizer.exclude_from_weight_decay(var_list=[w for w in model.trainable_weights if len(w.shape) < 2])
-    return optimizer
+    # wrapped here and not by compile, so that a checkpoint gives the same optimizer back whatever the global policy
+    return keras.optimizers.LossScaleOptimizer(optimizer) if recipe.precision == "mixed_float16" else optimizer
 
 
 def _fit(recipe: Recipe, model: keras.Model, data: ImageDataset, done: int) -> None:
@@ -136,6 +146,7 @@ def _fit(recipe: Recipe, model: keras.Model, data: ImageDataset, done: int) -> N
     checkpoints.mkdir(exist_ok=True)
     log = directory / "history.csv"
     history = callbacks.keep_history(log, done)
+    callbacks.forget_best_after(checkpoints, done)
     best = max((row["val_accuracy"] for row in history), default=-float("inf"))
     classes = len(data.classes)
     training = batches(
@@ -169,27 +180,30 @@ def _fit(recipe: Recipe, model: keras.Model, data: ImageDataset, done: int) -> N
     except OSError as error:
         raise OutputError(f"cannot write to {directory}: {error}; the last checkpoint is kept") from error
     _say(f"trained {recipe.epochs - done} epochs in {time.perf_counter() - started:.0f} s")
-    rows = callbacks.read_history(log)
-    if len(rows) < recipe.epochs or not callbacks.best_path(checkpoints).exists():
+    last = callbacks.last_checkpoint(checkpoints)
+    reached = last[1] if last else 0
+    if reached < recipe.epochs:
         raise KzooError(
-            f"the loss became NaN in epoch {len(rows)}; lower --learning-rate (it was {recipe.learning_rate:g}) "
+            f"the loss became NaN in epoch {reached + 1}; lower --learning-rate (it was {recipe.learning_rate:g}) "
             "and start again with --no-resume"
         )
-    draw_curves(rows, directory / "curves.png", title=recipe.name)
 
 
 def _prepare_directory(recipe: Recipe, directory: Path) -> int:
     """Decides between a fresh start and going on; returns the epochs that are done."""
-    last = callbacks.last_checkpoint(directory / "checkpoints")
+    ensure_writable(directory)
     stored = directory / "recipe.json"
-    if not stored.exists() and any(PARTIAL not in path.name for path in directory.iterdir()):
+    if not stored.exists() and any(PARTIAL not in path.name and path.name != LOCK for path in directory.iterdir()):
         raise OutputError(f"{directory} holds other files and no run; choose another --output-dir")
     if not recipe.resume and stored.exists():
         number = next(n for n in range(1, 10_000) if not directory.with_name(f"{directory.name}.{n}").exists())
-        aside = directory.rename(directory.with_name(f"{directory.name}.{number}"))
+        with exclusive(directory):
+            aside = directory.rename(directory.with_name(f"{directory.name}.{number}"))
         _say(f"the earlier run is kept in {aside}")
         ensure_writable(directory)
         return 0
+    with exclusive(directory):
+        last = callbacks.last_checkpoint(directory / "checkpoints")
     if last is None:
         return 0
     before = json.loads(stored.read_text(encoding="utf-8"))

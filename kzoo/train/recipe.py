@@ -70,6 +70,8 @@ class Recipe:
         for field in ("learning_rate", "warmup_epochs", "weight_decay"):
             if not 0 <= getattr(self, field) < float("inf"):
                 raise InvalidValueError(f"{field}={getattr(self, field)} must be zero or more")
+        if not 0 <= self.seed < 2**32:
+            raise InvalidValueError(f"seed={self.seed} must be at least 0 and below 2^32")
         if not 0 < self.validation_fraction < 1:
             raise InvalidValueError(f"validation_fraction={self.validation_fraction} must be between 0 and 1")
         if not 0 <= self.label_smoothing < 1:
@@ -85,6 +87,7 @@ class Recipe:
     def run_dir(self) -> Path:
         """Where the run leaves its files."""
         directory = Path(self.output_dir) if self.output_dir else Path("saved_models/runs") / self.name
+        directory = directory if directory.name else directory.absolute()
         return directory.with_name(f"{directory.name}-smoke") if self.smoke else directory
 
     def to_json(self) -> dict:

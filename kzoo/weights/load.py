@@ -128,6 +128,8 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     for name, array in arrays.items():
         if not (np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"):
             raise WeightsError(f"{path}: {name} holds {array.dtype}, not floating-point weights")
+        if not np.isfinite(array.astype("float32")).all():
+            raise WeightsError(f"{path}: {name} holds NaN or infinite values")
     return arrays
 
 

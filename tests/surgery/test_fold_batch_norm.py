@@ -10,6 +10,7 @@ from keras import layers
 
 import kzoo
 from kzoo.errors import InvalidValueError
+from kzoo.graph import count_macs
 from kzoo.layers import CBAM
 from kzoo.surgery import plan_folding
 
@@ -241,3 +242,34 @@ def test_folding_twice_changes_nothing():
     once = kzoo.fold_batch_norm(model)
     twice = kzoo.fold_batch_norm(once)
     assert_weights_are(twice, weights_of(once))
+
+
+class Centred(keras.layers.Conv2D):
+    """A convolution that computes something else than its class says."""
+
+    def call(self, x):
+        return super().call(x - keras.ops.mean(x, axis=(1, 2), keepdims=True)) * 2
+
+
+def test_subclasses_are_not_taken_for_what_they_inherit_from():
+    inputs = keras.Input((5, 7, 3))
+    x = keras.layers.BatchNormalization(name="bn")(Centred(4, 3, name="conv")(inputs))
+    model = randomise(keras.Model(inputs, x))
+    images = feature_map(2, 5, 7, 3)
+    assert "Centred" in plan_folding(model).kept["bn"]
+    np.testing.assert_array_equal(kzoo.fold_batch_norm(model)(images), model(images))
+
+
+def test_operations_and_lambdas_in_the_graph():
+    inputs = keras.Input((5, 7, 3))
+    x = keras.layers.BatchNormalization(name="bn")(keras.layers.Conv2D(4, 3, padding="same", name="conv")(inputs))
+    x = x + keras.ops.relu(x) * 2
+    x = keras.layers.BatchNormalization(name="bn_after_sum")(x)
+    x = keras.layers.Lambda(lambda t: t * 3, name="triple")(x)
+    model = randomise(keras.Model(inputs, x))
+    images = feature_map(2, 5, 7, 3)
+    plan = plan_folding(model)
+    assert plan.folds == {"bn": "conv"}
+    assert "plain operation" in plan.kept["bn_after_sum"]
+    assert relative_error(kzoo.fold_batch_norm(model)(images), model(images)) < 1e-5
+    assert count_macs(model) == 5 * 7 * 9 * 3 * 4

@@ -130,7 +130,8 @@ def test_tfds_set_without_test_is_tested_on_its_validation(tfds_dir):
         ("no_label", "classification set has an image and a label"),
         ("any_size", "say which to resize to"),
         ("digitz", "did you mean 'digits'"),
-        ("no/such/folder", "no folder"),
+        ("./no/such/folder", "no folder"),
+        ("", "no folder"),
     ],
 )
 def test_unusable_datasets_are_refused(name, message, tfds_dir):

@@ -15,6 +15,7 @@ import pytest
 import kzoo
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError, KzooError, OutputError, UnknownNameError
+from kzoo.files import exclusive
 from kzoo.train import callbacks, train
 from kzoo.train.data import load_dataset
 from kzoo.train.loop import SMOKE_BATCH, SMOKE_IMAGES, make_optimizer
@@ -184,6 +185,70 @@ def _unshuffled(split, batch_size, num_classes, **_):
     from kzoo.train.data import batches
 
     return batches(split, batch_size, num_classes).take(split.size // batch_size)
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_resumes(precision, recipe, capsys):
+    recipe = dataclasses.replace(recipe, precision=precision)
+    train(dataclasses.replace(recipe, epochs=1))
+    train(recipe)
+    assert "resuming after 1 of 2 epochs" in capsys.readouterr().out
+
+
+def test_nan_in_the_last_epoch_is_no_success(recipe, monkeypatch):
+    def spoil(self, epoch, logs=None):
+        self.started = 0.0
+        if epoch == 1:
+            self.model.set_weights([np.full_like(weight, np.nan) for weight in self.model.get_weights()])
+
+    monkeypatch.setattr(callbacks.EpochSeconds, "on_epoch_begin", spoil)
+    with pytest.raises(KzooError, match="the loss became NaN in epoch 2"):
+        train(recipe)
+    assert not (recipe.run_dir / "report.json").exists()
+
+
+def test_two_runs_do_not_share_a_directory(recipe):
+    recipe.run_dir.mkdir()
+    with exclusive(recipe.run_dir), pytest.raises(OutputError, match="another process is training in"):
+        train(recipe)
+
+
+def test_a_mistake_leaves_the_earlier_run_where_it_is(recipe):
+    train(dataclasses.replace(recipe, epochs=1))
+    for mistake in ({"dataset": "digitz"}, {"weights": "nope"}, {"image_size": 1}):
+        with pytest.raises(KzooError):
+            train(dataclasses.replace(recipe, resume=False, **mistake))
+    assert [path.name for path in recipe.run_dir.parent.iterdir()] == [recipe.run_dir.name]
+    with pytest.raises(KzooError):
+        train(dataclasses.replace(recipe, output_dir=recipe.output_dir / "new", dataset="digitz"))
+    assert not (recipe.output_dir / "new").exists()
+
+
+def test_a_best_epoch_that_was_killed_before_its_checkpoint_is_forgotten(recipe, monkeypatch):
+    original, killed = callbacks.Checkpoint._save, []
+
+    def dying(self, path):
+        if path.name == "epoch_0002.keras" and not killed:
+            killed.append(path)
+            raise KeyboardInterrupt
+        original(self, path)
+
+    def never_worse(self, epoch, logs=None):
+        checkpoint(self, epoch, logs | {"val_accuracy": 2.0 - epoch if killed else 1.0 + epoch})
+
+    checkpoint = callbacks.Checkpoint.on_epoch_end
+    monkeypatch.setattr(callbacks.Checkpoint, "_save", dying)
+    monkeypatch.setattr(callbacks.Checkpoint, "on_epoch_end", never_worse)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe)
+    assert {path.name for path in (recipe.run_dir / "checkpoints").glob("*.keras")} >= {
+        "best_0001.keras",
+        "best_0002.keras",
+        "epoch_0001.keras",
+    }
+    report = train(recipe)
+    names = {path.name for path in (recipe.run_dir / "checkpoints").glob("*.keras")}
+    assert names == {f"best_{report['best_epoch']:04d}.keras", "epoch_0002.keras"}
 
 
 def test_diverged_run_says_so(recipe, monkeypatch):

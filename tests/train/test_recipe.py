@@ -53,6 +53,7 @@ def test_recipe_file_by_path(tmp_path):
         ("validation_fraction", 1.0),
         ("label_smoothing", 1.0),
         ("image_size", 0),
+        ("seed", -1),
         ("augmentation", ("flop",)),
         ("export", ("int9",)),
     ],
