@@ -134,7 +134,7 @@ def _check(model, path: Path, precision: str, calibration, batch_size: int) -> t
     if type(batch_size) is not int or batch_size < 1:
         raise InvalidValueError(f"batch_size={batch_size!r} must be a positive integer")
     inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
-    if len(inputs) != 1 or len(outputs) != 1 or isinstance(model.output, (dict, list, tuple)):
+    if len(inputs) != 1 or len(outputs) != 1 or isinstance(getattr(model, "output", None), (dict, list, tuple)):
         raise ExportError(
             f"{model.name} has {len(inputs)} inputs and {len(outputs)} outputs (a subclassed model has none); "
             "a functional model with one tensor of each is exported"

@@ -46,6 +46,11 @@ def test_float32(model, tmp_path):
     assert relative_error(LiteRTModel(path).predict(images), model(images)) < 1e-5
 
 
+def test_a_pyramid_is_refused_in_words(model, tmp_path):
+    with pytest.raises(ExportError, match="one tensor of each"):
+        kzoo.export(kzoo.pyramid(model, ["p0"]), tmp_path / "pyramid.tflite")
+
+
 def test_half_precision_models_are_refused_by_layer(tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     try:
