@@ -36,11 +36,6 @@ class Entry:
     papers: tuple[str, ...]
     narrow: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def min_size(self) -> int:
-        """The smallest height and width that still leave one pixel at the coarsest stride."""
-        return self.config.total_stride
-
 
 _ENTRIES: dict[str, Entry] = {}
 

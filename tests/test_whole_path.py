@@ -48,7 +48,7 @@ def test_builds_with_taps_at_their_strides(name):
     for tap in taps:
         stride = 2 ** int(tap[1:])
         assert model.get_layer(tap).output.shape[1:3] == (64 // stride, 96 // stride)
-    assert lookup(name).min_size == 2 ** int(taps[-1][1:])
+    assert lookup(name).config.total_stride == 2 ** int(taps[-1][1:])
 
 
 @pytest.mark.parametrize("name", names())

@@ -1,8 +1,6 @@
 """Running LiteRT files: float images in, float outputs out, whatever the file's own types are."""
 
 import os
-import statistics
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -59,16 +57,6 @@ class LiteRTModel:
         self._interpreter.set_tensor(self.input["index"], batch)
         self._interpreter.invoke()
         return _dequantize(self._interpreter.get_tensor(self.output["index"]), self.output)
-
-    def latency_ms(self, repeats: int = 50) -> float:
-        """Median milliseconds of one invocation, after three that warm up."""
-        self._interpreter.set_tensor(self.input["index"], np.zeros(self.input_shape, self.input["dtype"]))
-        times = []
-        for _ in range(repeats + 3):
-            start = time.perf_counter()
-            self._interpreter.invoke()
-            times.append(time.perf_counter() - start)
-        return statistics.median(times[3:]) * 1e3
 
     def op_histogram(self) -> dict[str, int]:
         """How often each built-in op stands in the file."""

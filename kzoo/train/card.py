@@ -17,7 +17,6 @@ def model_card(recipe: Recipe, report: dict) -> str:
     )
     exports = "\n".join(
         f"- `{name}`: {item['xnnpack_partitions']} XNNPACK partition(s), {_ops(item['ops'])}; largest error "
-        f""
         f"{item['max_abs_error']:.1e} absolute and {item['max_rel_error']:.1e} relative on {item['verified_on']}"
         for name, item in report["exports"].items()
     )

@@ -219,7 +219,6 @@ def test_runtime(model, tmp_path):
     lite = LiteRTModel(path, num_threads=1)
     images = pixels(3, 16, 16, 3)
     np.testing.assert_array_equal(LiteRTModel(path.read_bytes()).predict(images), lite.predict(images))
-    assert 0 < lite.latency_ms(repeats=5) < 1000
     with pytest.raises(InvalidValueError, match=r"takes images of shape \(16, 16, 3\), got \(8, 16, 3\)"):
         lite.predict(pixels(3, 8, 16, 3))
     with pytest.raises(InvalidValueError, match=r"cannot read .*none"):

@@ -116,28 +116,27 @@ def test_not_strict_loads_what_fits(tmp_path):
         kzoo.load_weights(model, save(state, tmp_path / "tiny.safetensors"), strict=False)
 
 
+def saved_state(path):
+    """A random torch state, and the file at `path` that holds it in the format of its name."""
+    state = random_state()
+    torch_file = save(state, path.with_name("tiny.safetensors"))
+    if path != torch_file:
+        donor = tiny()
+        kzoo.load_weights(donor, torch_file)
+        save_keras(donor, path)
+    return state, path
+
+
 @pytest.mark.parametrize("saved_as", ["tiny.safetensors", "tiny.keras", "tiny.weights.h5"])
 def test_without_a_classifier_the_files_one_is_passed_over(saved_as, tmp_path):
-    state = random_state()
-    path = save(state, tmp_path / "tiny.safetensors")
-    if saved_as != path.name:
-        donor = tiny()
-        kzoo.load_weights(donor, path)
-        path = tmp_path / saved_as
-        save_keras(donor, path)
+    state, path = saved_state(tmp_path / saved_as)
     trunk = kzoo.build("cifar_resnet20", weights=path, include_top=False, **TINY)
     assert_layer_is(trunk, "stage2_block1_conv2", state, "layer2.0.conv2")
 
 
 @pytest.mark.parametrize("saved_as", ["tiny.safetensors", "tiny.keras", "tiny.weights.h5"])
 def test_another_number_of_classes(saved_as, tmp_path):
-    state = random_state()
-    path = save(state, tmp_path / "tiny.safetensors")
-    if saved_as != path.name:
-        donor = tiny()
-        kzoo.load_weights(donor, path)
-        path = tmp_path / saved_as
-        save_keras(donor, path)
+    state, path = saved_state(tmp_path / saved_as)
     model = tiny(num_classes=3)
     head = weights_of(model.get_layer("head_dense"))
     report = kzoo.load_weights(model, path, head="initialise")
