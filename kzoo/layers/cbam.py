@@ -4,8 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from kzoo.errors import InvalidValueError, check_choice
-from kzoo.layers.squeeze_excite import DESCRIPTORS, ChannelAttention, check_feature_map
+from kzoo.errors import check_choice
+from kzoo.layers.checks import check_feature_map, check_odd
+from kzoo.layers.squeeze_excite import DESCRIPTORS, ChannelAttention
 
 ORDERS = ("channel_spatial", "spatial_channel", "parallel")
 
@@ -44,8 +45,7 @@ class SpatialAttention(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         check_choice("descriptor", descriptor, DESCRIPTORS)
-        if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
-            raise InvalidValueError(f"kernel_size={kernel_size!r} must be a positive odd number such as 3 or 7")
+        check_odd("kernel_size", kernel_size)
         self.kernel_size = kernel_size
         self.descriptor = descriptor
         self.gate_activation = keras.activations.get(gate_activation)

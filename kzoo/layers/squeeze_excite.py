@@ -4,18 +4,9 @@ import keras
 from keras import ops
 
 from kzoo.errors import InvalidValueError, check_choice
+from kzoo.layers.checks import check_feature_map
 
 DESCRIPTORS = ("avg", "max", "both")
-
-
-def check_feature_map(layer: keras.layers.Layer, shape: tuple) -> int:
-    """Returns the channels of a (B, H, W, C) shape; raises `InvalidValueError` for any other."""
-    if len(shape) != 4 or not shape[-1]:
-        raise InvalidValueError(
-            f"{type(layer).__name__} {layer.name!r} takes feature maps (batch, height, width, channels) "
-            f"with known channels, got shape {tuple(shape)}"
-        )
-    return shape[-1]
 
 
 @keras.saving.register_keras_serializable(package="kzoo")

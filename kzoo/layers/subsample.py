@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from kzoo.errors import InvalidValueError
-from kzoo.layers.squeeze_excite import check_feature_map
+from kzoo.layers.checks import check_feature_map
 
 
 @keras.saving.register_keras_serializable(package="kzoo")
