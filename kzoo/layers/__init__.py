@@ -8,11 +8,29 @@ from dataclasses import dataclass
 
 import keras
 
+from kzoo.layers.attention_stem import AttentionStem
 from kzoo.layers.cbam import CBAM, SpatialAttention
+from kzoo.layers.neighborhood_attention import NeighborhoodAttention
+from kzoo.layers.self_attention import MultiHeadSelfAttention
 from kzoo.layers.squeeze_excite import ChannelAttention, SqueezeExcite
+from kzoo.layers.stand_alone_attention import StandAloneSelfAttention
 from kzoo.layers.subsample import Subsample
+from kzoo.layers.window_attention import WindowAttention
 
-__all__ = ["ATTENTION", "CBAM", "Attention", "ChannelAttention", "SpatialAttention", "SqueezeExcite", "Subsample"]
+__all__ = [
+    "ATTENTION",
+    "CBAM",
+    "Attention",
+    "AttentionStem",
+    "ChannelAttention",
+    "MultiHeadSelfAttention",
+    "NeighborhoodAttention",
+    "SpatialAttention",
+    "SqueezeExcite",
+    "StandAloneSelfAttention",
+    "Subsample",
+    "WindowAttention",
+]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,58 @@
+"""Scaled dot-product attention inside windows, shared by the layers that cut a map into them."""
+
+import keras
+from keras import ops
+
+MASKED = -1e9  # added to the logit of a key that a query must not see
+
+
+def tokens(x):
+    """(batch, height, width, channels) -> (batch, height · width, channels)."""
+    _, height, width, channels = x.shape
+    if height and width:
+        return ops.reshape(x, (-1, height * width, channels))
+    size = ops.shape(x)
+    return ops.reshape(x, (size[0], size[1] * size[2], channels))
+
+
+def split_heads(x, num_heads: int):
+    """(..., N, channels) with known N -> (-1, num_heads, N, channels / num_heads): heads are groups of channels."""
+    *_, length, channels = x.shape
+    x = ops.reshape(x, (-1, length, num_heads, channels // num_heads))
+    return ops.transpose(x, (0, 2, 1, 3))
+
+
+def merge_heads(x):
+    """(B, num_heads, N, d) -> (B, N, num_heads · d)."""
+    _, num_heads, length, size = x.shape
+    return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, length, num_heads * size))
+
+
+def attend(query, key, value, bias=None, mask=None):
+    """`softmax(q kᵀ + bias + mask) v` for each window and head (arXiv:1706.03762, equation 1, q scaled before).
+
+    The logits are summed and normalised in float32, whatever the dtype of the products.
+
+    Args:
+        query: (batch · windows, heads, N, d), scaled.
+        key: (batch · windows, heads, M, d).
+        value: (batch · windows, heads, M, e).
+        bias: broadcasts to (batch · windows, heads, N, M).
+        mask: (windows, N, M), 0 or `MASKED`; None where every query sees every key.
+
+    Returns:
+        (batch · windows, heads, N, e), and the weights (batch · windows, heads, N, M).
+    """
+    _, heads, length, _ = query.shape
+    keys = key.shape[2]
+    logits = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+    logits = ops.cast(logits, keras.backend.result_type(logits.dtype, "float32"))
+    if bias is not None:
+        logits = logits + ops.cast(bias, logits.dtype)
+    if mask is not None:
+        windows = mask.shape[0]
+        logits = ops.reshape(logits, (-1, windows, heads, length, keys))
+        logits = logits + ops.cast(mask[:, None], logits.dtype)
+        logits = ops.reshape(logits, (-1, heads, length, keys))
+    weights = ops.cast(ops.softmax(logits, axis=-1), value.dtype)
+    return ops.matmul(weights, value), weights

@@ -1,0 +1,132 @@
+"""What stand-alone self-attention and neighborhood attention share: every query sees its own k × k pixels.
+
+The map is cut into blocks of queries, and each block attends to one window that holds the neighbourhoods of all
+its queries, under a mask: matrix products as in window attention. Each key is copied about
+((block + k - 1) / block)² times instead of k² times, and nothing has the size of height · width squared.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from keras import ops
+
+from kzoo.layers.dot_product import MASKED, attend, merge_heads, split_heads
+from kzoo.layers.windows import padding_to_multiple, partition, unpartition
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How one axis of the map is cut.
+
+    Attributes:
+        length: of the map.
+        kernel_size: k, odd.
+        block: queries in one block.
+        halo: keys before and after the block that its queries may see.
+    """
+
+    length: int
+    kernel_size: int
+    block: int
+    halo: int
+
+    @property
+    def window(self) -> int:
+        """Keys in one window."""
+        return self.block + 2 * self.halo
+
+    @property
+    def padded(self) -> int:
+        """The length of all blocks together."""
+        return self.length + padding_to_multiple(self.length, self.block)
+
+    def offsets(self) -> np.ndarray:
+        """(block, window): how many pixels a key of the window lies after a query of the block."""
+        return np.arange(self.window) - self.halo - np.arange(self.block)[:, None]
+
+    def visible(self, inward: bool, length: int | None = None) -> np.ndarray:
+        """(blocks, block, window) booleans: the keys that each query sees.
+
+        Args:
+            inward: at a border the neighbourhood moves inside the map, else it is cut off there.
+            length: of the part of the axis that is map and not padding; all of it by default.
+        """
+        length = length or self.length
+        query = np.arange(self.padded).reshape(-1, self.block, 1)
+        key = query[:, :1] - self.halo + np.arange(self.window)
+        first = query - self.kernel_size // 2
+        if inward:
+            first = np.clip(first, 0, length - self.kernel_size)
+        return (key >= first) & (key < first + self.kernel_size) & (key >= 0) & (key < length)
+
+
+def plan_axis(length: int, kernel_size: int, inward: bool, dilation: int = 1) -> Axis:
+    """Cuts an axis such that the fewest keys are computed in vain.
+
+    Where one window would be as long as the axis, there is one block without a halo.
+
+    Args:
+        length: of the axis; with a dilation, of every dilation-th pixel.
+        kernel_size: k, odd.
+        inward: whether neighbourhoods move inside the map at a border. The last block then holds more than
+            half a kernel of pixels, so that they stay inside its window.
+        dilation: where it is above 1, part of the pixels may be one fewer.
+    """
+    half = kernel_size // 2
+    least = half + 1 + (dilation > 1) if inward else 1
+    best = Axis(length, kernel_size, length, 0)
+    for block in range(max(half + 1, SMALLEST_BLOCK), length):
+        axis = Axis(length, kernel_size, block, half)
+        in_last = length - (axis.padded - block)
+        if in_last >= least and axis.padded * axis.window < best.padded * best.window:
+            best = axis
+    return best
+
+
+SMALLEST_BLOCK = 4  # smaller ones copy more and give small matrix products
+
+
+def mask(rows: Axis, columns: Axis, inward: bool, row_lengths=(None,), column_lengths=(None,)) -> np.ndarray:
+    """(parts · blocks, queries, keys): 0 where a query sees a key, else `MASKED`.
+
+    Args:
+        rows: of the map.
+        columns: of the map.
+        inward: see `Axis.visible`.
+        row_lengths: of each part that the rows were dealt to, see `Axis.visible`.
+        column_lengths: the same for the columns.
+    """
+    vertical = np.stack([rows.visible(inward, length) for length in row_lengths])  # (parts, blocks, block, window)
+    horizontal = np.stack([columns.visible(inward, length) for length in column_lengths])
+    seen = np.einsum("abqk,cdrl->acbdqrkl", vertical, horizontal)
+    queries, keys = rows.block * columns.block, rows.window * columns.window
+    return np.where(seen.reshape(-1, queries, keys), 0, MASKED).astype("float32")
+
+
+def local_attention(query, key_value, num_heads: int, rows: Axis, columns: Axis, mask, bias):
+    """Attention of each block of queries to its window.
+
+    Args:
+        query: (batch, height, width, C), scaled.
+        key_value: (batch, height, width, 2 C), keys and values along the channels.
+        num_heads: groups of channels.
+        rows: of the map.
+        columns: of the map.
+        mask: (blocks, queries, keys).
+        bias: called with the queries (batch · blocks, num_heads, N, d), gives what is added to the logits.
+
+    Returns:
+        (batch, height, width, C).
+    """
+    _, height, width, channels = query.shape
+    padding = ((0, 0), (0, rows.padded - height), (0, columns.padded - width), (0, 0))
+    if rows.padded > height or columns.padded > width:
+        query, key_value = ops.pad(query, padding), ops.pad(key_value, padding)
+    block = (rows.block, columns.block)
+    query = split_heads(partition(query, block), num_heads)
+    key_value = partition(key_value, block, (rows.halo, columns.halo))  # (B · blocks, window², 2 C)
+    key = split_heads(key_value[..., :channels], num_heads)
+    value = split_heads(key_value[..., channels:], num_heads)
+    y, _ = attend(query, key, value, bias(query), mask)
+    y = unpartition(merge_heads(y), block, rows.padded, columns.padded)
+    return y[:, :height, :width]

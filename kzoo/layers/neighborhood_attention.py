@@ -1,0 +1,130 @@
+"""Neighborhood attention: each pixel attends to its nearest ones."""
+
+import keras
+from keras import ops
+
+from kzoo.errors import InvalidValueError
+from kzoo.layers.checks import check_feature_map, check_heads, check_odd, check_positive
+from kzoo.layers.local_attention import local_attention, mask, plan_axis
+
+
+@keras.saving.register_keras_serializable(package="kzoo")
+class NeighborhoodAttention(keras.layers.Layer):
+    """Every query attends to its k × k nearest pixels (arXiv:2204.07143, equations 1 to 4).
+
+    `softmax(Q_i · K_ρ(i)ᵀ / √d + B(i, ρ(i))) V_ρ(i)`, with ρ(i) the k × k pixels around i. At a border the
+    neighbourhood is not padded but moved inside the map, so that every query sees k² pixels; B is a learned
+    bias for each relative position and head. With a dilation (arXiv:2209.15001) a query sees every
+    dilation-th pixel: the map is dealt to dilation² smaller ones.
+
+    Nothing of the size (height · width)² is built, and no key is copied k² times (see `local_attention`).
+
+    Args:
+        num_heads: divides the channels.
+        kernel_size: k, an odd number.
+        dilation: distance between neighbours.
+        use_bias: whether query, key and value have biases.
+
+    Input and output shape: (batch, height, width, channels), height and width known and at least
+    kernel_size · dilation.
+
+    Raises:
+        InvalidValueError: heads that do not divide the channels, an even kernel size, a map smaller than the
+            neighbourhood or of unknown size.
+
+    Example:
+        >>> NeighborhoodAttention(num_heads=2, kernel_size=3, dilation=2)(keras.ops.ones((2, 9, 7, 32))).shape
+        TensorShape([2, 9, 7, 32])
+    """
+
+    def __init__(self, num_heads: int, kernel_size: int = 7, dilation: int = 1, use_bias: bool = True, **kwargs):
+        super().__init__(**kwargs)
+        check_positive("num_heads", num_heads)
+        check_odd("kernel_size", kernel_size)
+        check_positive("dilation", dilation)
+        self.num_heads = num_heads
+        self.kernel_size = kernel_size
+        self.dilation = dilation
+        self.use_bias = use_bias
+
+    def build(self, input_shape):
+        channels = self._check_input(input_shape)
+        check_heads(self, channels, self.num_heads)
+        options = dict(dtype=self.dtype_policy)
+        self.qkv = keras.layers.Dense(3 * channels, use_bias=self.use_bias, name="qkv", **options)
+        self.qkv.build((None, None, None, channels))
+        sides = 2 * self.kernel_size - 1
+        self.position_bias = self.add_weight(
+            name="position_bias",
+            shape=(self.num_heads, sides, sides),
+            initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+        )
+        self.proj = keras.layers.Dense(channels, name="proj", **options)
+        self.proj.build((None, None, None, channels))
+
+        parts = self.dilation
+        self.rows, self.columns = (
+            plan_axis(-(-size // parts), self.kernel_size, True, parts) for size in input_shape[1:3]
+        )
+        lengths = [[-(-(size - first) // parts) for first in range(parts)] for size in input_shape[1:3]]
+        self.mask = mask(self.rows, self.columns, True, *lengths)
+
+    def _check_input(self, shape) -> int:
+        channels = check_feature_map(self, shape, static=True)
+        needed = self.kernel_size * self.dilation
+        if min(shape[1:3]) < needed:
+            raise InvalidValueError(
+                f"NeighborhoodAttention {self.name!r}: kernel_size={self.kernel_size} with dilation={self.dilation} "
+                f"needs a map of at least {needed}×{needed} pixels, got {shape[1]}×{shape[2]}; use a smaller kernel or "
+                "dilation, or a larger image"
+            )
+        return channels
+
+    def call(self, x):
+        _, height, width, channels = x.shape
+        parts = self.dilation
+        x = self.qkv(x)
+        if parts > 1:  # deal the pixels: (B · dilation², height / dilation, width / dilation, 3 C)
+            sizes = (self.rows.length, self.columns.length)
+            x = ops.pad(x, ((0, 0), (0, sizes[0] * parts - height), (0, sizes[1] * parts - width), (0, 0)))
+            x = ops.reshape(x, (-1, sizes[0], parts, sizes[1], parts, 3 * channels))
+            x = ops.reshape(ops.transpose(x, (0, 2, 4, 1, 3, 5)), (-1, *sizes, 3 * channels))
+        query = x[..., :channels] * (channels // self.num_heads) ** -0.5
+        y = local_attention(
+            query, x[..., channels:], self.num_heads, self.rows, self.columns, self.mask, lambda query: self._bias()
+        )
+        if parts > 1:
+            y = ops.reshape(y, (-1, parts, parts, *sizes, channels))
+            y = ops.reshape(ops.transpose(y, (0, 3, 1, 4, 2, 5)), (-1, sizes[0] * parts, sizes[1] * parts, channels))
+            y = y[:, :height, :width]
+        return self.proj(y)
+
+    def _bias(self):
+        """The bias between the queries of a block and the keys of its window, (num_heads, N, M).
+
+        Keys farther away than any neighbour, which the mask hides, get the bias of the farthest.
+        """
+        reach = self.kernel_size - 1
+        vertical, horizontal = (axis.offsets().clip(-reach, reach) + reach for axis in (self.rows, self.columns))
+        bias = ops.take(self.position_bias, vertical.reshape(-1), axis=1)  # (heads, block · window, 2 k - 1)
+        bias = ops.take(bias, horizontal.reshape(-1), axis=2)
+        bias = ops.reshape(bias, (self.num_heads, *vertical.shape, *horizontal.shape))
+        bias = ops.transpose(bias, (0, 1, 3, 2, 4))
+        return ops.reshape(bias, (self.num_heads, vertical.shape[0] * horizontal.shape[0], -1))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def macs(self, input_shape: tuple) -> int:
+        """Multiply-adds of the equation for one map, `4 h w C² + 2 k² h w C`; masked products are not counted."""
+        channels = self._check_input(input_shape)
+        pixels = input_shape[1] * input_shape[2]
+        return 4 * pixels * channels**2 + 2 * self.kernel_size**2 * pixels * channels
+
+    def get_config(self):
+        return super().get_config() | {
+            "num_heads": self.num_heads,
+            "kernel_size": self.kernel_size,
+            "dilation": self.dilation,
+            "use_bias": self.use_bias,
+        }

@@ -1,0 +1,164 @@
+"""Stand-alone self-attention, which takes the place of a convolution, and its stem."""
+
+import keras
+from keras import ops
+
+from kzoo.errors import InvalidValueError
+from kzoo.layers.checks import check_feature_map, check_heads, check_odd, check_positive
+from kzoo.layers.local_attention import Axis, local_attention, mask, plan_axis
+
+
+@keras.saving.register_keras_serializable(package="kzoo")
+class StandAloneSelfAttention(keras.layers.Layer):
+    """Self-attention in the k × k neighbourhood of every pixel (arXiv:1906.05909, equation 3).
+
+    `y_ij = Σ softmax(q_ijᵀ k_ab + q_ijᵀ r_(a-i, b-j)) v_ab` over the pixels (a, b) of the k × k neighbourhood
+    of (i, j), with query, key and value linear in x. Half of r is an embedding of the row offset a - i, half
+    one of the column offset b - j. Heads are groups of channels, each with embeddings of its own. The logits
+    are not divided by √d, as in the equation. Pixels beyond the border do not exist: they get no weight.
+
+    Nothing of the size (height · width)² is built, and no key is copied k² times (see `local_attention`).
+
+    Args:
+        filters: output channels; None for as many as the input has.
+        kernel_size: k, an odd number.
+        num_heads: N, divides the filters into even parts.
+        strides: above 1, average pooling of this size follows, as in the paper (section 3.2); an incomplete
+            pool at the border averages what is there (`padding="same"`).
+
+    Input shape: (batch, height, width, C), height and width known.
+    Output shape: (batch, ceil(height / strides), ceil(width / strides), filters).
+
+    Raises:
+        InvalidValueError: heads that do not divide the filters into even parts, an even kernel size, an input
+            that is no map of known size.
+
+    Example:
+        >>> StandAloneSelfAttention(64, num_heads=8, strides=2)(keras.ops.ones((2, 9, 7, 32))).shape
+        TensorShape([2, 5, 4, 64])
+    """
+
+    def __init__(
+        self, filters: int | None = None, kernel_size: int = 7, num_heads: int = 8, strides: int = 1, **kwargs
+    ):
+        super().__init__(**kwargs)
+        if filters is not None:
+            check_positive("filters", filters)
+        check_odd("kernel_size", kernel_size)
+        check_positive("num_heads", num_heads)
+        check_positive("strides", strides)
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.num_heads = num_heads
+        self.strides = strides
+        self.pool = keras.layers.AveragePooling2D(strides, padding="same", name="pool", dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        channels = check_feature_map(self, input_shape, static=True)
+        filters = self.filters or channels
+        check_even_heads(self, filters, self.num_heads)
+        self.qkv = keras.layers.Dense(3 * filters, use_bias=False, name="qkv", dtype=self.dtype_policy)
+        self.qkv.build((None, None, None, channels))
+        size = filters // self.num_heads // 2
+        self.row_embedding, self.column_embedding = add_embeddings(self, self.kernel_size, self.num_heads, size)
+        self.rows, self.columns = (plan_axis(length, self.kernel_size, inward=False) for length in input_shape[1:3])
+        self.mask = mask(self.rows, self.columns, inward=False)
+
+    def call(self, x):
+        qkv = self.qkv(x)
+        filters = qkv.shape[-1] // 3
+        y = local_attention(
+            qkv[..., :filters], qkv[..., filters:], self.num_heads, self.rows, self.columns, self.mask, self._bias
+        )
+        return self.pool(y) if self.strides > 1 else y
+
+    def _bias(self, query):
+        """`qᵀ r` for the queries (B · blocks, heads, N, d) and every key of their windows, (..., N, M)."""
+        return relative_logits(query, self.row_embedding, self.column_embedding, self.rows, self.columns)
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, channels = input_shape
+        return batch, -(-height // self.strides), -(-width // self.strides), self.filters or channels
+
+    def macs(self, input_shape: tuple) -> int:
+        """Multiply-adds of the equation for one map, `3 h w C F + 2 k² h w F`, and 2 k h w F / 2 for `qᵀ r`.
+
+        Products that the mask hides are not counted.
+        """
+        channels = check_feature_map(self, input_shape, static=True)
+        filters = self.filters or channels
+        pixels = input_shape[1] * input_shape[2]
+        return pixels * filters * (3 * channels + 2 * self.kernel_size**2 + self.kernel_size)
+
+    def get_config(self):
+        return super().get_config() | {
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "num_heads": self.num_heads,
+            "strides": self.strides,
+        }
+
+
+def check_even_heads(layer: keras.layers.Layer, filters: int, num_heads: int) -> None:
+    """Raises `InvalidValueError` unless every head gets the same even number of channels."""
+    check_heads(layer, filters, num_heads, "filters")
+    if filters // num_heads % 2:
+        raise InvalidValueError(
+            f"{type(layer).__name__} {layer.name!r}: filters={filters} give each of num_heads={num_heads} heads "
+            f"{filters // num_heads} channels; the position embeddings need an even number, half for rows and half "
+            "for columns"
+        )
+
+
+def add_embeddings(layer: keras.layers.Layer, offsets: int, num_heads: int, size: int):
+    """Adds the embeddings of the row and the column offsets, each (num_heads, size, offsets)."""
+    initializer = keras.initializers.RandomNormal(stddev=(2 * size) ** -0.5)
+    return tuple(
+        layer.add_weight(name=name, shape=(num_heads, size, offsets), initializer=initializer)
+        for name in ("row_embedding", "column_embedding")
+    )
+
+
+def relative_logits(query, row_embedding, column_embedding, rows: Axis, columns: Axis):
+    """`qᵀ r_(a-i, b-j)` of every query to every key of its window.
+
+    Args:
+        query: (batch · blocks, heads, block rows · block columns, d).
+        row_embedding: (heads, d / 2, k), for the offsets from -(k // 2) to k // 2.
+        column_embedding: the same.
+        rows: how the map is cut.
+        columns: how the map is cut.
+
+    Returns:
+        (batch · blocks, heads, queries, keys); keys outside the k × k neighbourhood get zeros.
+    """
+    _, heads, length, size = query.shape
+    query = ops.reshape(query, (-1, heads, rows.block, columns.block, size))
+    by_row = ops.transpose(query[..., : size // 2], (0, 1, 3, 2, 4))  # (B, heads, columns, rows, d / 2)
+    by_row = _spread(by_row, row_embedding, rows)  # (B, heads, columns, rows, row window)
+    by_row = ops.transpose(by_row, (0, 1, 3, 2, 4))
+    by_row = ops.reshape(by_row, (-1, heads, length, rows.window, 1))
+    by_column = _spread(query[..., size // 2 :], column_embedding, columns)
+    by_column = ops.reshape(by_column, (-1, heads, length, 1, columns.window))
+    return ops.reshape(by_row + by_column, (-1, heads, length, rows.window * columns.window))
+
+
+def _spread(query, embedding, axis: Axis):
+    """Products of queries (B, heads, other, block, d) with embeddings, at the keys of the window: (..., window).
+
+    The key at position u of the window has the offset u - halo - i from the query at position i: each row of
+    the products moves one to the right of the one before, which padding and reading on in rows that are one
+    shorter does.
+    """
+    _, heads, other, block, size = query.shape
+    offsets = embedding.shape[-1]
+    # heads lead in both factors: TensorFlow's CPU kernel reads beyond the end of one that it has to broadcast
+    query = ops.reshape(ops.transpose(query, (1, 0, 2, 3, 4)), (heads, -1, size))
+    logits = ops.reshape(ops.matmul(query, embedding), (heads, -1, other, block, offsets))
+    logits = ops.transpose(logits, (1, 0, 2, 3, 4))
+    window = block + offsets - 1
+    logits = ops.pad(logits, ((0, 0), (0, 0), (0, 0), (0, 0), (0, block)))  # rows of window + 1
+    logits = ops.reshape(logits, (-1, heads, other, block * (window + 1)))[..., : block * window]
+    logits = ops.reshape(logits, (-1, heads, other, block, window))
+    first = (window - axis.window) // 2  # without a halo the window is the map alone
+    return logits[..., first : first + axis.window]

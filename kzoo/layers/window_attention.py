@@ -1,0 +1,149 @@
+"""Window attention of the Swin transformer, with and without shifted windows."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from kzoo.errors import InvalidValueError
+from kzoo.layers.checks import check_feature_map, check_heads, check_positive
+from kzoo.layers.dot_product import MASKED, attend, merge_heads, split_heads
+from kzoo.layers.position import RelativePositionBias
+from kzoo.layers.windows import padding_to_multiple, partition, shift, unpartition
+
+
+@keras.saving.register_keras_serializable(package="kzoo")
+class WindowAttention(keras.layers.Layer):
+    """Multi-head self-attention within windows: W-MSA and, shifted, SW-MSA (arXiv:2103.14030, section 3.2).
+
+    `softmax(Q Kᵀ / √d + B) V` (equation 4) among the M × M pixels of each window, B from a table with one
+    entry for each relative position and head. With a shift the map is rolled up and left first, and a mask
+    keeps pixels apart that only meet because of the roll.
+
+    A map whose size is no multiple of the window is padded with zeros at the bottom and right, and these
+    pixels take part in the attention, as in the authors' code and timm. Along an axis that the window covers
+    whole, the window shrinks to the map and does not shift, as there.
+
+    Args:
+        num_heads: divides the channels.
+        window_size: M, one number or (height, width).
+        shift_size: by which the windows move, less than the window; M // 2 in the paper's every second block.
+        use_bias: whether query, key and value have biases.
+
+    Input and output shape: (batch, height, width, channels), height and width known.
+
+    Raises:
+        InvalidValueError: heads that do not divide the channels, a shift not smaller than the window, an
+            input that is no map of known size.
+
+    Example:
+        >>> WindowAttention(num_heads=2, window_size=4, shift_size=2)(keras.ops.ones((2, 9, 7, 32))).shape
+        TensorShape([2, 9, 7, 32])
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        window_size: int | tuple[int, int] = 7,
+        shift_size: int | tuple[int, int] = 0,
+        use_bias: bool = True,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_positive("num_heads", num_heads)
+        self.num_heads = num_heads
+        self.window_size = _pair("window_size", window_size, at_least=1)
+        self.shift_size = _pair("shift_size", shift_size, at_least=0)
+        if any(step >= size for step, size in zip(self.shift_size, self.window_size, strict=True)):
+            raise InvalidValueError(
+                f"shift_size={shift_size!r} must be less than window_size={window_size!r} along each axis; "
+                f"the paper uses {self.window_size[0] // 2}"
+            )
+        self.use_bias = use_bias
+
+    def build(self, input_shape):
+        channels = check_feature_map(self, input_shape, static=True)
+        check_heads(self, channels, self.num_heads)
+        options = dict(dtype=self.dtype_policy)
+        self.qkv = keras.layers.Dense(3 * channels, use_bias=self.use_bias, name="qkv", **options)
+        self.qkv.build((None, None, channels))
+        window, _ = self.windows(input_shape)
+        self.position_bias = RelativePositionBias(self.num_heads, window, name="position_bias", **options)
+        pixels = window[0] * window[1]
+        self.position_bias.build((None, self.num_heads, pixels, pixels))
+        self.proj = keras.layers.Dense(channels, name="proj", **options)
+        self.proj.build((None, None, channels))
+
+    def windows(self, input_shape: tuple) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The window and the shift that a map of this shape gets: (height, width) each."""
+        pairs = [
+            (size, 0) if size <= window else (window, step)
+            for size, window, step in zip(input_shape[1:3], self.window_size, self.shift_size, strict=True)
+        ]
+        (height, rows), (width, columns) = pairs
+        return (height, width), (rows, columns)
+
+    def call(self, x):
+        _, height, width, channels = x.shape
+        window, (rows, columns) = self.windows(x.shape)
+        bottom, right = (padding_to_multiple(size, step) for size, step in zip((height, width), window, strict=True))
+        if bottom or right:
+            x = ops.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)))
+        padded = (height + bottom, width + right)
+        x = partition(shift(x, rows, columns), window)  # (B · windows, N, C)
+        qkv = self.qkv(x)
+        query, key, value = (
+            split_heads(qkv[..., i * channels : (i + 1) * channels], self.num_heads) for i in range(3)
+        )
+        query = query * (channels // self.num_heads) ** -0.5
+        mask = seam_mask(padded, window, (rows, columns)) if rows or columns else None
+        x, _ = attend(query, key, value, self.position_bias.bias(), mask)
+        x = unpartition(self.proj(merge_heads(x)), window, *padded)
+        return shift(x, -rows, -columns)[:, :height, :width]
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def macs(self, input_shape: tuple) -> int:
+        """Multiply-adds for one map: `4 h w C² + 2 M² h w C` (the paper's equation 2) on the padded map."""
+        channels = check_feature_map(self, input_shape, static=True)
+        window, _ = self.windows(input_shape)
+        pixels = 1
+        for size, step in zip(input_shape[1:3], window, strict=True):
+            pixels *= size + padding_to_multiple(size, step)
+        return 4 * pixels * channels**2 + 2 * window[0] * window[1] * pixels * channels
+
+    def get_config(self):
+        return super().get_config() | {
+            "num_heads": self.num_heads,
+            "window_size": self.window_size,
+            "shift_size": self.shift_size,
+            "use_bias": self.use_bias,
+        }
+
+
+def _pair(name: str, value, at_least: int) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (list, tuple)) else ()
+    if len(pair) != 2 or not all(type(size) is int and size >= at_least for size in pair):
+        raise InvalidValueError(f"{name}={value!r} must be an integer of at least {at_least}, or a pair of them")
+    return pair
+
+
+def seam_mask(size: tuple[int, int], window: tuple[int, int], step: tuple[int, int]) -> np.ndarray:
+    """The mask of shifted windows: `MASKED` between pixels that were no neighbours before the roll.
+
+    Args:
+        size: (height, width) of the map, multiples of the window's.
+        window: (height, width).
+        step: (rows, columns) of the roll.
+
+    Returns:
+        (windows, N, N) float32, N the pixels of a window.
+    """
+    rolled = np.zeros(size, "int32")  # which of the map's four sides a pixel came from
+    if step[0]:
+        rolled[-step[0] :] += 1
+    if step[1]:
+        rolled[:, -step[1] :] += 2
+    rows, columns = size[0] // window[0], size[1] // window[1]
+    sides = rolled.reshape(rows, window[0], columns, window[1]).transpose(0, 2, 1, 3).reshape(rows * columns, -1)
+    return np.where(sides[:, :, None] == sides[:, None, :], 0, MASKED).astype("float32")

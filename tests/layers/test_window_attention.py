@@ -1,0 +1,130 @@
+"""Window attention against section 3.2 of Swin's paper (arXiv:2103.14030), written with loops."""
+
+import keras
+import numpy as np
+import pytest
+from helpers import check_layer, feature_map, randomise, relative_error
+from layers.attention_loops import attend_to, dense, pixels_of
+
+from kzoo.errors import InvalidValueError
+from kzoo.layers import WindowAttention
+
+
+def reference(x, layer):
+    """Which pixels share a window is found from the pixels' own coordinates: nothing is rolled or masked."""
+    batch, height, width, channels = x.shape
+    sizes, steps = [], []
+    for length, window, step in zip((height, width), layer.window_size, layer.shift_size, strict=True):
+        sizes.append(min(length, window))
+        steps.append(0 if length <= window else step)
+    bottom, right = -height % sizes[0], -width % sizes[1]
+    x = np.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)))
+    qkv = dense(x, layer.qkv)
+    table = np.array(layer.position_bias.table, "float64")
+
+    def window_of(i, j):
+        """Windows are cut off at the map's upper left by the shift: there they are step pixels long."""
+        return tuple((place - step) // size for place, step, size in zip((i, j), steps, sizes, strict=True))
+
+    y = np.zeros(x.shape)
+    for n in range(batch):
+        for i, j in pixels_of(x):
+            seen = [(a, b) for a, b in pixels_of(x) if window_of(a, b) == window_of(i, j)]
+            keys = np.array([qkv[n, a, b, channels : 2 * channels] for a, b in seen])
+            values = np.array([qkv[n, a, b, 2 * channels :] for a, b in seen])
+
+            def relative(head, index, i=i, j=j, seen=seen):
+                a, b = seen[index]
+                return table[(i - a + sizes[0] - 1) * (2 * sizes[1] - 1) + (j - b + sizes[1] - 1), head]
+
+            y[n, i, j] = attend_to(qkv[n, i, j, :channels], keys, values, layer.num_heads, relative)
+    return dense(y, layer.proj)[:, :height, :width]
+
+
+def built(layer, x):
+    layer.build(x.shape)
+    return randomise(layer)
+
+
+@pytest.mark.parametrize(
+    ("size", "window_size", "shift_size"),
+    [
+        ((6, 9), 3, 0),
+        ((6, 9), 3, 1),
+        ((8, 12), 4, 2),
+        ((5, 7), 3, 0),  # no multiples of the window
+        ((5, 7), 3, 1),
+        ((9, 11), 4, 2),
+        ((5, 7), 5, 2),  # as high as the window: it shifts sideways only
+        ((3, 4), 7, 3),  # smaller than the window
+        ((7, 9), (2, 3), (1, 2)),
+        ((7, 9), (7, 3), (0, 1)),
+    ],
+)
+def test_is_equation_4_in_each_window(size, window_size, shift_size):
+    x = feature_map(2, *size, 12)
+    layer = built(WindowAttention(3, window_size, shift_size), x)
+    assert relative_error(layer(x), reference(x, layer)) < 1e-5
+
+
+def test_small_maps_clamp_window_and_shift():
+    layer = WindowAttention(2, 7, 3)
+    assert layer.windows((None, 14, 21, 8)) == ((7, 7), (3, 3))
+    assert layer.windows((None, 7, 21, 8)) == ((7, 7), (0, 3))
+    assert layer.windows((None, 5, 8, 8)) == ((5, 7), (0, 3))
+    layer.build((None, 5, 8, 8))
+    assert layer.position_bias.table.shape == (9 * 13, 2)
+
+
+def test_table_of_another_window_is_resized():
+    large, small = WindowAttention(2, 7), WindowAttention(2, 5)
+    large.build((None, 14, 14, 8))
+    small.build((None, 10, 10, 8))
+    y, x = np.mgrid[-6:7, -6:7]
+    large.position_bias.table.assign(np.stack([y / 6.5, x / 6.5], axis=-1).reshape(-1, 2))
+    small.position_bias.assign_resized(large.position_bias.table, 7)
+    bias = np.array(small.position_bias.bias())  # linear in the offset, and the same over the whole window
+    np.testing.assert_allclose(bias[0].reshape(5, 5, 5, 5)[2, 2, 1:4, 2], [1 / 4.5, 0, -1 / 4.5], atol=1e-6)
+    np.testing.assert_allclose(bias[1].reshape(5, 5, 5, 5)[2, 2, 2, 1:4], [1 / 4.5, 0, -1 / 4.5], atol=1e-6)
+
+
+def test_macs_are_equation_2():
+    assert WindowAttention(2, 7).macs((None, 56, 28, 96)) == 4 * 56 * 28 * 96**2 + 2 * 49 * 56 * 28 * 96
+    assert WindowAttention(2, 4).macs((None, 5, 7, 16)) == 4 * 64 * 16**2 + 2 * 16 * 64 * 16  # padded to 8 × 8
+    assert WindowAttention(2, 7).macs((None, 5, 6, 16)) == 4 * 30 * 16**2 + 2 * 30 * 30 * 16  # clamped
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        WindowAttention(2, 4, 2),
+        WindowAttention(4, (3, 2), use_bias=False, name="attention"),
+        WindowAttention(1, 16, 8, name="clamped"),
+    ],
+    ids=lambda layer: layer.name,
+)
+def test_layer_contract(layer, tmp_path):
+    check_layer(layer, (2, 9, 7, 8), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(num_heads=0), "num_heads=0 must be a positive integer"),
+        (dict(num_heads=2, window_size=0), "window_size=0 must be"),
+        (dict(num_heads=2, window_size=(7, 7, 7)), r"window_size=\(7, 7, 7\) must be"),
+        (dict(num_heads=2, window_size=7.0), r"window_size=7\.0 must be"),
+        (dict(num_heads=2, shift_size=-1), "shift_size=-1 must be"),
+        (dict(num_heads=2, window_size=4, shift_size=4), "shift_size=4 must be less than window_size=4"),
+        (dict(num_heads=3), "num_heads=3 does not divide channels=16; use one of 1, 2, 4, 8, 16"),
+    ],
+)
+def test_bad_arguments(options, message):
+    with pytest.raises(InvalidValueError, match=message):
+        WindowAttention(**options)(keras.Input((7, 9, 16)))
+
+
+@pytest.mark.parametrize("shape", [(5, 16), (None, 7, 16), (7, 7, None)])
+def test_inputs_that_are_no_map_of_known_size(shape):
+    with pytest.raises(InvalidValueError, match="WindowAttention .* got shape"):
+        WindowAttention(2)(keras.Input(shape))
