@@ -131,7 +131,7 @@ class Export:
     """A .keras file, or a name of the zoo."""
     output: Annotated[Positional[Path], arg(metavar="OUTPUT")]
     """The .tflite file."""
-    precision: Literal["float32", "int8"] = "float32"
+    precision: Literal["float32", "int8", "int8_dynamic"] = "float32"
     """Of the file."""
     dataset: str | None = None
     """Training images to calibrate and to check on: "digits", a TFDS name, or an image folder. Needed for int8."""

@@ -11,14 +11,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kzoo.edge.quantize import quantize_int8
+from kzoo.edge.quantize import quantize_int8, quantize_int8_dynamic
 from kzoo.edge.runtime import LiteRTModel
 from kzoo.errors import ExportError, InvalidValueError, check_choice
 from kzoo.files import atomic_path, ensure_writable
 
 # precision -> largest accepted norm of the error over the norm of Keras' output. Float files differ by
 # rounding; integers are coarse, and the bound only rejects files that are broken.
-PRECISIONS = {"float32": 1e-4, "int8": 0.5}
+PRECISIONS = {"float32": 1e-4, "int8": 0.5, "int8_dynamic": 0.5}
 VERIFY_IMAGES = 16
 
 
@@ -28,7 +28,7 @@ class ExportReport:
 
     Attributes:
         path: of the file.
-        precision: `"float32"` or `"int8"`.
+        precision: a name in `PRECISIONS`.
         size_bytes: of the file.
         input_shape: static (batch, height, width, channels).
         ops: built-in op -> how often it stands in the file.
@@ -59,13 +59,14 @@ def export(
     """Writes `model` as a LiteRT file and proves that it computes what Keras computes.
 
     The file has a static batch and TFLite built-in ops only. `"int8"` quantizes weights, activations, input
-    and output; where the calibration images span 0 to 255, its input is the pixel minus 128.
+    and output; where the calibration images span 0 to 255, its input is the pixel minus 128. `"int8_dynamic"`
+    quantizes the weights of linear layers and, as they run, what these multiply; the rest stays float.
 
     Args:
         model: any functional model with one image input and one output; fold it first
             (`kzoo.fold_batch_norm`) to be sure that no normalisation is left.
         path: ends in `.tflite`. An existing file is replaced once the new one has passed.
-        precision: `"float32"` or `"int8"`.
+        precision: `"float32"`, `"int8"` or `"int8_dynamic"`.
         calibration: images (n, height, width, channels) of 0 to 255, needed for `"int8"`, which takes the
             ranges of its activations from them: 100 or more from the training set. The first 16 also serve
             to compare the file with Keras; without any, noise does.
@@ -90,6 +91,8 @@ def export(
     content = convert(model, (batch_size, *shape))
     if precision == "int8":
         content = quantize_int8(content, np.asarray(calibration, "float32"))
+    elif precision == "int8_dynamic":
+        content = quantize_int8_dynamic(content)
 
     if calibration is None:
         images = _noise(shape)

@@ -39,6 +39,26 @@ def quantize_int8(content: bytes, calibration: np.ndarray) -> bytes:
     return bytes(result.quantized_model)
 
 
+def quantize_int8_dynamic(content: bytes) -> bytes:
+    """Quantizes the weights of a float32 file to 8 bits; activations are quantized as the file runs.
+
+    Depthwise convolutions stay float: XNNPACK has no kernel for them with float activations, and each would cut
+    its partition in two.
+    """
+    from litert_quantizer import quantizer, recipe
+
+    keep_float = {
+        "regex": ".*",
+        "operation": recipe.TFLOperationName.DEPTHWISE_CONV_2D,
+        "algorithm_key": recipe.AlgorithmName.NO_QUANTIZE,
+    }
+    quantize = quantizer.Quantizer(content, [*recipe.dynamic_wi8_afp32(), keep_float])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = quantize.quantize(enable_progress_bar=False, enable_progress_report=False)
+    return bytes(result.quantized_model)
+
+
 def _widen_dead_ranges(ranges: dict[str, dict]) -> None:
     """Gives tensors that were constant on all calibration images a range of at least one.
 

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from kzoo.layers.checks import check_feature_map, check_positive
-from kzoo.layers.dot_product import MASKED, attend, merge_heads, split_heads
+from kzoo.layers.dot_product import attend, merge_heads, split_heads
 from kzoo.layers.local_attention import Axis, mask
 from kzoo.layers.stand_alone_attention import add_embeddings, check_even_heads, relative_logits
 from kzoo.layers.windows import partition

@@ -1,6 +1,7 @@
 """Scaled dot-product attention inside windows, shared by the layers that cut a map into them."""
 
 import keras
+import numpy as np
 from keras import ops
 
 MASKED = -1e9  # added to the logit of a key that a query must not see
@@ -56,3 +57,11 @@ def attend(query, key, value, bias=None, mask=None):
         logits = ops.reshape(logits, (-1, heads, length, keys))
     weights = ops.cast(ops.softmax(logits, axis=-1), value.dtype)
     return ops.matmul(weights, value), weights
+
+
+def absorb_into(layer: keras.layers.Layer, proj: keras.layers.Dense, scale: np.ndarray, offset: np.ndarray):
+    """A copy of an attention layer, and weights for it with which its last projection also scales and offsets."""
+    weights = {weight.path: np.asarray(ops.convert_to_numpy(weight)) for weight in layer.weights}
+    weights[proj.kernel.path] = weights[proj.kernel.path].astype("float64") * scale
+    weights[proj.bias.path] = weights[proj.bias.path].astype("float64") * scale + offset
+    return type(layer).from_config(layer.get_config()), list(weights.values())

@@ -1,10 +1,12 @@
 """Neighborhood attention: each pixel attends to its nearest ones."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from kzoo.errors import InvalidValueError
 from kzoo.layers.checks import check_feature_map, check_heads, check_odd, check_positive
+from kzoo.layers.dot_product import absorb_into
 from kzoo.layers.local_attention import local_attention, mask, plan_axis
 
 
@@ -75,8 +77,8 @@ class NeighborhoodAttention(keras.layers.Layer):
         if min(shape[1:3]) < needed:
             raise InvalidValueError(
                 f"NeighborhoodAttention {self.name!r}: kernel_size={self.kernel_size} with dilation={self.dilation} "
-                f"needs a map of at least {needed}×{needed} pixels, got {shape[1]}×{shape[2]}; use a smaller kernel or "
-                "dilation, or a larger image"
+                f"needs a map of at least {needed}×{needed} pixels, got {shape[1]}×{shape[2]}; use a smaller kernel "
+                "or dilation, or a larger image"
             )
         return channels
 
@@ -120,6 +122,10 @@ class NeighborhoodAttention(keras.layers.Layer):
         channels = self._check_input(input_shape)
         pixels = input_shape[1] * input_shape[2]
         return 4 * pixels * channels**2 + 2 * self.kernel_size**2 * pixels * channels
+
+    def absorb(self, scale: np.ndarray, offset: np.ndarray) -> tuple[keras.layers.Layer, list[np.ndarray]]:
+        """A layer that gives `scale * y + offset` for each channel, and the weights to set once it is built."""
+        return absorb_into(self, self.proj, scale, offset)
 
     def get_config(self):
         return super().get_config() | {

@@ -60,13 +60,17 @@ def resize_positions(table, size: int | tuple[int, int]) -> np.ndarray:
         raise InvalidValueError(f"a table of positions is (N, C) or (H, W, C), got shape {table.shape}")
     if table.ndim == 2:
         check_positive("size", size)
-        return (_weights(len(table), size, _linear) @ table).astype("float32")
-    rows, columns = (_weights(old, new, _cubic) for old, new in zip(table.shape[:2], pair("size", size), strict=True))
+        return (interpolation_weights(len(table), size) @ table).astype("float32")
+    rows, columns = (
+        interpolation_weights(old, new, cubic=True)
+        for old, new in zip(table.shape[:2], pair("size", size), strict=True)
+    )
     return np.einsum("ih,jw,hwc->ijc", rows, columns, table, optimize=True).astype("float32")
 
 
-def _weights(old: int, new: int, kernel) -> np.ndarray:
-    """(new, old): how much each old position counts for each new one."""
+def interpolation_weights(old: int, new: int, cubic: bool = False) -> np.ndarray:
+    """(new, old): how much each old position counts for each new one, by linear or cubic interpolation."""
+    kernel = _cubic if cubic else _linear
     positions = (np.arange(new) + 0.5) * old / new - 0.5
     weights = kernel(np.abs(positions[:, None] - np.arange(old)))
     return weights / weights.sum(axis=1, keepdims=True)

@@ -6,7 +6,7 @@ from keras import ops
 
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.layers.checks import check_heads, check_positive
-from kzoo.layers.dot_product import MASKED, attend, merge_heads, split_heads
+from kzoo.layers.dot_product import MASKED, absorb_into, attend, merge_heads, split_heads
 from kzoo.layers.position import LearnedPositionEncoding, RelativePositionBias, SinusoidalPositionEncoding
 
 POSITIONS = ("sinusoidal", "learned", "relative_bias", None)
@@ -150,6 +150,10 @@ class MultiHeadSelfAttention(keras.layers.Layer):
         self._check_input(input_shape)
         channels, length = input_shape[-1], int(np.prod(input_shape[1:-1]))
         return 4 * length * channels**2 + 2 * length**2 * channels
+
+    def absorb(self, scale: np.ndarray, offset: np.ndarray) -> tuple[keras.layers.Layer, list[np.ndarray]]:
+        """A layer that gives `scale * y + offset` for each channel, and the weights to set once it is built."""
+        return absorb_into(self, self.proj, scale, offset)
 
     def get_config(self):
         return super().get_config() | {

@@ -1,6 +1,7 @@
 """Stand-alone self-attention, which takes the place of a convolution, and its stem."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from kzoo.errors import InvalidValueError
@@ -25,6 +26,7 @@ class StandAloneSelfAttention(keras.layers.Layer):
         num_heads: N, divides the filters into even parts.
         strides: above 1, average pooling of this size follows, as in the paper (section 3.2); an incomplete
             pool at the border averages what is there (`padding="same"`).
+        use_bias: whether query, key and value have biases.
 
     Input shape: (batch, height, width, C), height and width known.
     Output shape: (batch, ceil(height / strides), ceil(width / strides), filters).
@@ -39,7 +41,13 @@ class StandAloneSelfAttention(keras.layers.Layer):
     """
 
     def __init__(
-        self, filters: int | None = None, kernel_size: int = 7, num_heads: int = 8, strides: int = 1, **kwargs
+        self,
+        filters: int | None = None,
+        kernel_size: int = 7,
+        num_heads: int = 8,
+        strides: int = 1,
+        use_bias: bool = False,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         if filters is not None:
@@ -51,13 +59,14 @@ class StandAloneSelfAttention(keras.layers.Layer):
         self.kernel_size = kernel_size
         self.num_heads = num_heads
         self.strides = strides
+        self.use_bias = use_bias
         self.pool = keras.layers.AveragePooling2D(strides, padding="same", name="pool", dtype=self.dtype_policy)
 
     def build(self, input_shape):
         channels = check_feature_map(self, input_shape, static=True)
         filters = self.filters or channels
         check_even_heads(self, filters, self.num_heads)
-        self.qkv = keras.layers.Dense(3 * filters, use_bias=False, name="qkv", dtype=self.dtype_policy)
+        self.qkv = keras.layers.Dense(3 * filters, use_bias=self.use_bias, name="qkv", dtype=self.dtype_policy)
         self.qkv.build((None, None, None, channels))
         size = filters // self.num_heads // 2
         self.row_embedding, self.column_embedding = add_embeddings(self, self.kernel_size, self.num_heads, size)
@@ -90,12 +99,28 @@ class StandAloneSelfAttention(keras.layers.Layer):
         pixels = input_shape[1] * input_shape[2]
         return pixels * filters * (3 * channels + 2 * self.kernel_size**2 + self.kernel_size)
 
+    def absorb(self, scale: np.ndarray, offset: np.ndarray) -> tuple[keras.layers.Layer, list[np.ndarray]]:
+        """A layer that gives `scale * y + offset` for each channel, and the weights to set once it is built.
+
+        The values take them in: the weights of the attention sum to 1.
+        """
+        layer = type(self).from_config(self.get_config() | {"use_bias": True})
+        embeddings = [np.asarray(ops.convert_to_numpy(each)) for each in (self.row_embedding, self.column_embedding)]
+        kernel = np.asarray(ops.convert_to_numpy(self.qkv.kernel), "float64")
+        bias = (
+            np.asarray(ops.convert_to_numpy(self.qkv.bias), "float64") if self.use_bias else np.zeros(kernel.shape[1])
+        )
+        untouched = np.zeros(2 * len(scale))  # queries and keys
+        scale, offset = np.concatenate([untouched + 1, scale]), np.concatenate([untouched, offset])
+        return layer, [*embeddings, kernel * scale, bias * scale + offset]
+
     def get_config(self):
         return super().get_config() | {
             "filters": self.filters,
             "kernel_size": self.kernel_size,
             "num_heads": self.num_heads,
             "strides": self.strides,
+            "use_bias": self.use_bias,
         }
 
 

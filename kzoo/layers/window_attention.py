@@ -6,7 +6,7 @@ from keras import ops
 
 from kzoo.errors import InvalidValueError
 from kzoo.layers.checks import check_feature_map, check_heads, check_positive
-from kzoo.layers.dot_product import MASKED, attend, merge_heads, split_heads
+from kzoo.layers.dot_product import MASKED, absorb_into, attend, merge_heads, split_heads
 from kzoo.layers.position import RelativePositionBias
 from kzoo.layers.windows import padding_to_multiple, partition, shift, unpartition
 
@@ -111,6 +111,10 @@ class WindowAttention(keras.layers.Layer):
         for size, step in zip(input_shape[1:3], window, strict=True):
             pixels *= size + padding_to_multiple(size, step)
         return 4 * pixels * channels**2 + 2 * window[0] * window[1] * pixels * channels
+
+    def absorb(self, scale: np.ndarray, offset: np.ndarray) -> tuple[keras.layers.Layer, list[np.ndarray]]:
+        """A layer that gives `scale * y + offset` for each channel, and the weights to set once it is built."""
+        return absorb_into(self, self.proj, scale, offset)
 
     def get_config(self):
         return super().get_config() | {

@@ -19,6 +19,7 @@ import keras
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.layers import ATTENTION, Subsample
 from kzoo.models.blocks import batch_norm, classifier_head, conv, relu
+from kzoo.models.slots import attend, check_attention, replace_conv, slot_of, stage_positions
 from kzoo.registry import Entry, register
 from kzoo.taps import mark
 
@@ -41,7 +42,11 @@ class ResNetConfig:
             `"last"` (of the stages before the last).
         conv_bias: whether convolutions that batch normalisation follows have biases.
         bn_epsilon: of every batch normalisation.
-        attention: name in `kzoo.layers.ATTENTION`, or a callable `(x, name) -> x`, or None.
+        attention: name in `kzoo.layers.ATTENTION`, or None. Its slot is at the end of every residual branch
+            (`"branch"`), in place of the 3×3 convolution of every bottleneck or the second one of every basic
+            block (`"spatial"`), or between blocks (`"stage"`). A callable `(x, name) -> x` fills the branch.
+        stage_attention: how many attention blocks each stage gets if their slot is `"stage"`; None for one in
+            the last stage but one, before its last block.
     """
 
     depths: tuple[int, ...]
@@ -55,6 +60,7 @@ class ResNetConfig:
     conv_bias: bool = False
     bn_epsilon: float = 1e-5
     attention: str | Callable | None = None
+    stage_attention: tuple[int, ...] | None = None
 
     def __post_init__(self):
         for field in ("depths", "widths"):
@@ -70,8 +76,33 @@ class ResNetConfig:
         check_choice("stride_block", self.stride_block, ("first", "last"))
         if self.preactivation and (self.block != "bottleneck" or self.shortcut != "projection"):
             raise InvalidValueError("preactivation=True needs block='bottleneck' and shortcut='projection'")
-        if not (self.attention is None or callable(self.attention)):
-            check_choice("attention", self.attention, [*ATTENTION, None])
+        check_attention(self.attention)
+        self._check_stage_attention()
+
+    def _check_stage_attention(self):
+        counts = self.stage_attention
+        if counts is None:
+            return
+        if slot_of(self.attention) != "stage":
+            names = [name for name, entry in ATTENTION.items() if entry.slot == "stage"]
+            raise InvalidValueError(
+                f"stage_attention={counts} needs an attention that goes between blocks ({', '.join(names)}), got "
+                f"attention={self.attention!r}"
+            )
+        if len(counts) != len(self.depths) or not all(type(count) is int and count >= 0 for count in counts):
+            raise InvalidValueError(f"stage_attention={counts!r} must have one number, 0 or more, for each stage")
+        for depth, count in zip(self.depths, counts, strict=True):
+            stage_positions(depth, count)
+
+    def stage_slots(self, stage: int) -> list[int]:
+        """After which blocks of `stage`, both from 1, an attention block goes."""
+        if slot_of(self.attention) != "stage":
+            return []
+        counts = self.stage_attention
+        if counts is None:
+            chosen = max(1, len(self.depths) - 1)
+            counts = [int(number == chosen) for number in range(1, len(self.depths) + 1)]
+        return stage_positions(self.depths[stage - 1], counts[stage - 1])
 
     @property
     def total_stride(self) -> int:
@@ -109,6 +140,7 @@ def features(x, config: ResNetConfig) -> dict:
         x = keras.layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
     block = preactivation_block if config.preactivation else residual_block
     for stage, (depth, width) in enumerate(zip(config.depths, config.widths, strict=True), start=1):
+        slots = config.stage_slots(stage)
         for index in range(1, depth + 1):
             if config.stride_block == "first":
                 strided = index == 1 and stage > 1
@@ -116,7 +148,9 @@ def features(x, config: ResNetConfig) -> dict:
                 strided = index == depth and stage < len(config.depths)
             if strided:
                 x = tap(x)
-            x = block(x, width, 2 if strided else 1, config, f"stage{stage}_block{index}")
+            x = block(x, width, 2 if strided else 1, config, f"stage{stage}_block{index}", index)
+            if index in slots:
+                x = attend(x, config.attention, f"stage{stage}_attention{slots.index(index) + 1}")
     if config.preactivation:
         x = batch_norm(x, epsilon=config.bn_epsilon, name="final_bn")
         x = relu(x, name="final_relu")
@@ -143,16 +177,25 @@ def branch_convs(width: int, strides: int, config: ResNetConfig) -> list[tuple[i
     return [(width, 1, first), (width, 3, second), (width * EXPANSION, 1, 1)]
 
 
-def residual_block(x, width: int, strides: int, config: ResNetConfig, name: str):
+def branch_conv(x, spec: tuple[int, int, int], number: int, config: ResNetConfig, name: str, block: int, bias: bool):
+    """One convolution of a residual branch, or the attention that takes its place."""
+    filters, kernel_size, strides = spec
+    if number == 2 and slot_of(config.attention) == "spatial":
+        return replace_conv(x, config.attention, strides, block, f"{name}_attention")
+    return conv(x, filters, kernel_size, strides, use_bias=bias, name=f"{name}_conv{number}")
+
+
+def residual_block(x, width: int, strides: int, config: ResNetConfig, name: str, block: int):
     """`relu(shortcut(x) + branch(x))` with conv-bn-relu inside the branch (arXiv:1512.03385, equation 1)."""
     y = x
     convs = branch_convs(width, strides, config)
-    for index, (filters, kernel_size, stride) in enumerate(convs, start=1):
-        y = conv(y, filters, kernel_size, stride, use_bias=config.conv_bias, name=f"{name}_conv{index}")
+    for index, spec in enumerate(convs, start=1):
+        y = branch_conv(y, spec, index, config, name, block, config.conv_bias)
         y = batch_norm(y, epsilon=config.bn_epsilon, name=f"{name}_bn{index}")
         if index < len(convs):
             y = relu(y, name=f"{name}_relu{index}")
-    y = attend(y, config.attention, f"{name}_attention")
+    if slot_of(config.attention) == "branch":
+        y = attend(y, config.attention, f"{name}_attention")
     if config.shortcut != "none":
         y = keras.layers.Add(name=f"{name}_add")([shortcut(x, y.shape[-1], strides, config, name), y])
     return relu(y, name=f"{name}_relu{len(convs)}")
@@ -168,7 +211,7 @@ def shortcut(x, channels: int, strides: int, config: ResNetConfig, name: str):
     return batch_norm(x, epsilon=config.bn_epsilon, name=f"{name}_shortcut_bn")
 
 
-def preactivation_block(x, width: int, strides: int, config: ResNetConfig, name: str):
+def preactivation_block(x, width: int, strides: int, config: ResNetConfig, name: str, block: int):
     """`shortcut(x) + branch(x)` with bn-relu-conv inside the branch (arXiv:1603.05027, Figure 4e).
 
     A projection reads the activated input; where only the size changes the shortcut picks every second pixel.
@@ -177,35 +220,20 @@ def preactivation_block(x, width: int, strides: int, config: ResNetConfig, name:
     active = relu(active, name=f"{name}_relu1")
     y = active
     convs = branch_convs(width, strides, config)
-    for index, (filters, kernel_size, stride) in enumerate(convs, start=1):
+    for index, spec in enumerate(convs, start=1):
         last = index == len(convs)
-        y = conv(y, filters, kernel_size, stride, use_bias=last or config.conv_bias, name=f"{name}_conv{index}")
+        y = branch_conv(y, spec, index, config, name, block, last or config.conv_bias)
         if not last:
             y = batch_norm(y, epsilon=config.bn_epsilon, name=f"{name}_bn{index + 1}")
             y = relu(y, name=f"{name}_relu{index + 1}")
-    y = attend(y, config.attention, f"{name}_attention")
+    if slot_of(config.attention) == "branch":
+        y = attend(y, config.attention, f"{name}_attention")
     channels = y.shape[-1]
     if x.shape[-1] != channels:
         x = conv(active, channels, 1, strides, use_bias=True, name=f"{name}_shortcut_conv")
     elif strides > 1:
         x = Subsample(strides, name=f"{name}_shortcut")(x)
     return keras.layers.Add(name=f"{name}_add")([x, y])
-
-
-def attend(x, attention: str | Callable | None, name: str):
-    """Fills a `branch` slot.
-
-    Raises:
-        InvalidValueError: a callable that changes the shape of the map.
-    """
-    if attention is None:
-        return x
-    if not callable(attention):
-        return ATTENTION[attention].layer(name=name)(x)
-    y = attention(x, name)
-    if getattr(y, "shape", None) != x.shape:
-        raise InvalidValueError(f"attention={attention!r} must return a map of shape {x.shape}, got {y!r}")
-    return y
 
 
 def _cifar(blocks: int, **options) -> ResNetConfig:

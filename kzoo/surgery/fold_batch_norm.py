@@ -35,8 +35,9 @@ class FoldPlan:
 def plan_folding(model: keras.Model) -> FoldPlan:
     """Decides for every batch normalisation of `model` whether it can be folded exactly, without changing it.
 
-    One folds if a Conv2D, DepthwiseConv2D, Conv2DTranspose or Dense layer feeds it and nothing else, without
-    an activation in between, if neither layer is called twice, and if it normalises the channels.
+    One folds if a Conv2D, DepthwiseConv2D, Conv2DTranspose or Dense layer, or one with a method `absorb`, feeds
+    it and nothing else, without an activation in between, if neither layer is called twice, and if it
+    normalises the channels. Average pooling may stand in between.
 
     Raises:
         InvalidValueError: the model is not functional.
@@ -68,25 +69,38 @@ def _find_linear(layers: dict, graph: Graph, norm: keras.layers.BatchNormalizati
         return "", f"it is shared by {len(calls)} calls"
     if not calls[0].sources:
         return "", "no layer feeds it"
-    name, _ = calls[0].sources[0]
+    name = _before_pooling(layers, graph, calls[0].sources[0][0])
     linear = layers.get(name)
     rank = len(calls[0].input_shapes[0])
     if type(norm) is not keras.layers.BatchNormalization:
         return "", f"it is a {type(norm).__name__}, which may compute something else"
-    if type(linear) not in LINEAR:  # a subclass may compute something else
+    absorbs = callable(getattr(linear, "absorb", None))
+    if not absorbs and type(linear) not in LINEAR:  # a subclass may compute something else
         kind = "plain operation" if linear is None else type(linear).__name__
         return "", f"{name} before it is a {kind}, not a convolution or dense layer"
     if norm.axis not in (-1, rank - 1):
         return "", f"it normalises axis {norm.axis}, not the channels"
     if getattr(linear, "data_format", "channels_last") != "channels_last":
         return "", f"{name} is channels first"
-    if linear.activation is not keras.activations.linear:
+    if not absorbs and linear.activation is not keras.activations.linear:
         return "", f"{name} before it has an activation, which is not linear"
     if len(graph.calls[name]) != 1:
         return "", f"{name} before it is shared by {len(graph.calls[name])} calls"
     if len(graph.consumers[(name, 0)]) != 1 or name in graph.outputs:
         return "", f"the output of {name} is used elsewhere too"
     return name, ""
+
+
+def _before_pooling(layers: dict, graph: Graph, name: str) -> str:
+    """The layer in front of average pooling, which commutes with a scale and an offset for each channel."""
+    while (
+        type(layers.get(name)) is keras.layers.AveragePooling2D
+        and len(graph.calls[name]) == len(graph.consumers[(name, 0)]) == 1
+        and name not in graph.outputs
+        and graph.calls[name][0].sources
+    ):
+        name = graph.calls[name][0].sources[0][0]
+    return name
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
@@ -123,6 +137,9 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
         if layer.name in plan.inside:
             layer, weights[layer.name] = layer.folded()
             return layer
+        if layer.name in norms and hasattr(layer, "absorb"):
+            layer, weights[layer.name] = layer.absorb(*scale_and_offset(model.get_layer(norms[layer.name])))
+            return layer
         config = layer.get_config()
         if layer.name in norms:
             config["use_bias"] = True
@@ -143,9 +160,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
 
 def fold_weights(linear: keras.layers.Layer, norm: keras.layers.BatchNormalization) -> list[np.ndarray]:
     """Kernel and bias of `linear` with `norm` folded in, computed in float64."""
-    values = {weight.name: np.asarray(keras.ops.convert_to_numpy(weight), "float64") for weight in norm.weights}
-    mean, variance = values["moving_mean"], values["moving_variance"]
-    scale = values.get("gamma", 1.0) / np.sqrt(variance + norm.epsilon)
+    scale, offset = scale_and_offset(norm)
     bias = np.asarray(keras.ops.convert_to_numpy(linear.bias), "float64") if linear.use_bias else 0.0
     kernel = np.asarray(keras.ops.convert_to_numpy(linear.kernel), "float64")
     if isinstance(linear, keras.layers.DepthwiseConv2D):
@@ -154,4 +169,11 @@ def fold_weights(linear: keras.layers.Layer, norm: keras.layers.BatchNormalizati
         kernel = kernel * scale[:, None]  # (h, w, out, in)
     else:
         kernel = kernel * scale
-    return [kernel, (bias - mean) * scale + values.get("beta", 0.0)]
+    return [kernel, bias * scale + offset]
+
+
+def scale_and_offset(norm: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
+    """At inference `norm(x)` is `scale * x + offset`: both (channels,), in float64."""
+    values = {weight.name: np.asarray(keras.ops.convert_to_numpy(weight), "float64") for weight in norm.weights}
+    scale = values.get("gamma", 1.0) / np.sqrt(values["moving_variance"] + norm.epsilon)
+    return scale, values.get("beta", 0.0) - values["moving_mean"] * scale

@@ -54,7 +54,7 @@ class Recipe:
     seed: int = 0
     """Of weights, shuffling and augmentation."""
 
-    export: tuple[Literal["float32", "int8"], ...] = ()
+    export: tuple[Literal["float32", "int8", "int8_dynamic"], ...] = ()
     """LiteRT files to write and measure after training."""
     output_dir: Path | None = None
     """Directory of the run; None means saved_models/runs/NAME."""
@@ -81,7 +81,7 @@ class Recipe:
         for name in self.augmentation:
             check_choice("augmentation", name, AUGMENTATIONS)
         for name in self.export:
-            check_choice("export", name, ("float32", "int8"))
+            check_choice("export", name, ("float32", "int8", "int8_dynamic"))
 
     @property
     def run_dir(self) -> Path:

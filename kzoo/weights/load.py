@@ -90,7 +90,7 @@ def load_weights(model: keras.Model, source: str | Path, *, strict: bool = True,
         arrays = _match_keras(model, path, report, strict, head)
     else:
         raise WeightsError(f"{path} has an unknown format; use .safetensors, .weights.h5 or .keras")
-    for variable in model.variables:
+    for variable in model.weights:
         if variable.path in arrays:
             variable.assign(arrays[variable.path])
     return report
@@ -137,7 +137,7 @@ def _match_torch(model, arrays: dict[str, np.ndarray], report: WeightsReport, st
     """Finds the array of every variable; returns path -> array in Keras layout."""
     arrays = _strip_prefix(arrays)
     matched, wrong, used = {}, [], set()
-    for variable in model.variables:
+    for variable in model.weights:
         names = torch_names(variable.path)
         name = next((name for name in names if name in arrays), None)
         shape = torch_shape(variable, arrays[name].shape) if name else None
@@ -209,7 +209,7 @@ def _match_keras(model, path: Path, report: WeightsReport, strict: bool, head: s
 def _by_position(model) -> list[tuple[tuple[str, int], keras.Variable]]:
     """Every variable with its layer's path and its place among that layer's own variables."""
     counts, places = Counter(), []
-    for variable in model.variables:
+    for variable in model.weights:
         layer = variable.path.rpartition("/")[0]
         places.append(((layer, counts[layer]), variable))
         counts[layer] += 1

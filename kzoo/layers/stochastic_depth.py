@@ -1,0 +1,53 @@
+"""Stochastic depth: residual branches that are missing at random during training."""
+
+import keras
+from keras import ops
+
+from kzoo.errors import InvalidValueError
+
+
+@keras.saving.register_keras_serializable(package="kzoo")
+class DropPath(keras.layers.Layer):
+    """Drops a residual branch for whole samples (stochastic depth, arXiv:1603.09382, equation 2).
+
+    In training every sample is multiplied by `b / (1 - rate)`, with b = 0 at probability `rate` and 1 otherwise;
+    put the layer after a residual branch, before the addition. The paper draws b once for a mini-batch and
+    multiplies by the survival probability at inference (equation 5); here each sample has its own b, and the
+    division in training keeps the expectation, so that at inference, or at rate 0, the layer does nothing.
+
+    Args:
+        rate: the probability of dropping a sample, 1 - p_l in the paper; at least 0 and below 1.
+        seed: an integer makes the sequence of masks repeat.
+
+    Input and output shape: (batch, ...), any rank.
+
+    Raises:
+        InvalidValueError: a rate outside [0, 1).
+
+    Example:
+        >>> branch = keras.ops.ones((4, 5, 7, 32))
+        >>> DropPath(0.5, seed=1)(branch, training=True)[:, 0, 0, 0]  # zeros and twos
+    """
+
+    def __init__(self, rate: float = 0.0, seed: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise InvalidValueError(f"rate={rate!r} must be at least 0 and below 1, such as 0.1")
+        self.rate = rate
+        self.seed = seed
+        self.supports_masking = True
+        if rate > 0:
+            self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, x, training=False):
+        if not training or self.rate == 0:
+            return x
+        keep = 1 - self.rate
+        draws = keras.random.uniform((ops.shape(x)[0], *[1] * (len(x.shape) - 1)), seed=self.seed_generator)
+        return x * (ops.cast(draws < keep, x.dtype) / keep)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return super().get_config() | {"rate": self.rate, "seed": self.seed}

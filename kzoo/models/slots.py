@@ -1,0 +1,81 @@
+"""Where attention goes in a network: the three slots of `kzoo.layers.ATTENTION`."""
+
+from collections.abc import Callable
+
+import keras
+
+from kzoo.errors import InvalidValueError, check_choice
+from kzoo.layers import ATTENTION
+
+
+def check_attention(attention: str | Callable | None) -> None:
+    """Raises `InvalidValueError` unless `attention` is a name in `ATTENTION`, a callable or None.
+
+    A class or a layer is refused: every block needs a layer of its own, under its own name.
+    """
+    if isinstance(attention, (type, keras.layers.Layer)):
+        given = attention.__name__ if isinstance(attention, type) else type(attention).__name__
+        raise InvalidValueError(
+            f"attention={attention!r} is a layer or its class; pass a function that makes one for each block, such "
+            f"as lambda x, name: {given}(name=name)(x)"
+        )
+    if not (attention is None or callable(attention)):
+        check_choice("attention", attention, [*ATTENTION, None])
+
+
+def slot_of(attention: str | Callable | None) -> str | None:
+    """The slot that `attention` fills: `"branch"`, `"spatial"`, `"stage"` or None."""
+    if attention is None:
+        return None
+    return "branch" if callable(attention) else ATTENTION[attention].slot
+
+
+def attend(x, attention: str | Callable, name: str):
+    """Applies `attention` to a map, as a `branch` or `stage` slot does.
+
+    Raises:
+        InvalidValueError: a callable that changes the shape of the map.
+    """
+    if not callable(attention):
+        return ATTENTION[attention].layer(name=name)(x)
+    y = attention(x, name)
+    if getattr(y, "shape", None) != x.shape:
+        raise InvalidValueError(f"attention={attention!r} must return a map of shape {x.shape}, got {y!r}")
+    return y
+
+
+def replace_conv(x, attention: str, strides: int, block: int, name: str):
+    """Fills a `spatial` slot: attention in place of a 3×3 convolution that keeps the channels.
+
+    With a stride, 2×2 average pooling follows, as in stand-alone self-attention (arXiv:1906.05909, section
+    3.2).
+
+    Args:
+        x: the map.
+        attention: a name in `ATTENTION`.
+        strides: of the convolution.
+        block: number of the block in its stage, from 1: mechanisms that alternate do so by it.
+        name: of the layer.
+    """
+    entry = ATTENTION[attention]
+    layer = entry.alternate if entry.alternate and block % 2 == 0 else entry.layer
+    x = layer(name=name)(x)
+    if strides > 1:
+        x = keras.layers.AveragePooling2D(strides, padding="same", name=f"{name}_pool")(x)
+    return x
+
+
+def stage_positions(depth: int, count: int) -> list[int]:
+    """After which blocks of a stage `count` attention blocks go: the last before the last block, then every other.
+
+    This is how non-local networks place one and five blocks (arXiv:1711.07971, section 5.1).
+
+    Raises:
+        InvalidValueError: the stage has not enough blocks.
+    """
+    positions = sorted({max(1, depth - 1 - 2 * index) for index in range(count)})
+    if len(positions) < count:
+        raise InvalidValueError(
+            f"a stage of {depth} blocks has room for {len(positions)} attention blocks, not {count}"
+        )
+    return positions
