@@ -19,9 +19,10 @@ class WindowAttention(keras.layers.Layer):
     entry for each relative position and head. With a shift the map is rolled up and left first, and a mask
     keeps pixels apart that only meet because of the roll.
 
-    A map whose size is no multiple of the window is padded with zeros at the bottom and right, and these
-    pixels take part in the attention, as in the authors' code and timm. Along an axis that the window covers
-    whole, the window shrinks to the map and does not shift, as there.
+    A map whose size is no multiple of the window is padded with zeros at the bottom and right before it is
+    rolled, and these pixels take part in the attention, as in the authors' code and torchvision (timm rolls
+    first, which moves the seam away from its mask). Along an axis that the window covers whole, the window
+    shrinks to the map and does not shift, as in the authors' code and timm.
 
     Args:
         num_heads: divides the channels.

@@ -37,7 +37,7 @@ def with_seeded_weights(module: torch.nn.Module) -> torch.nn.Module:
     """Every weight and statistic of `module` from `seeded`."""
     state = module.state_dict()
     for name, tensor in state.items():
-        if not name.endswith("num_batches_tracked"):
+        if tensor.is_floating_point():  # not the number of batches, nor an index of relative positions
             state[name] = torch.from_numpy(seeded(name, tuple(tensor.shape)))
     module.load_state_dict(state)
     return module.eval()

@@ -95,5 +95,5 @@ def test_bad_arguments(options, message):
 
 @pytest.mark.parametrize("shape", [(5, 16), (None, 7, 3)])
 def test_inputs_that_are_no_map_of_known_size(shape):
-    with pytest.raises(InvalidValueError, match="AttentionStem .* got shape"):
+    with pytest.raises(InvalidValueError, match=r"AttentionStem .* got shape"):
         AttentionStem(8)(keras.Input(shape))

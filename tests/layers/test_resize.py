@@ -9,7 +9,7 @@ from kzoo.layers.resize import resize_bilinear
 
 
 def reference(x, size):
-    """Every new pixel's centre lies among four old centres, weighted by nearness; beyond the border the edge repeats."""
+    """Every new pixel's centre lies among four old centres, weighted by nearness; the edge repeats."""
     _, height, width, _ = x.shape
     y = np.zeros((len(x), *size, x.shape[-1]))
     for i in range(size[0]):

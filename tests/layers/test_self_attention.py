@@ -135,10 +135,10 @@ def test_bad_arguments(options, message):
 
 @pytest.mark.parametrize("shape", [(16,), (None, 16), (7, None, 16), (2, 3, 4, 16)])
 def test_inputs_of_another_shape(shape):
-    with pytest.raises(InvalidValueError, match="MultiHeadSelfAttention .* got shape"):
+    with pytest.raises(InvalidValueError, match=r"MultiHeadSelfAttention .* got shape"):
         MultiHeadSelfAttention(2)(keras.Input(shape))
 
 
 def test_relative_bias_needs_a_map():
-    with pytest.raises(InvalidValueError, match="takes maps .* got shape"):
+    with pytest.raises(InvalidValueError, match=r"takes maps .* got shape"):
         MultiHeadSelfAttention(2, "relative_bias")(keras.Input((9, 16)))

@@ -121,5 +121,5 @@ def test_bad_arguments(options, message):
 
 @pytest.mark.parametrize("shape", [(5, 16), (None, 7, 16), (7, 7, None)])
 def test_inputs_that_are_no_map_of_known_size(shape):
-    with pytest.raises(InvalidValueError, match="StandAloneSelfAttention .* got shape"):
+    with pytest.raises(InvalidValueError, match=r"StandAloneSelfAttention .* got shape"):
         StandAloneSelfAttention()(keras.Input(shape))

@@ -1,13 +1,19 @@
 """Window attention against section 3.2 of Swin's paper (arXiv:2103.14030), written with loops."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
+from goldens.seeded import seeded, seeded_map
 from helpers import check_layer, feature_map, randomise, relative_error
 from layers.attention_loops import attend_to, dense, pixels_of
 
 from kzoo.errors import InvalidValueError
 from kzoo.layers import WindowAttention
+
+
+GOLDENS = np.load(Path(__file__).parents[1] / "goldens" / "window_attention.npz")
 
 
 def reference(x, layer):
@@ -65,6 +71,28 @@ def test_is_equation_4_in_each_window(size, window_size, shift_size):
     x = feature_map(2, *size, 12)
     layer = built(WindowAttention(3, window_size, shift_size), x)
     assert relative_error(layer(x), reference(x, layer)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "window_size", "shift_size"),
+    [
+        ("regular", (14, 21), 7, 0),
+        ("shifted", (14, 21), 7, 3),
+        ("padded", (10, 9), 4, 0),
+        ("clamped", (5, 6), 7, 3),
+        ("sideways", (5, 14), 7, 3),
+        ("padded_and_shifted", (10, 9), 4, 2),
+    ],
+)
+def test_equals_timm_and_torchvision(name, size, window_size, shift_size):
+    x = seeded_map(2, *size, 24)
+    layer = WindowAttention(3, window_size, shift_size)
+    layer.build(x.shape)
+    layer.position_bias.table.assign(seeded("relative_position_bias_table", layer.position_bias.table.shape))
+    for dense_layer in (layer.qkv, layer.proj):
+        kernel = seeded(f"{dense_layer.name}.weight", dense_layer.kernel.shape[::-1]).T
+        dense_layer.set_weights([kernel, seeded(f"{dense_layer.name}.bias", dense_layer.bias.shape)])
+    assert relative_error(layer(x), GOLDENS[name]) < 1e-5
 
 
 def test_small_maps_clamp_window_and_shift():
@@ -126,5 +154,5 @@ def test_bad_arguments(options, message):
 
 @pytest.mark.parametrize("shape", [(5, 16), (None, 7, 16), (7, 7, None)])
 def test_inputs_that_are_no_map_of_known_size(shape):
-    with pytest.raises(InvalidValueError, match="WindowAttention .* got shape"):
+    with pytest.raises(InvalidValueError, match=r"WindowAttention .* got shape"):
         WindowAttention(2)(keras.Input(shape))
