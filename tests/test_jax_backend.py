@@ -1,4 +1,4 @@
-"""The same models under JAX: equal outputs, and no TensorFlow in the process."""
+"""The same models and layers under JAX: equal outputs, and no TensorFlow in the process."""
 
 import importlib.util
 import os
@@ -7,7 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import pixels, randomise
+from helpers import feature_map, pixels, randomise
+from layers.cases import CASES
 
 import kzoo
 from kzoo.registry import lookup
@@ -42,9 +43,14 @@ for path in sorted(Path(sys.argv[1]).glob("*.keras")):
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 def test_outputs_equal_under_jax(tmp_path):
-    images = pixels(3, 32, 32, 3)
+    examples = {}
     for name in NAMES:
-        model = randomise(kzoo.build(name, input_shape=(32, 32, 3), classifier_activation=None, **lookup(name).narrow))
+        model = kzoo.build(name, input_shape=(32, 32, 3), classifier_activation=None, **lookup(name).narrow)
+        examples[name] = randomise(model), pixels(3, 32, 32, 3)
+    for name, case in CASES.items():
+        model = randomise(case.model())
+        examples[name] = model, feature_map(2, *model.input.shape[1:])
+    for name, (model, images) in examples.items():
         model.save(tmp_path / f"{name}.keras")
         np.savez(tmp_path / f"{name}.npz", images=images, outputs=np.array(model(images)))
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
@@ -53,4 +59,4 @@ def test_outputs_equal_under_jax(tmp_path):
     )
     assert child.returncode == 0, child.stderr[-3000:]
     print(child.stdout)
-    assert len(child.stdout.splitlines()) == len(NAMES) + len(FOLDED)
+    assert len(child.stdout.splitlines()) == len(examples) + len(FOLDED)

@@ -63,6 +63,17 @@ class LiteRTModel:
         plain = _interpreter(self._content, 1, delegate=False)
         return dict(Counter(op["op_name"] for op in plain._get_ops_details()).most_common())
 
+    def activation_bytes(self) -> int:
+        """Size of all tensors that the ops of the file write, one after the other, in one invocation."""
+        plain = _interpreter(self._content, 1, delegate=False)
+        written = {index for op in plain._get_ops_details() for index in op["outputs"]}
+        details = plain.get_tensor_details()
+        return sum(
+            int(np.prod(detail["shape"])) * np.dtype(detail["dtype"]).itemsize
+            for detail in details
+            if detail["index"] in written
+        )
+
     def xnnpack_partitions(self) -> int:
         """Pieces in which the XNNPACK delegate runs the file."""
         return sum(op["op_name"] == "DELEGATE" for op in self._interpreter._get_ops_details())

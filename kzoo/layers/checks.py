@@ -29,6 +29,14 @@ def check_positive(name: str, value) -> None:
         raise InvalidValueError(f"{name}={value!r} must be a positive integer")
 
 
+def pair(name: str, value, at_least: int = 1) -> tuple[int, int]:
+    """(value, value) for an integer, else the pair; raises `InvalidValueError` for anything else."""
+    sizes = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(sizes) != 2 or any(type(size) is not int or size < at_least for size in sizes):
+        raise InvalidValueError(f"{name}={value!r} must be an integer of at least {at_least}, or a pair of them")
+    return sizes
+
+
 def check_odd(name: str, value) -> None:
     """Raises `InvalidValueError` unless `value` is an odd integer of at least 1."""
     if type(value) is not int or value < 1 or value % 2 == 0:

@@ -5,11 +5,10 @@ import numpy as np
 from keras import ops
 
 from kzoo.errors import InvalidValueError
-from kzoo.layers.checks import check_feature_map, check_positive
+from kzoo.layers.checks import check_feature_map, check_positive, pair
 from kzoo.layers.position_tables import (
     check_base,
     offsets,
-    pair,
     relative_position_index,
     resize_positions,
     resize_relative_bias,

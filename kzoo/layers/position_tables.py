@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 
 from kzoo.errors import InvalidValueError
-from kzoo.layers.checks import check_positive
+from kzoo.layers.checks import check_positive, pair
 
 
 def sinusoids(length: int, features: int, base: float = 10000.0) -> np.ndarray:
@@ -139,14 +139,6 @@ def resize_relative_bias(table, window_size, new_window_size) -> np.ndarray:
         )
     grid = resize_positions(table.reshape(height, width, -1), offsets("new_window_size", new_window_size))
     return grid.reshape(-1, table.shape[1])
-
-
-def pair(name: str, value) -> tuple[int, int]:
-    """(value, value) for an integer, else the pair; positive integers alone are accepted."""
-    sizes = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    if len(sizes) != 2 or any(type(size) is not int or size < 1 for size in sizes):
-        raise InvalidValueError(f"{name}={value!r} must be a positive integer or a pair of them")
-    return sizes
 
 
 def offsets(name: str, window_size) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from keras import ops
 
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.layers.checks import check_feature_map, check_positive
+from kzoo.layers.resize import resize_bilinear
 
 EPSILON = 1e-5
 
@@ -92,16 +93,6 @@ def _scale_and_shift(norm: keras.layers.BatchNormalization) -> tuple[np.ndarray,
     gamma, beta, mean, variance = map(_float64, (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance))
     scale = gamma / np.sqrt(variance + norm.epsilon)
     return scale, beta - mean * scale
-
-
-def _widen(x):
-    """Half precision becomes float32."""
-    return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
-
-
-def _resize(x, size: tuple[int, int]):
-    """Bilinear; in float32, because XLA does not compile the gradient of a resize of half-precision maps."""
-    return ops.cast(ops.image.resize(_widen(x), size, interpolation="bilinear"), x.dtype)
 
 
 def _spatial_gate(logits):
@@ -213,7 +204,7 @@ class ResidualAttention(keras.layers.Layer):
 
     def gates(self, x):
         """The mask M of a map, of the same shape."""
-        maps = [x]
+        maps = [ops.cast(x, self.compute_dtype)]
         for level in range(self.depth):
             pooled = ops.max_pool(maps[-1], 3, strides=2, padding="same")  # (B, ⌈H / 2⌉, ⌈W / 2⌉, C)
             maps.append(_residual(pooled, self._at(level, self.down)))
@@ -221,11 +212,12 @@ class ResidualAttention(keras.layers.Layer):
         for level in reversed(range(self.depth)):
             y = _residual(y, self._at(level, self.up))
             before = maps.pop()
-            y = _resize(y, before.shape[1:3])
+            y = resize_bilinear(y, before.shape[1:3])
             if level:
                 y = y + _residual(before, [self.skips[level - 1]])
         logits = self.head(y)
-        return ops.cast(GATES[self.gate](_widen(logits)), logits.dtype)
+        wide = ops.cast(logits, keras.backend.result_type(logits.dtype, "float32"))
+        return ops.cast(GATES[self.gate](wide), logits.dtype)
 
     def call(self, x, trunk=None):
         trunk = x if trunk is None else trunk

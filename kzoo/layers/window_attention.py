@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from kzoo.errors import InvalidValueError
-from kzoo.layers.checks import check_feature_map, check_heads, check_positive
+from kzoo.layers.checks import check_feature_map, check_heads, check_positive, pair
 from kzoo.layers.dot_product import MASKED, absorb_into, attend, merge_heads, split_heads
 from kzoo.layers.position import RelativePositionBias
 from kzoo.layers.windows import padding_to_multiple, partition, shift, unpartition
@@ -52,8 +52,8 @@ class WindowAttention(keras.layers.Layer):
         super().__init__(**kwargs)
         check_positive("num_heads", num_heads)
         self.num_heads = num_heads
-        self.window_size = _pair("window_size", window_size, at_least=1)
-        self.shift_size = _pair("shift_size", shift_size, at_least=0)
+        self.window_size = pair("window_size", window_size)
+        self.shift_size = pair("shift_size", shift_size, at_least=0)
         if any(step >= size for step, size in zip(self.shift_size, self.window_size, strict=True)):
             raise InvalidValueError(
                 f"shift_size={shift_size!r} must be less than window_size={window_size!r} along each axis; "
@@ -124,13 +124,6 @@ class WindowAttention(keras.layers.Layer):
             "shift_size": self.shift_size,
             "use_bias": self.use_bias,
         }
-
-
-def _pair(name: str, value, at_least: int) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (list, tuple)) else ()
-    if len(pair) != 2 or not all(type(size) is int and size >= at_least for size in pair):
-        raise InvalidValueError(f"{name}={value!r} must be an integer of at least {at_least}, or a pair of them")
-    return pair
 
 
 def seam_mask(size: tuple[int, int], window: tuple[int, int], step: tuple[int, int]) -> np.ndarray:

@@ -271,7 +271,7 @@ BAD_ARGUMENTS = [
     (lambda: SinusoidalPositionEncoding(base=1.0), "base=1.0"),
     (lambda: SinusoidalPositionEncoding(base=math.nan), "base=nan"),
     (lambda: RelativePositionBias(0, 7), "num_heads=0"),
-    (lambda: RelativePositionBias(3, 0), "window_size=0 must be a positive integer or a pair"),
+    (lambda: RelativePositionBias(3, 0), "window_size=0 must be an integer of at least 1, or a pair"),
     (lambda: RelativePositionBias(3, (7, 7, 7)), r"window_size=\(7, 7, 7\)"),
     (lambda: RelativePositionBias(3, (7, 3.5)), r"window_size=\(7, 3.5\)"),
     (lambda: relative_position_index(-2), "window_size=-2"),

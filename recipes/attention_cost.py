@@ -1,0 +1,243 @@
+"""What attention costs: global against windowed as the map grows, and the local mechanisms side by side.
+
+    python recipes/attention_cost.py
+
+prints two tables, and writes them as JSON and the curves as a picture to saved_models/attention_cost. Measured
+figures and the machine are in that folder's README.md.
+"""
+
+import dataclasses
+import json
+import statistics
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from kzoo.edge import LiteRTModel
+from kzoo.edge.convert import convert
+from kzoo.files import atomic_path, write_text
+from kzoo.layers import MultiHeadSelfAttention, NeighborhoodAttention, StandAloneSelfAttention, WindowAttention
+from kzoo.layers.dot_product import attend, split_heads
+
+LARGEST_MATRIX = 2**29  # logits of all heads; beyond, global attention is timed in slices of its queries
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is measured."""
+
+    sides: tuple[int, ...] = (28, 56, 112, 224)
+    """Sides of the square maps."""
+    channels: int = 96
+    """Of every map."""
+    num_heads: int = 3
+    """Of every mechanism; with 96 channels those of Swin-T's first stage."""
+    window_size: int = 7
+    """Of window attention, and the kernel size of the local ones."""
+    local_side: int = 56
+    """Side of the map on which the local mechanisms are compared."""
+    repeats: int = 5
+    """Runs of which the median is taken."""
+    output_dir: Path = Path("saved_models/attention_cost")
+    """Where the tables and the picture go."""
+
+
+def model_of(layer: keras.layers.Layer, side: int, channels: int) -> keras.Model:
+    """The layer alone on a square map."""
+    inputs = keras.Input((side, side, channels))
+    return keras.Model(inputs, layer(inputs))
+
+
+def median_ms(run, repeats: int) -> float:
+    """Median time of `run()` after one run to warm up."""
+    run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def feature_map(side: int, channels: int) -> np.ndarray:
+    """One map of normal values."""
+    return np.random.default_rng(0).normal(size=(1, side, side, channels)).astype("float32")
+
+
+def windowed_ms(side: int, options: Options) -> float:
+    """Time of shifted window attention on one map."""
+    layer = WindowAttention(options.num_heads, options.window_size, options.window_size // 2)
+    model, x = model_of(layer, side, options.channels), feature_map(side, options.channels)
+    return median_ms(lambda: model.predict_on_batch(x), options.repeats)
+
+
+def global_ms(side: int, options: Options) -> float:
+    """Time of global attention on one map; where its matrix would not fit, slice by slice of the queries."""
+    layer = MultiHeadSelfAttention(options.num_heads)
+    x = feature_map(side, options.channels)
+    if options.num_heads * side**4 <= LARGEST_MATRIX:
+        model = model_of(layer, side, options.channels)
+        return median_ms(lambda: model.predict_on_batch(x), options.repeats)
+
+    length, size = side**2, options.channels // options.num_heads
+    layer.build((None, length, options.channels))
+    step = max(1, LARGEST_MATRIX // (options.num_heads * length))
+    query = keras.Input((options.num_heads, None, size), batch_size=1)
+    key, value = (keras.Input((options.num_heads, length, size), batch_size=1) for _ in range(2))
+    slices = keras.Model([query, key, value], Attend()([query, key, value]))
+
+    def run():
+        qkv = layer.qkv(x.reshape(1, length, -1))
+        q, k, v = (
+            np.asarray(split_heads(qkv[..., i * options.channels : (i + 1) * options.channels], options.num_heads))
+            for i in range(3)
+        )
+        for first in range(0, length, step):
+            slices.predict_on_batch([q[:, :, first : first + step], k, v])
+
+    return median_ms(run, 1)
+
+
+class Attend(keras.layers.Layer):
+    """Queries, keys and values that are already split into heads."""
+
+    def call(self, inputs):
+        return attend(*inputs)[0]
+
+    def compute_output_shape(self, shapes):
+        return shapes[0]
+
+
+def fitted_exponent(sides, times_ms) -> float:
+    """e of the best `time = c · (pixels)^e`."""
+    return float(np.polyfit(np.log([side**2 for side in sides]), np.log(times_ms), 1)[0])
+
+
+def measure_growth(options: Options) -> dict:
+    """Times and multiply-adds of both at every side."""
+    rows = []
+    for side in track(options.sides, "global against windowed"):
+        shape = (1, side, side, options.channels)
+        rows.append(
+            {
+                "side": side,
+                "global_ms": global_ms(side, options),
+                "window_ms": windowed_ms(side, options),
+                "global_macs": MultiHeadSelfAttention(options.num_heads).macs(shape),
+                "window_macs": WindowAttention(options.num_heads, options.window_size).macs(shape),
+                "global_in_slices": options.num_heads * side**4 > LARGEST_MATRIX,
+            }
+        )
+    return {
+        "rows": rows,
+        "global_exponent": fitted_exponent(options.sides, [row["global_ms"] for row in rows]),
+        "window_exponent": fitted_exponent(options.sides, [row["window_ms"] for row in rows]),
+    }
+
+
+def measure_local(options: Options) -> list[dict]:
+    """Each local mechanism on one map, as a float32 LiteRT file: time and how much it writes."""
+    heads, size, side = options.num_heads, options.window_size, options.local_side
+    mechanisms = {
+        "window": WindowAttention(heads, size),
+        "window, shifted": WindowAttention(heads, size, size // 2),
+        "neighborhood": NeighborhoodAttention(heads, size),
+        "stand-alone": StandAloneSelfAttention(options.channels, size, heads),
+        "global": MultiHeadSelfAttention(heads),
+    }
+    x, rows = feature_map(side, options.channels), []
+    for name, layer in track(mechanisms.items(), "local mechanisms"):
+        model = model_of(layer, side, options.channels)
+        lite = LiteRTModel(convert(model, x.shape))
+        rows.append(
+            {
+                "mechanism": name,
+                "macs": layer.macs(x.shape),
+                "written_bytes": lite.activation_bytes(),
+                "litert_ms": median_ms(lambda lite=lite: lite.predict(x), 4 * options.repeats),
+                "keras_ms": median_ms(lambda model=model: model.predict_on_batch(x), options.repeats),
+                "partitions": lite.xnnpack_partitions(),
+            }
+        )
+    return rows
+
+
+def draw(growth: dict, options: Options) -> Figure:
+    """Time over pixels, on logarithmic axes, with lines of the growth that the multiply-adds predict."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained", dpi=100)
+    axis = figure.subplots()
+    pixels = [row["side"] ** 2 for row in growth["rows"]]
+    for kind, label, colour in (("global", "global", "tab:red"), ("window", "windows of 7×7, shifted", "tab:blue")):
+        times = [row[f"{kind}_ms"] for row in growth["rows"]]
+        macs = [row[f"{kind}_macs"] for row in growth["rows"]]
+        label = label.replace("7×7", f"{options.window_size}×{options.window_size}")
+        axis.loglog(
+            pixels, times, "o-", color=colour, label=f"{label}: time grows as pixels^{growth[f'{kind}_exponent']:.2f}"
+        )
+        axis.loglog(pixels, [times[0] * each / macs[0] for each in macs], ":", color=colour, label="its multiply-adds")
+    axis.set_xticks(pixels, [f"{row['side']}²" for row in growth["rows"]])
+    axis.minorticks_off()
+    axis.set_xlabel("pixels of the map")
+    axis.set_ylabel("milliseconds for one map")
+    axis.set_title(f"Self-attention, {options.channels} channels, {options.num_heads} heads")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    return figure
+
+
+def tables(growth: dict, local: list[dict], options: Options) -> list[Table]:
+    """Both results for the console."""
+    first = Table(title=f"one map of {options.channels} channels, {options.num_heads} heads")
+    for column in ("pixels", "global", "windowed", "ratio", "GMACs, global", "GMACs, windowed"):
+        first.add_column(column, justify="right")
+    for row in growth["rows"]:
+        first.add_row(
+            f"{row['side']}²" + (" (in slices)" if row["global_in_slices"] else ""),
+            f"{row['global_ms']:.1f} ms",
+            f"{row['window_ms']:.1f} ms",
+            f"{row['global_ms'] / row['window_ms']:.1f}",
+            f"{row['global_macs'] / 1e9:.3f}",
+            f"{row['window_macs'] / 1e9:.3f}",
+        )
+    first.add_row("exponent", f"{growth['global_exponent']:.2f}", f"{growth['window_exponent']:.2f}")
+    second = Table(
+        title=f"float32 LiteRT file on {options.local_side}² pixels, {options.window_size}×{options.window_size}"
+    )
+    for column in ("mechanism", "GMACs", "written", "LiteRT", "ratio to window", "Keras", "partitions"):
+        second.add_column(column, justify="left" if column == "mechanism" else "right")
+    for row in local:
+        second.add_row(
+            row["mechanism"],
+            f"{row['macs'] / 1e9:.3f}",
+            f"{row['written_bytes'] / 1e6:.1f} MB",
+            f"{row['litert_ms']:.1f} ms",
+            f"{row['litert_ms'] / local[0]['litert_ms']:.2f}",
+            f"{row['keras_ms']:.1f} ms",
+            str(row["partitions"]),
+        )
+    return [first, second]
+
+
+def main(options: Options) -> dict:
+    """Measures, prints and writes everything; returns what was measured."""
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    growth, local = measure_growth(options), measure_local(options)
+    console = Console()
+    for table in tables(growth, local, options):
+        console.print(table)
+    result = {"options": dataclasses.asdict(options) | {"output_dir": None}, "growth": growth, "local": local}
+    write_text(options.output_dir / "cost.json", json.dumps(result, indent=2) + "\n")
+    with atomic_path(options.output_dir / "cost.png") as partial:
+        draw(growth, options).savefig(partial, format="png")
+    return result
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
