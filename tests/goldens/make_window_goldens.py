@@ -9,8 +9,8 @@ from seeded import seeded_map
 from timm.models.swin_transformer import SwinTransformerBlock
 from torchvision.models.swin_transformer import ShiftedWindowAttention
 
-# name -> (library, map, window, shift). timm rolls a map before it pads it, unlike the authors and torchvision, so a
-# shifted map whose size is no multiple of the window comes from torchvision; timm clamps windows, torchvision does not.
+# name -> (library, map, window, shift). timm rolls a map before it pads it, unlike the authors and torchvision, so
+# a shifted map whose size is no multiple of the window comes from torchvision. Only timm clamps windows.
 CASES = {
     "regular": ("timm", (14, 21), 7, 0),
     "shifted": ("timm", (14, 21), 7, 3),

@@ -12,11 +12,13 @@ class Case:
         make: called without arguments, gives the layer.
         size: (height, width) of the map.
         apply: `(layer, x) -> y` on a map of `CHANNELS` channels, where `layer(x)` will not do.
+        idle: ends of the paths of weights whose gradient is zero by mathematics.
     """
 
-    def __init__(self, make, size=(9, 13), apply=None):
+    def __init__(self, make, size=(9, 13), apply=None, idle=()):
         self.make = make
         self.size = size
+        self.idle = idle
         self.apply = apply or (lambda layer, x: layer(x))
 
     def model(self) -> keras.Model:
@@ -28,6 +30,10 @@ class Case:
 
 
 CHANNELS = 16
+
+
+# A softmax over the keys takes out what all keys share; batch normalisation takes out every constant before it.
+NON_LOCAL_IDLE = ("/phi/bias", "/g/bias", "/out/bias")
 
 
 def _concatenate(layer, x):
@@ -56,10 +62,10 @@ CASES: dict[str, Case] = {
     "residual_attention": Case(lambda: layers.ResidualAttention(depth=2)),
     "residual_attention_spatial": Case(lambda: layers.ResidualAttention(gate="spatial", residual_learning=False)),
     "residual_attention_channel": Case(lambda: layers.ResidualAttention(gate="channel")),
-    "non_local_gaussian": Case(lambda: layers.NonLocal("gaussian")),
-    "non_local_embedded_gaussian": Case(lambda: layers.NonLocal()),
-    "non_local_dot_product": Case(lambda: layers.NonLocal("dot_product", subsample=False)),
-    "non_local_concatenation": Case(lambda: layers.NonLocal("concatenation")),
+    "non_local_gaussian": Case(lambda: layers.NonLocal("gaussian"), idle=NON_LOCAL_IDLE),
+    "non_local_embedded_gaussian": Case(lambda: layers.NonLocal(), idle=NON_LOCAL_IDLE),
+    "non_local_dot_product": Case(lambda: layers.NonLocal("dot_product", subsample=False), idle=NON_LOCAL_IDLE),
+    "non_local_concatenation": Case(lambda: layers.NonLocal("concatenation"), idle=NON_LOCAL_IDLE),
     "kernel_regression": Case(lambda: layers.KernelRegressionAttention(width=None, learn_width=True)),
     "kernel_regression_of_keys": Case(lambda: layers.KernelRegressionAttention(width=0.5), apply=_regress),
     "self_attention": Case(lambda: layers.MultiHeadSelfAttention(4, "learned")),

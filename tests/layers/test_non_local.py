@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from helpers import check_layer, feature_map, randomise, relative_error
+from layers.cases import NON_LOCAL_IDLE
 
 from kzoo.errors import InvalidValueError
 from kzoo.layers.non_local import PAIRWISE, NonLocal
@@ -176,7 +177,7 @@ def test_maps_of_unknown_size(pairwise, subsample):
     ids=lambda layer: layer.pairwise,
 )
 def test_layer_contract(layer, tmp_path):
-    check_layer(layer, (2, 5, 7, 16), tmp_path)
+    check_layer(layer, (2, 5, 7, 16), tmp_path, NON_LOCAL_IDLE)
 
 
 @pytest.mark.parametrize(

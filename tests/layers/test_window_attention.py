@@ -12,7 +12,6 @@ from layers.attention_loops import attend_to, dense, pixels_of
 from kzoo.errors import InvalidValueError
 from kzoo.layers import WindowAttention
 
-
 GOLDENS = np.load(Path(__file__).parents[1] / "goldens" / "window_attention.npz")
 
 
