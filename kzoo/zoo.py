@@ -150,19 +150,27 @@ class ModelInfo:
     options: dict[str, Any]
 
 
-def describe(name: str) -> ModelInfo:
+def describe(name: str, **overrides: Any) -> ModelInfo:
     """Builds a model and reports its size, cost, taps, known weights and papers.
+
+    Args:
+        name: a name of `kzoo.list_models()`.
+        **overrides: fields of the family's config, as in `build`.
 
     Raises:
         UnknownNameError: no such model; the message lists close matches.
+        UnknownOptionError: an override that is no field of the config.
 
     Example:
         >>> info = kzoo.describe("resnet50")
         >>> info.trainable_parameters, round(info.macs / 1e9, 3)
         (25557032, 4.089)
+        >>> kzoo.describe("resnet50", attention="non_local").trainable_parameters - info.trainable_parameters
+        2101760
     """
     entry = lookup(name)
-    model = build(name)
+    config = _configure(entry, overrides)
+    model = build(name, **overrides)
     return ModelInfo(
         name=name,
         family=entry.family,
@@ -173,7 +181,7 @@ def describe(name: str) -> ModelInfo:
         taps={tap: tuple(model.get_layer(tap).output.shape[1:]) for tap in tap_names(model)},
         weights=weights_room.known(name),
         papers=entry.papers,
-        options=dataclasses.asdict(entry.config),
+        options=dataclasses.asdict(config),
     )
 
 

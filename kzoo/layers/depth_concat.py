@@ -44,6 +44,10 @@ class DepthConcat(keras.layers.Layer):
             maps = [ops.concatenate(group, axis=-1) if len(group) > 1 else group[0] for group in groups]
         return maps[0]
 
+    def macs(self, input_shape: tuple) -> int:
+        """No multiply-adds: maps are copied."""
+        return 0
+
     def compute_output_shape(self, input_shape):
         shapes = list(input_shape)
         if not shapes or any(shape is None or isinstance(shape, int) for shape in shapes):  # a shape, not a list

@@ -88,6 +88,10 @@ class SinusoidalPositionEncoding(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return input_shape
 
+    def macs(self, input_shape: tuple) -> int:
+        """No multiply-adds: it adds."""
+        return 0
+
     def get_config(self):
         return super().get_config() | {"base": self.base}
 
@@ -139,6 +143,10 @@ class LearnedPositionEncoding(keras.layers.Layer):
                 "give one of the same rank and channels"
             )
         self.table.assign(resize_positions(table, size if len(size) == 2 else size[0]))
+
+    def macs(self, input_shape: tuple) -> int:
+        """No multiply-adds: it adds."""
+        return 0
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -216,6 +224,10 @@ class RelativePositionBias(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return input_shape
+
+    def macs(self, input_shape: tuple) -> int:
+        """No multiply-adds: it adds."""
+        return 0
 
     def get_config(self):
         return super().get_config() | {"num_heads": self.num_heads, "window_size": self.window_size}

@@ -65,5 +65,9 @@ class LocalResponseNormalization(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return input_shape
 
+    def macs(self, input_shape: tuple) -> int:
+        """No multiply-adds: it is a normalisation, which the papers' tables leave out."""
+        return 0
+
     def get_config(self):
         return super().get_config() | {"size": self.size, "k": self.k, "alpha": self.alpha, "beta": self.beta}

@@ -49,5 +49,9 @@ class DropPath(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return input_shape
 
+    def macs(self, input_shape: tuple) -> int:
+        """No multiply-adds: at inference it does nothing."""
+        return 0
+
     def get_config(self):
         return super().get_config() | {"rate": self.rate, "seed": self.seed}

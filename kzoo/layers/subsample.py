@@ -58,5 +58,9 @@ class Subsample(keras.layers.Layer):
         height, width = (None if size is None else -(-size // self.strides) for size in (height, width))
         return batch, height, width, self.channels or channels
 
+    def macs(self, input_shape: tuple) -> int:
+        """No multiply-adds: pixels are copied."""
+        return 0
+
     def get_config(self):
         return super().get_config() | {"strides": self.strides, "channels": self.channels}

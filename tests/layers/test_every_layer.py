@@ -10,11 +10,26 @@ from layers.cases import CASES
 
 import kzoo
 from kzoo import layers
+from kzoo.graph import count_macs
 
 
 def test_no_layer_is_forgotten():
     public = {name for name in layers.__all__ if inspect.isclass(getattr(layers, name))} - {"Attention"}
     assert {type(case.make()).__name__ for case in CASES.values()} == public
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_knows_its_cost(name):
+    """The model's multiply-adds are those of its convolutions and what the layer says of itself."""
+    model = CASES[name].model()
+    layer = next(layer for layer in model.layers if type(layer).__module__.startswith("kzoo."))
+    shapes = [tuple(tensor.shape) for tensor in keras.tree.flatten(layer.input)]
+    macs = layer.macs(shapes[0])
+    assert isinstance(macs, int)
+    convolutions = [each for each in model.layers if isinstance(each, keras.layers.Conv2D)]
+    assert count_macs(model) == macs + sum(
+        int(np.prod(conv.output.shape[1:3])) * int(np.prod(conv.kernel.shape)) for conv in convolutions
+    )
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,9 +1,9 @@
-"""What attention costs: global against windowed as the map grows, and the local mechanisms side by side.
+"""What attention costs: global against windowed as the map grows, the local mechanisms, and each one in ResNet-50.
 
-    python recipes/attention_cost.py
+    python recipes/studies/attention_cost.py
 
-prints two tables, and writes them as JSON and the curves as a picture to saved_models/attention_cost. Measured
-figures and the machine are in that folder's README.md.
+prints three tables, and writes them as JSON and the curves as a picture to saved_models/attention_cost, whose
+README.md has the figures that were measured.
 """
 
 import dataclasses
@@ -20,10 +20,17 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+import kzoo
 from kzoo.edge import LiteRTModel
 from kzoo.edge.convert import convert
 from kzoo.files import atomic_path, write_text
-from kzoo.layers import MultiHeadSelfAttention, NeighborhoodAttention, StandAloneSelfAttention, WindowAttention
+from kzoo.layers import (
+    ATTENTION,
+    MultiHeadSelfAttention,
+    NeighborhoodAttention,
+    StandAloneSelfAttention,
+    WindowAttention,
+)
 from kzoo.layers.dot_product import attend, split_heads
 
 LARGEST_MATRIX = 2**29  # logits of all heads; beyond, global attention is timed in slices of its queries
@@ -169,6 +176,22 @@ def measure_local(options: Options) -> list[dict]:
     return rows
 
 
+def measure_in_resnet50() -> list[dict]:
+    """Parameters and multiply-adds of ResNet-50 with each mechanism that `kzoo.build` knows by name."""
+    rows = []
+    for attention in track([None, *ATTENTION], "in ResNet-50"):
+        info = kzoo.describe("resnet50", attention=attention)
+        rows.append(
+            {
+                "attention": attention,
+                "slot": ATTENTION[attention].slot if attention else None,
+                "parameters": info.trainable_parameters,
+                "macs": info.macs,
+            }
+        )
+    return rows
+
+
 def draw(growth: dict, options: Options) -> Figure:
     """Time over pixels, on logarithmic axes, with lines of the growth that the multiply-adds predict."""
     figure = Figure(figsize=(7, 4.5), layout="constrained", dpi=100)
@@ -192,8 +215,8 @@ def draw(growth: dict, options: Options) -> Figure:
     return figure
 
 
-def tables(growth: dict, local: list[dict], options: Options) -> list[Table]:
-    """Both results for the console."""
+def tables(growth: dict, local: list[dict], in_resnet50: list[dict], options: Options) -> list[Table]:
+    """The results for the console."""
     first = Table(title=f"one map of {options.channels} channels, {options.num_heads} heads")
     for column in ("pixels", "global", "windowed", "ratio", "GMACs, global", "GMACs, windowed"):
         first.add_column(column, justify="right")
@@ -222,17 +245,26 @@ def tables(growth: dict, local: list[dict], options: Options) -> list[Table]:
             f"{row['keras_ms']:.1f} ms",
             str(row["partitions"]),
         )
-    return [first, second]
+    third = Table(title="resnet50, 224×224")
+    for column in ("attention", "slot", "parameters", "GMACs"):
+        third.add_column(column, justify="left" if column in ("attention", "slot") else "right")
+    for row in in_resnet50:
+        third.add_row(
+            row["attention"] or "-", row["slot"] or "-", f"{row['parameters']:,}", f"{row['macs'] / 1e9:.3f}"
+        )
+    return [first, second, third]
 
 
 def main(options: Options) -> dict:
     """Measures, prints and writes everything; returns what was measured."""
     options.output_dir.mkdir(parents=True, exist_ok=True)
-    growth, local = measure_growth(options), measure_local(options)
+    in_resnet50, growth, local = measure_in_resnet50(), measure_growth(options), measure_local(options)
     console = Console()
-    for table in tables(growth, local, options):
+    for table in tables(growth, local, in_resnet50, options):
         console.print(table)
-    result = {"options": dataclasses.asdict(options) | {"output_dir": None}, "growth": growth, "local": local}
+    settings = dataclasses.asdict(options)
+    del settings["output_dir"]
+    result = {"options": settings, "growth": growth, "local": local, "in_resnet50": in_resnet50}
     write_text(options.output_dir / "cost.json", json.dumps(result, indent=2) + "\n")
     with atomic_path(options.output_dir / "cost.png") as partial:
         draw(growth, options).savefig(partial, format="png")
