@@ -16,8 +16,8 @@ class Entry:
         name: what `kzoo.build` takes.
         family: the family it belongs to.
         config: frozen dataclass of the family; its fields are the overrides that `build` accepts.
-        features: `(x, config) -> {tap: map}`, finest first; the last map feeds the head.
-        head: `(x, num_classes, activation) -> predictions`.
+        features: `(x, config) -> {tap: map}`, finest first; the last map is the trunk's output.
+        head: `(maps, num_classes, activation, config) -> predictions` from all of them.
         input_shape: default (height, width, channels).
         num_classes: default.
         preprocessing: name of the pixel normalisation, see `kzoo.models.blocks.PREPROCESSING`.
@@ -29,7 +29,7 @@ class Entry:
     family: str
     config: Any
     features: Callable[[Any, Any], dict[str, Any]]
-    head: Callable[[Any, int, Any], Any]
+    head: Callable[[dict[str, Any], int, Any, Any], Any]
     input_shape: tuple[int, int, int]
     num_classes: int
     preprocessing: str

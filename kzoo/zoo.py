@@ -75,10 +75,12 @@ def build(
 
     inputs = keras.Input(input_shape, name="image")
     x = preprocess(inputs, entry.preprocessing) if include_preprocessing else inputs
-    x = list(entry.features(x, config).values())[-1]
+    maps = entry.features(x, config)
     if include_top:
-        x = entry.head(x, num_classes, classifier_activation)
-    model = keras.Model(inputs, x, name=name)
+        outputs = entry.head(maps, num_classes, classifier_activation, config)
+    else:
+        outputs = list(maps.values())[-1]
+    model = keras.Model(inputs, outputs, name=name)
     if source is not None:
         report = weights_room.load_weights(model, source, head="keep" if num_classes_is_own else "if_fits")
         if report.initialised:

@@ -71,10 +71,15 @@ def relu(x, *, name: str):
     return keras.layers.ReLU(name=name)(x)
 
 
-def classifier_head(x, num_classes: int, activation):
-    """Global average pooling and a dense layer; the activation is computed in float32 at least."""
-    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
+def classifier_head(maps: dict, num_classes: int, activation, config=None):
+    """Global average pooling of the last map, a dense layer, and the activation."""
+    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(list(maps.values())[-1])
     x = keras.layers.Dense(num_classes, name="head_dense")(x)
+    return head_activation(x, activation)
+
+
+def head_activation(x, activation, name: str = "head_activation"):
+    """The last activation, computed in float32 at least."""
     compute_dtype = keras.config.dtype_policy().compute_dtype
     dtype = "float32" if compute_dtype in ("float16", "bfloat16") else compute_dtype
-    return keras.layers.Activation(activation or "linear", dtype=dtype, name="head_activation")(x)
+    return keras.layers.Activation(activation or "linear", dtype=dtype, name=name)(x)

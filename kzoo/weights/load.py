@@ -138,7 +138,7 @@ def _match_torch(model, arrays: dict[str, np.ndarray], report: WeightsReport, st
     arrays = _strip_prefix(arrays)
     matched, wrong, used = {}, [], set()
     for variable in model.weights:
-        names = torch_names(variable.path)
+        names = torch_names(variable.path, model)
         name = next((name for name in names if name in arrays), None)
         shape = torch_shape(variable, arrays[name].shape) if name else None
         if _stays_random(variable, shape, head):
@@ -156,7 +156,7 @@ def _match_torch(model, arrays: dict[str, np.ndarray], report: WeightsReport, st
             if len(variable.shape) == 2 and arrays[name].ndim == 4:
                 report.adapted[variable.path] = "1×1 convolution to dense"
     if not _has_head(model):
-        used.update(name for kind in ("kernel", "bias") for name in torch_names(f"{HEAD}/{kind}"))
+        used.update(name for kind in ("kernel", "bias") for name in torch_names(f"{HEAD}/{kind}", model))
     report.unexpected = [name for name in arrays if name not in used]
     _judge(model, report, wrong, strict)
     return matched

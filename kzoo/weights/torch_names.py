@@ -1,8 +1,4 @@
-"""How torch state dicts name and lay out the weights of the zoo's models.
-
-A rule is a pattern on a layer of the zoo, and templates of the names that torch code bases give it, the
-commonest first. Layers inside an attention layer are written behind it: `stage1_block1_attention/reduce`.
-"""
+"""How torch state dicts name and lay out the weights of the zoo's models."""
 
 import re
 from collections.abc import Callable
@@ -10,24 +6,10 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-_BLOCK = r"stage(?P<stage>\d+)_block(?P<block>\d+)"
-_RULES: tuple[tuple[re.Pattern, tuple[str, ...]], ...] = tuple(
-    (re.compile(pattern), templates)
-    for pattern, templates in (
-        ("stem_conv", ("conv1",)),
-        ("stem_bn", ("bn1",)),
-        (rf"{_BLOCK}_(?P<kind>conv|bn)(?P<index>\d)", ("layer{stage}.{block}.{kind}{index}",)),
-        (rf"{_BLOCK}_shortcut_conv", ("layer{stage}.{block}.downsample.0", "layer{stage}.{block}.shortcut.0")),
-        (rf"{_BLOCK}_shortcut_bn", ("layer{stage}.{block}.downsample.1", "layer{stage}.{block}.shortcut.1")),
-        (rf"{_BLOCK}_attention/reduce", ("layer{stage}.{block}.se.fc1", "layer{stage}.{block}.se_module.fc1")),
-        (rf"{_BLOCK}_attention/expand", ("layer{stage}.{block}.se.fc2", "layer{stage}.{block}.se_module.fc2")),
-        (rf"{_BLOCK}_attention/channel/reduce", ("layer{stage}.{block}.se.channel.fc1",)),
-        (rf"{_BLOCK}_attention/channel/expand", ("layer{stage}.{block}.se.channel.fc2",)),
-        (rf"{_BLOCK}_attention/spatial/conv", ("layer{stage}.{block}.se.spatial.conv.conv",)),
-        (rf"{_BLOCK}_attention/spatial/batch_norm", ("layer{stage}.{block}.se.spatial.conv.bn",)),
-        ("head_dense", ("fc", "linear", "classifier")),
-    )
-)
+from kzoo.errors import UnknownNameError
+from kzoo.registry import lookup
+from kzoo.weights.torch_rules import LAYER_NAMES
+
 _VARIABLES = {
     "kernel": "weight",
     "bias": "bias",
@@ -40,21 +22,20 @@ IGNORED = re.compile(r"(.*\.)?num_batches_tracked")  # a counter that inference 
 PREFIXES = ("module.", "model.", "backbone.", "encoder.")  # what wrappers put before every name
 
 
-def torch_names(path: str) -> list[str]:
-    """Names that torch code bases give the variable at a Keras `path`; empty where no rule knows it.
+def torch_names(path: str, model: keras.Model) -> list[str]:
+    """Names that torch code bases give the variable of `model` at a Keras `path`; empty where none is known.
 
-    >>> torch_names("stage2_block1_conv2/kernel")
+    >>> torch_names("stage2_block1_conv2/kernel", kzoo.build("resnet50"))
     ['layer2.0.conv2.weight']
     """
     layer, _, variable = path.rpartition("/")
-    for pattern, templates in _RULES:
-        match = pattern.fullmatch(layer)
-        if match and variable in _VARIABLES:
-            groups = match.groupdict()
-            if "block" in groups:
-                groups["block"] = int(groups["block"]) - 1
-            return [f"{template.format(**groups)}.{_VARIABLES[variable]}" for template in templates]
-    return []
+    try:
+        layer_names = LAYER_NAMES.get(lookup(model.name).family)
+    except UnknownNameError:
+        layer_names = None
+    if layer_names is None or variable not in _VARIABLES:
+        return []
+    return [f"{name}.{_VARIABLES[variable]}" for name in layer_names(layer, model)]
 
 
 def torch_shape(variable: keras.Variable, array_shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ def torch_state(model) -> dict[str, np.ndarray]:
     """Seeded arrays for every variable, under timm's names and in torch's layouts."""
     state = {}
     for variable in model.variables:
-        name, shape = torch_names(variable.path)[0], tuple(variable.shape)
+        name, shape = torch_names(variable.path, model)[0], tuple(variable.shape)
         if len(shape) == 4:
             shape = (shape[3], shape[2], *shape[:2])
         elif len(shape) == 2:
