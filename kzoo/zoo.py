@@ -76,10 +76,9 @@ def build(
     inputs = keras.Input(input_shape, name="image")
     x = preprocess(inputs, entry.preprocessing) if include_preprocessing else inputs
     maps = entry.features(x, config)
+    outputs = list(maps.values())[-1]
     if include_top:
         outputs = entry.head(maps, num_classes, classifier_activation, config)
-    else:
-        outputs = list(maps.values())[-1]
     model = keras.Model(inputs, outputs, name=name)
     if source is not None:
         report = weights_room.load_weights(model, source, head="keep" if num_classes_is_own else "if_fits")

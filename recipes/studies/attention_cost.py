@@ -14,6 +14,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 import tyro
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -63,8 +64,9 @@ def model_of(layer: keras.layers.Layer, side: int, channels: int) -> keras.Model
 
 
 def median_ms(run, repeats: int) -> float:
-    """Median time of `run()` after one run to warm up."""
-    run()
+    """Median time of `run()` after two runs to warm up."""
+    for _ in range(min(2, repeats)):
+        run()
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -82,7 +84,8 @@ def windowed_ms(side: int, options: Options) -> float:
     """Time of shifted window attention on one map."""
     layer = WindowAttention(options.num_heads, options.window_size, options.window_size // 2)
     model, x = model_of(layer, side, options.channels), feature_map(side, options.channels)
-    return median_ms(lambda: model.predict_on_batch(x), options.repeats)
+    run = tf.function(model)
+    return median_ms(lambda: run(x).numpy(), options.repeats)
 
 
 def global_ms(side: int, options: Options) -> float:
@@ -90,36 +93,24 @@ def global_ms(side: int, options: Options) -> float:
     layer = MultiHeadSelfAttention(options.num_heads)
     x = feature_map(side, options.channels)
     if options.num_heads * side**4 <= LARGEST_MATRIX:
-        model = model_of(layer, side, options.channels)
-        return median_ms(lambda: model.predict_on_batch(x), options.repeats)
+        whole = tf.function(model_of(layer, side, options.channels))
+        return median_ms(lambda: whole(x).numpy(), options.repeats)
 
-    length, size = side**2, options.channels // options.num_heads
+    length = side**2
     layer.build((None, length, options.channels))
     step = max(1, LARGEST_MATRIX // (options.num_heads * length))
-    query = keras.Input((options.num_heads, None, size), batch_size=1)
-    key, value = (keras.Input((options.num_heads, length, size), batch_size=1) for _ in range(2))
-    slices = keras.Model([query, key, value], Attend()([query, key, value]))
+    attend_slice = tf.function(lambda query, key, value: attend(query, key, value)[0], reduce_retracing=True)
 
     def run():
         qkv = layer.qkv(x.reshape(1, length, -1))
         q, k, v = (
-            np.asarray(split_heads(qkv[..., i * options.channels : (i + 1) * options.channels], options.num_heads))
+            split_heads(qkv[..., i * options.channels : (i + 1) * options.channels], options.num_heads)
             for i in range(3)
         )
         for first in range(0, length, step):
-            slices.predict_on_batch([q[:, :, first : first + step], k, v])
+            attend_slice(q[:, :, first : first + step], k, v).numpy()
 
     return median_ms(run, 1)
-
-
-class Attend(keras.layers.Layer):
-    """Queries, keys and values that are already split into heads."""
-
-    def call(self, inputs):
-        return attend(*inputs)[0]
-
-    def compute_output_shape(self, shapes):
-        return shapes[0]
 
 
 def fitted_exponent(sides, times_ms) -> float:
@@ -162,6 +153,7 @@ def measure_local(options: Options) -> list[dict]:
     x, rows = feature_map(side, options.channels), []
     for name, layer in track(mechanisms.items(), "local mechanisms"):
         model = model_of(layer, side, options.channels)
+        graph = tf.function(model)
         lite = LiteRTModel(convert(model, x.shape))
         rows.append(
             {
@@ -169,7 +161,7 @@ def measure_local(options: Options) -> list[dict]:
                 "macs": layer.macs(x.shape),
                 "written_bytes": lite.activation_bytes(),
                 "litert_ms": median_ms(lambda lite=lite: lite.predict(x), 4 * options.repeats),
-                "keras_ms": median_ms(lambda model=model: model.predict_on_batch(x), options.repeats),
+                "tensorflow_ms": median_ms(lambda graph=graph: graph(x).numpy(), options.repeats),
                 "partitions": lite.xnnpack_partitions(),
             }
         )
@@ -204,7 +196,9 @@ def draw(growth: dict, options: Options) -> Figure:
         axis.loglog(
             pixels, times, "o-", color=colour, label=f"{label}: time grows as pixels^{growth[f'{kind}_exponent']:.2f}"
         )
-        axis.loglog(pixels, [times[0] * each / macs[0] for each in macs], ":", color=colour, label="its multiply-adds")
+        axis.loglog(
+            pixels, [times[-1] * each / macs[-1] for each in macs], ":", color=colour, label="its multiply-adds"
+        )
     axis.set_xticks(pixels, [f"{row['side']}²" for row in growth["rows"]])
     axis.minorticks_off()
     axis.set_xlabel("pixels of the map")
@@ -233,7 +227,7 @@ def tables(growth: dict, local: list[dict], in_resnet50: list[dict], options: Op
     second = Table(
         title=f"float32 LiteRT file on {options.local_side}² pixels, {options.window_size}×{options.window_size}"
     )
-    for column in ("mechanism", "GMACs", "written", "LiteRT", "ratio to window", "Keras", "partitions"):
+    for column in ("mechanism", "GMACs", "written", "LiteRT", "ratio to window", "TensorFlow", "partitions"):
         second.add_column(column, justify="left" if column == "mechanism" else "right")
     for row in local:
         second.add_row(
@@ -242,7 +236,7 @@ def tables(growth: dict, local: list[dict], in_resnet50: list[dict], options: Op
             f"{row['written_bytes'] / 1e6:.1f} MB",
             f"{row['litert_ms']:.1f} ms",
             f"{row['litert_ms'] / local[0]['litert_ms']:.2f}",
-            f"{row['keras_ms']:.1f} ms",
+            f"{row['tensorflow_ms']:.1f} ms",
             str(row["partitions"]),
         )
     third = Table(title="resnet50, 224×224")

@@ -1,7 +1,54 @@
-def cbam_input(network: keras.Model, block: str, photo: np.ndarray):
-    """The CBAM layer of a block, and the map that reaches it from one photograph or several."""
-    layer = network.get_layer(f"{block}_attention")
-    return layer, keras.Model(network.input, layer.input)(photo if photo.ndim == 4 else photo[None])
+"""A gallery of the attention layers: one picture for each mechanism, on real photographs, drawn by code.
+
+    python recipes/studies/attention_gallery.py
+
+writes the page README.md and its pictures to saved_models/attention_gallery, in about a minute on two CPU
+cores. It needs the model of the recipe cifar10_resnet20_cbam, whose gates some figures show. Others fit a small
+model in seconds, and those of `attention_patterns.py` set their weights by hand; captions say what is in use.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import inspect
+import io
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import attention_patterns as patterns
+import keras
+import numpy as np
+from attention_plates import RED, Plate, Scene, panels, plate, resized, show
+from keras import ops
+from matplotlib.figure import Figure
+from PIL import Image
+from rich.progress import track
+from sklearn.datasets import load_sample_image
+
+import kzoo
+from kzoo.errors import WeightsError
+from kzoo.files import atomic_path, ensure_writable, write_text
+from kzoo.layers import CBAM, AttentionStem, ChannelAttention, ResidualAttention, SpatialAttention, SqueezeExcite
+from kzoo.train.cli import parse, user_errors
+
+RECIPE = "recipes/cifar10_resnet20_cbam.py"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is drawn from, and where to."""
+
+    output_dir: Path = Path("saved_models/attention_gallery")
+    """Where the page and the pictures go."""
+    model: Path = Path("saved_models/cifar10_resnet20_cbam/model.keras")
+    """The trained model of the recipe cifar10_resnet20_cbam."""
+    steps: int = 200
+    """Of the layers that are fitted; with fewer the pictures come sooner and show less."""
 
 
 def fit(model: keras.Model, x, y, steps: int, learning_rate: float = 1e-2) -> keras.Model:
@@ -20,132 +67,152 @@ def fitted(make: Callable[[int, int], keras.Model], x, y, steps: int, size: tupl
     return model
 
 
-@figure(
-    "Squeeze-and-excitation",
-    SqueezeExcite,
-    call="SqueezeExcite(reduction=1).gates(photo)",
-)
+def network(scene: Scene, height: int, width: int) -> keras.Model:
+    """The trained network for images of this size: all but its head is convolution."""
+    return kzoo.build("cifar_resnet20_cbam", input_shape=(height, width, 3), weights=str(scene.model))
+
+
+def cbam_input(model: keras.Model, stage: int, block: int, photos: np.ndarray):
+    """The CBAM layer of a block, and the maps that reach it."""
+    layer = model.get_layer(f"stage{stage}_block{block}_attention")
+    return layer, keras.Model(model.input, layer.input)(photos)
+
+
+@plate(SqueezeExcite, "x · sigmoid(W₂ relu(W₁ avg(x)))", "SqueezeExcite(reduction=1, divisor=32).gates(photo)")
 def squeeze_excite(scene: Scene):
     """Three photographs under coloured light, what the layer makes of them, and its gates.
 
-    The layer knows of an image only the mean of every channel, and answers with one factor for each: enough to
-    undo a colour cast. It was fitted for this picture, in seconds, to the photograph under {n} random casts; the
-    three shown are not among them. Dashes mark the gates that would be exact; the largest error is {error:.3f}.
+    Of an image the layer knows only the mean of every channel, and it answers with one factor for each: enough
+    to undo a colour cast. It was fitted, in seconds, to this photograph under {casts} random casts; the three
+    shown are not among them. Dashes mark the gates that would be exact; the largest error is {error:.2f}.
     """
     photo = resized(scene.pagoda, 64, 96) / 255
-    rng = np.random.default_rng(0)
-    casts = np.concatenate([[[1.0, 0.6, 0.35], [0.4, 0.7, 1.0], [0.7, 1.0, 0.45]], rng.uniform(0.3, 1, (1024, 3))])
-    x = (photo[None, ::8, ::8] * casts[:, None, None]).astype("float32")
-    goal = 0.25  # of the photograph's brightness, which gates below 1 can reach under every cast
+    shown = [[1.0, 0.6, 0.35], [0.4, 0.7, 1.0], [0.7, 1.0, 0.45]]
+    casts = np.concatenate([shown, np.random.default_rng(0).uniform(0.3, 1, (1024, 3))])
+    small = photo[::8, ::8]
+    x = (small * casts[:, None, None]).astype("float32")  # (casts, 8, 12, 3)
+    goal = 0.25  # of the photograph's brightness: in reach of gates below 1 under every cast
     layer = SqueezeExcite(reduction=1, divisor=32)  # 32 hidden units for its 3 channels
     model = keras.Sequential([keras.Input(x.shape[1:]), layer])
-    fit(model, x[3:], np.broadcast_to(goal * photo[::8, ::8], x[3:].shape), 5 * scene.steps, 3e-2)
+    fit(model, x[3:], np.broadcast_to(goal * small, x[3:].shape), 5 * scene.steps, 3e-2)
     gates = np.array(layer.gates(x[:3]))[:, 0, 0]  # (3, channels)
 
-    canvas, axes = panels(3, 3, 6)
+    figure, axes = panels(3, 3, 5.5)
     for cast, gate, (before, after, bars) in zip(casts, gates, axes, strict=False):
         show(before, photo * cast * 255, f"red × {cast[0]}, green × {cast[1]}, blue × {cast[2]}")
         show(after, photo * cast * gate / goal * 255, f"times the gates, divided by {goal}")
         bars.barh(["red", "green", "blue"], gate, color=["#d62728", "#2ca02c", "#1f77b4"])
-        bars.vlines(goal / cast, [-0.4, 0.6, 1.6], [0.4, 1.4, 2.4], color="black", linestyle="--")
+        bars.vlines(goal / cast, np.arange(3) - 0.4, np.arange(3) + 0.4, color="black", linestyle="--")
         bars.set(xlim=(0, 1), xlabel="gate")
         bars.invert_yaxis()
-    return canvas, {"n": len(casts) - 3, "error": np.abs(gates - goal / casts[:3]).max()}
+    return figure, {"casts": len(casts) - 3, "error": np.abs(gates - goal / casts[:3]).max()}
 
 
-@figure("Channel attention", ChannelAttention, call='network.get_layer("stage3_block3_attention").channel.gates(x)')
+@plate(
+    ChannelAttention,
+    "M_c(F) = sigmoid(W₁ relu(W₀ avg(F)) + W₁ relu(W₀ max(F)))",
+    'network.get_layer("stage3_block1_attention").channel.gates(F)',
+)
 def channel_attention(scene: Scene):
-    """The gates of every channel in all nine blocks, over {crops} random cuttings of two photographs.
+    """The gates of every channel in all nine blocks, over {cuttings} random cuttings of two photographs.
 
-    Bars, sorted, are the means, and lines the range from the smallest to the largest gate: how much the
-    weight of a channel depends on what is in the image. The median length of the lines is {first:.2f} in the first
-    stage, where some blocks keep their gates near 0.5, and {last:.2f} in the last. Weights: ResNet-20 with CBAM,
-    trained on CIFAR-10 ([its card](../cifar10_resnet20_cbam/README.md)). The cuttings have 32×32 pixels, as in training.
+    Bars, sorted, are the means; lines go from the smallest to the largest gate, and show how much the weight
+    of a channel depends on what is in the image. The median length of the lines is {first:.2f} in the first
+    stage, where two blocks keep their gates near 0.5, and {last:.2f} in the last. Weights: ResNet-20 with CBAM,
+    trained on CIFAR-10 ([its card](../cifar10_resnet20_cbam/README.md)); the cuttings have 32×32 pixels, as its
+    training images had.
     """
     rng = np.random.default_rng(0)
-    network, crops = scene.network(32, 32), []
+    cuttings = []
     for photo in (scene.pagoda, scene.flower) * 32:
         side = rng.integers(64, 400)
-        top, left = rng.integers(427 - side), rng.integers(640 - side)
-        crops.append(resized(photo[top : top + side, left : left + side], 32, 32))
-    canvas, axes = panels(3, 3, 6)
+        top, left = rng.integers(0, (427 - side, 640 - side))
+        cuttings.append(resized(photo[top : top + side, left : left + side], 32, 32))
+    model, cuttings = network(scene, 32, 32), np.stack(cuttings)
+    figure, axes = panels(3, 3, 5.5)
     ranges = np.zeros((3, 3))
-    for (row, column), axis in np.ndenumerate(axes):
-        layer, x = cbam_input(network, f"stage{row + 1}_block{column + 1}", np.stack(crops))
-        gates = np.array(layer.channel.gates(x))[:, 0, 0]  # (crops, channels)
+    for (stage, block), axis in np.ndenumerate(axes):
+        layer, x = cbam_input(model, stage + 1, block + 1, cuttings)
+        gates = np.array(layer.channel.gates(x))[:, 0, 0]  # (cuttings, channels)
         gates = gates[:, np.argsort(-gates.mean(axis=0))]
-        axis.bar(np.arange(gates.shape[1]), gates.mean(axis=0), width=0.9, color="#9ecae1")
-        axis.vlines(np.arange(gates.shape[1]), gates.min(axis=0), gates.max(axis=0), color="#d94801", linewidth=1.5)
-        axis.set(ylim=(0, 1), xlim=(-1, gates.shape[1]), xticks=[])
-        axis.set_title(f"stage {row + 1}, block {column + 1}: {gates.shape[1]} channels", fontsize=9)
-        ranges[row, column] = np.median(np.ptp(gates, axis=0))
-    for axis in axes[:, 0]:
-        axis.set_ylabel("gate $M_c$", fontsize=8)
-    axes[2, 1].set_xlabel("channels, sorted", fontsize=8)
-    return canvas, {"crops": len(crops), "first": np.median(ranges[0]), "last": np.median(ranges[2])}
+        channels = np.arange(gates.shape[1])
+        axis.bar(channels, gates.mean(axis=0), width=0.9, color="#9ecae1")
+        axis.vlines(channels, gates.min(axis=0), gates.max(axis=0), color="#d94801", linewidth=1.5)
+        axis.set(ylim=(0, 1), xlim=(-1, len(channels)), xticks=[], ylabel="gate $M_c$")
+        axis.set_title(f"stage {stage + 1}, block {block + 1}: {len(channels)} channels", fontsize=9)
+        ranges[stage, block] = np.median(np.ptp(gates, axis=0))
+    return figure, {"cuttings": len(cuttings), "first": np.median(ranges[0]), "last": np.median(ranges[2])}
 
 
-@figure("Spatial attention", SpatialAttention, call='network.get_layer("stage1_block1_attention").spatial.gates(x)')
+@plate(
+    SpatialAttention,
+    "M_s(F) = sigmoid(f([avg(F); max(F)]))",
+    'network.get_layer("stage1_block1_attention").spatial.gates(F)',
+)
 def spatial_attention(scene: Scene):
-    """The gates of every position, in the first and the last block of each stage.
+    """The gates of every position in the first and the last block of each stage: light passes, dark is held back.
 
-    Weights: the network of the figure above, here on 128×192 pixels: all but its head is convolution, and takes
-    maps of any size. The scale is that of each map.
+    The first block holds back edges and passes the smooth sky, the last of the second stage does the opposite.
+    Weights: the same network, here on 128×192 pixels; it was trained on images of 32×32, but a gate depends on its
+    surroundings alone, whatever the size of the map. Each map has its own scale.
     """
     photo = resized(scene.pagoda, 128, 192)
-    network = scene.network(*photo.shape[:2])
-    canvas, axes = panels(2, 4, 3.6)
+    model = network(scene, 128, 192)
+    figure, axes = panels(2, 4, 3.5)
     show(axes[0, 0], photo, "photograph, 128×192")
     axes[1, 0].axis("off")
     for stage in (1, 2, 3):
         for axis, block in zip(axes[:, stage], (1, 3), strict=True):
-            layer, x = cbam_input(network, f"stage{stage}_block{block}", photo)
+            layer, x = cbam_input(model, stage, block, photo[None])
             gates = np.array(layer.spatial.gates(layer.channel(x)))[0, ..., 0]
-            title = f"stage {stage}, block {block}: {gates.shape[0]}×{gates.shape[1]}"
-            show(axis, gates, title, bar="gate $M_s$", cmap="magma")
-    return canvas, {}
+            size = f"{gates.shape[0]}×{gates.shape[1]}"
+            show(axis, gates, f"stage {stage}, block {block}: {size}", bar="gate $M_s$", cmap="magma")
+    return figure, {}
 
 
-@figure("CBAM: channel, then spatial attention", CBAM, call="cbam.spatial(cbam.channel(x))")
+@plate(CBAM, "F' = M_c(F) · F, F'' = M_s(F') · F'", "cbam.spatial(cbam.channel(F))")
 def cbam(scene: Scene):
-    """Equation 1 of the paper step by step, in one block of the same trained network.
+    """Equation 1 of the paper step by step, in the first block of the same network.
 
-    Maps show the mean absolute value over the channels of the input F, of F' after the channel gates and of F''
-    after the spatial gates, each divided by its own mean, so that only the pattern counts: F'' is flatter than F,
-    because in this block the spatial gates hold back what is strong already, the edges.
+    Maps below show the mean absolute value over the channels of the input F, of F' after the channel gates and of
+    F'' after the spatial gates, each divided by its own mean: only the pattern counts. F'' is flatter than F, for
+    in this block the spatial gates hold back what is strong already, the edges.
     """
     photo = resized(scene.pagoda, 128, 192)
-    layer, x = cbam_input(scene.network(*photo.shape[:2]), "stage1_block1", photo)
+    layer, x = cbam_input(network(scene, 128, 192), 1, 1, photo[None])
     scaled = layer.channel(x)
-    steps = [x, scaled, layer.spatial(scaled)]
-    np.testing.assert_allclose(steps[-1], layer(x), rtol=1e-5)
-    strengths = [np.abs(np.array(step))[0].mean(axis=-1) for step in steps]
-    canvas, axes = panels(2, 3, 5)
+    figure, axes = panels(2, 3, 4.6)
     show(axes[0, 0], photo, "photograph")
-    axes[0, 1].bar(np.arange(x.shape[-1]), np.array(layer.channel.gates(x)).ravel(), color="#9ecae1")
+    axes[0, 1].bar(np.arange(x.shape[-1]), np.ravel(layer.channel.gates(x)), color="#9ecae1")
     axes[0, 1].set(xlabel="channel", ylim=(0, 1))
     axes[0, 1].set_title("$M_c(F)$: one gate for each channel", fontsize=9)
     gates = np.array(layer.spatial.gates(scaled))[0, ..., 0]
     show(axes[0, 2], gates, "$M_s(F')$: one gate for each position", bar="gate", cmap="magma")
     names = ("$F$", "$F' = M_c(F) \\cdot F$", "$F'' = M_s(F') \\cdot F'$")
-    for axis, strength, name in zip(axes[1], strengths, names, strict=True):
+    for axis, name, y in zip(axes[1], names, (x, scaled, layer.spatial(scaled)), strict=True):
+        strength = np.abs(np.array(y))[0].mean(axis=-1)
         title = f"{name}, mean {strength.mean():.2f}"
-        show(axis, strength / strength.mean(), title, bar="|value| / mean", cmap="viridis", vmin=0, vmax=4)
-    return canvas, {}
+        show(axis, strength / strength.mean(), title, bar="|value| / mean", vmin=0, vmax=4)
+    return figure, {"difference": np.abs(np.array(y) - np.array(layer(x))).max()}
 
 
-@figure("Attention stem", AttentionStem, call="AttentionStem(filters=16, window_size=4, num_mixtures=4).factors()")
+@plate(
+    AttentionStem,
+    "v_ab = (Σ_m p(a, b, m) W_m) x_ab, p(a, b, m) = softmax_m((row_a + column_b)ᵀ ν_m)",
+    "AttentionStem(filters=16, num_heads=2).factors()",
+)
 def attention_stem(scene: Scene):
-    """The mixture factors p(a, b, m) of a fitted stem: how much of each value matrix every place of a 4×4 window gets.
+    """The mixture factors p(a, b, m): how much of each of four value matrices every place of a 4×4 window gets.
 
-    The layer, followed by one dense layer, was fitted to the pagoda's edges (for each window, how much brighter its
-    right half is than its left, and its lower half than its upper), and the flower tests it. The factors learned
-    where right and left, above and below are. They explain {position:.0%} of the variance of the flower's edges; the
-    same layer with all factors fixed at 1/4, whose values do not know where they stand, explains {fixed:.0%}.
+    The layer, with one dense layer behind it, was fitted to the edges of the pagoda: for each window, how much
+    brighter its right half is than its left, and its lower half than its upper. The factors learned where right
+    and left, above and below are. On the flower, which it never saw (below, in red and blue), it explains
+    {position:.0%} of the variance; with all factors fixed at 1/4, so that values do not know where they stand,
+    the same layer explains {fixed:.0%}.
     """
     rng = np.random.default_rng(0)
-    pagoda, flower = (photo[:424].mean(axis=-1)[None, ..., None] / 255 for photo in (scene.pagoda, scene.flower))
-    corners = rng.integers(0, (420, 636), (4096, 2))
+    pagoda, flower = (photo[None, :424].mean(axis=-1, keepdims=True) / 255 for photo in (scene.pagoda, scene.flower))
+    corners = rng.integers(0, (420, 636), (4096, 2), endpoint=True)
     x = np.concatenate([pagoda[:, i : i + 4, j : j + 4] for i, j in corners])  # a stem sees one window at a time
     truth, scale = edges(flower)[0], edges(x).std()
 
@@ -162,53 +229,49 @@ def attention_stem(scene: Scene):
     for name in ("fixed", "position"):
         model = fitted(partial(make, name == "fixed"), x, edges(x) / scale, 5 * scene.steps, flower.shape[1:3])
         answer = scale * np.array(model(flower))[0]
-        explained[name] = float(1 - np.mean((answer - truth) ** 2) / truth.var())
+        explained[name] = 1 - np.mean((answer - truth) ** 2) / truth.var()
     factors = np.array(model.get_layer("stem").factors())
-    canvas, axes = panels(2, 4, 3.8)
+    figure, axes = panels(2, 4, 3.8)
     for m, axis in enumerate(axes[0]):
-        show(axis, factors[..., m], f"p(a, b, {m + 1})", bar="factor", cmap="viridis", vmin=0, vmax=1)
+        show(axis, factors[..., m], f"p(a, b, {m + 1})", bar="factor", vmin=0, vmax=1)
     limit = np.quantile(np.abs(truth), 0.99)
-    for axis, image, name in zip(
-        axes[1],
-        (truth[..., 0], answer[..., 0], truth[..., 1], answer[..., 1]),
-        ("right − left", "by the stem", "lower − upper", "by the stem"),
-        strict=True,
-    ):
-        show(axis, image, name, cmap="RdBu", vmin=-limit, vmax=limit)
-    return canvas, explained | {"sum": factors.sum(axis=-1).max()}
+    images = np.concatenate([truth, answer], axis=-1)[..., [0, 2, 1, 3]]
+    titles = ("right − left", "by the stem", "lower − upper", "by the stem")
+    for axis, image, title in zip(axes[1], np.moveaxis(images, -1, 0), titles, strict=True):
+        show(axis, image, title, cmap="RdBu", vmin=-limit, vmax=limit)
+    return figure, explained | {"sum": factors.sum(axis=-1).mean()}
 
 
 def edges(x: np.ndarray) -> np.ndarray:
     """(n, 4 h, 4 w, 1) -> (n, h, w, 2): right minus left half and lower minus upper half of each 4×4 window."""
     n, height, width, _ = x.shape
-    windows = x.reshape(n, height // 4, 2, 2, width // 4, 2, 2).mean(axis=(3, 6))  # (n, h, half, w, half)
-    sides, levels = windows.mean(axis=2), windows.mean(axis=4)
-    return np.stack([sides[..., 1] - sides[..., 0], levels[:, :, 1] - levels[:, :, 0]], axis=-1)
+    quarters = x.reshape(n, height // 4, 2, 2, width // 4, 2, 2).mean(axis=(3, 6))  # (n, h, half, w, half)
+    columns, rows = quarters.mean(axis=2), quarters.mean(axis=4)
+    return np.stack([columns[..., 1] - columns[..., 0], rows[:, :, 1] - rows[:, :, 0]], axis=-1)
 
 
-@figure("Residual attention", ResidualAttention, call="ResidualAttention(depth=3).gates(x)")
+@plate(ResidualAttention, "(1 + M(x)) · T", "ResidualAttention(depth=3).gates(x)")
 def residual_attention(scene: Scene):
-    """Masks that look for the flower by brightness alone, from branches that pool once, twice and three times.
+    """Masks M that look for a flower by brightness alone, from branches that pool once, twice and three times.
 
-    Each mask branch was fitted to cuttings from the left half of the photograph without its colours; the goal,
-    the pixels that are orange in the colour photograph, shows in the second panel. Right of the line nothing was ever
-    seen. The deeper the branch, the more surroundings a position knows. The overlap with the goal
-    (intersection over union) is that of the right half.
+    Each branch was fitted to cuttings from the left half of the photograph without its colours; right of the line
+    it saw nothing. The goal is what is orange in the colour photograph. The deeper the branch, the more of its
+    surroundings a position knows. Numbers are the overlap with the goal in the right half, intersection over union.
+    Gray levels are the mean of 16 channels, from 0 to 1.
     """
     photo = resized(scene.flower, 96, 144)
-    goal = (photo[..., 0] > photo[..., 2] + 30).astype("float32")[..., None]
+    goal = (photo[..., :1] > photo[..., 2:] + 30).astype("float32")
     grey = photo.mean(axis=-1, keepdims=True) / 255
-    rng = np.random.default_rng(0)
-    corners = rng.integers(0, (96 - 48, 72 - 48), (128, 2), endpoint=True)
+    corners = np.random.default_rng(0).integers(0, (96 - 48, 72 - 48), (128, 2), endpoint=True)
     x, y = (np.stack([each[i : i + 48, j : j + 48] for i, j in corners]) for each in (grey, goal))
 
     def make(depth: int, height: int, width: int):
         inputs = keras.Input((height, width, 1))
-        features = keras.layers.Conv2D(16, 3, padding="same", name="features")(inputs)
-        mask = ResidualAttention(depth, residual_learning=False, name="mask")(features, ops.ones_like(features))
-        return keras.Model(inputs, mask)  # M(x) * 1
+        features = keras.layers.Conv2D(16, 3, padding="same")(inputs)
+        mask = ResidualAttention(depth, residual_learning=False)(features, ops.ones_like(features))
+        return keras.Model(inputs, mask)  # M(x) · 1
 
-    canvas, axes = panels(1, 5, 2.2)
+    figure, axes = panels(1, 5, 1.9)
     show(axes[0, 0], photo, "photograph")
     show(axes[0, 1], goal[..., 0], "goal", cmap="gray")
     overlaps = {}
@@ -216,7 +279,88 @@ def residual_attention(scene: Scene):
         model = fitted(partial(make, depth), x, np.repeat(y, 16, axis=-1), scene.steps, grey.shape[:2])
         mask = np.array(model(grey[None]))[0].mean(axis=-1)
         found, wanted = mask[:, 72:] > 0.5, goal[:, 72:, 0] > 0.5
-        overlaps[f"depth{depth}"] = (found & wanted).sum() / (found | wanted).sum()
-        show(axis, mask, f"depth {depth}, overlap {overlaps[f'depth{depth}']:.0%}", cmap="gray", vmin=0, vmax=1)
-        axis.axvline(71.5, color=COLOURS[0])
-    return canvas, overlaps
+        overlap = (found & wanted).sum() / (found | wanted).sum()
+        show(axis, mask, f"depth {depth}: {overlap:.0%}", cmap="gray", vmin=0, vmax=1)
+        axis.axvline(71.5, color=RED)
+        overlaps[f"depth{depth}"] = overlap
+    return figure, overlaps
+
+
+GALLERY: tuple[Plate, ...] = (
+    squeeze_excite,
+    channel_attention,
+    spatial_attention,
+    cbam,
+    patterns.non_local,
+    patterns.kernel_regression,
+    residual_attention,
+    patterns.self_attention,
+    patterns.stand_alone_attention,
+    attention_stem,
+    patterns.neighborhood_attention,
+    patterns.window_attention,
+    patterns.sinusoidal_encoding,
+    patterns.learned_encoding,
+    patterns.relative_position_bias,
+)
+
+HEAD = """# Attention, in pictures
+
+One figure for each attention layer of `kzoo.layers`, drawn by
+
+    python recipes/studies/attention_gallery.py
+
+Photographs: `china.jpg` by [danielbuechele](https://www.flickr.com/photos/danielbuechele/6061409035/) and
+`flower.jpg` by [vultilion](https://www.flickr.com/photos/vultilion/6056698931/), both under
+[CC BY 2.0](https://creativecommons.org/licenses/by/2.0/) and shipped with scikit-learn; here they are resized, cut
+and recoloured.
+"""
+
+
+def section(plate: Plate, numbers: dict[str, float]) -> str:
+    """What the page says about a figure, in Markdown."""
+    summary, _, caption = inspect.getdoc(plate.draw).format(**numbers).partition("\n\n")
+    source = re.sub(r"arXiv:(\d+\.\d+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", inspect.getdoc(plate.layer))
+    return (
+        f"\n## {plate.layer.__name__}\n\n{source.splitlines()[0]}\n\n    {plate.equation}\n\n"
+        f"![{plate.layer.__name__}]({plate.name}.png)\n\n**{' '.join(summary.split())}** {caption}\n\n"
+        f"`{plate.call}`\n"
+    )
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG of 256 colours, a third of the size of one in all colours."""
+    with io.BytesIO() as buffer, atomic_path(path) as partial_path:
+        figure.savefig(buffer, format="png", dpi=100)
+        Image.open(buffer).convert("RGB").quantize(256).save(partial_path, format="png", optimize=True)
+
+
+def main(options: Options) -> dict[str, dict[str, float]]:
+    """Draws everything; returns the numbers of every figure.
+
+    Raises:
+        WeightsError: the trained model is missing.
+        OutputError: the page cannot be written.
+    """
+    if not options.model.is_file():
+        raise WeightsError(
+            f"there is no trained model {options.model}; `python {RECIPE}` makes it, as "
+            "saved_models/runs/cifar10_resnet20_cbam/model.keras, and --model says where it is"
+        )
+    ensure_writable(options.output_dir, need_bytes=2_000_000)
+    pagoda, flower = (load_sample_image(name).astype("float32") for name in ("china.jpg", "flower.jpg"))
+    scene = Scene(pagoda, flower, options.model, options.steps)
+    page, results = HEAD, {}
+    for plate in track(GALLERY, "drawing"):
+        keras.utils.set_random_seed(0)
+        figure, numbers = plate.draw(scene)
+        save(figure, options.output_dir / f"{plate.name}.png")
+        page += section(plate, numbers)
+        results[plate.name] = numbers
+    write_text(options.output_dir / "README.md", page)
+    return results
+
+
+if __name__ == "__main__":
+    with user_errors():
+        main(parse(Options, sys.argv[1:], sys.argv[0], description=__doc__))
