@@ -23,6 +23,7 @@ class Entry:
         preprocessing: name of the pixel normalisation, see `kzoo.models.blocks.PREPROCESSING`.
         papers: arXiv numbers.
         narrow: overrides that give a small model of the same kind, for tests.
+        narrow_size: side of the images that it takes in tests.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Entry:
     preprocessing: str
     papers: tuple[str, ...]
     narrow: Mapping[str, Any] = field(default_factory=dict)
+    narrow_size: int = 32
 
 
 _ENTRIES: dict[str, Entry] = {}

@@ -13,16 +13,14 @@ from kzoo.registry import lookup
 from kzoo.surgery import plan_folding
 from kzoo.taps import tap_names
 
-SIZE = 32
 
-
-def names(slow: str = "") -> list:
-    """Every name; those that equal an earlier one once both are narrow are slow, and those that end in `slow`."""
+def names(slow: tuple[str, ...] = ()) -> list:
+    """Every name; slow are those that equal an earlier one once both are narrow, and those that end in `slow`."""
     marked, seen = [], set()
     for name in kzoo.list_models():
         entry = lookup(name)
         kind = (dataclasses.replace(entry.config, **entry.narrow), entry.preprocessing)
-        is_slow = kind in seen or (slow and name.endswith(slow))
+        is_slow = kind in seen or name.endswith(slow)
         marked.append(pytest.param(name, marks=[pytest.mark.slow] if is_slow else []))
         seen.add(kind)
     return marked
@@ -30,8 +28,9 @@ def names(slow: str = "") -> list:
 
 def narrow(name: str) -> keras.Model:
     """A small model of the same kind, that gives logits."""
-    overrides = lookup(name).narrow
-    return kzoo.build(name, input_shape=(SIZE, SIZE, 3), num_classes=10, classifier_activation=None, **overrides)
+    entry = lookup(name)
+    shape = (entry.narrow_size, entry.narrow_size, 3)
+    return kzoo.build(name, input_shape=shape, num_classes=10, classifier_activation=None, **entry.narrow)
 
 
 def norms(model) -> set[str]:
@@ -43,8 +42,9 @@ def test_builds_with_taps_at_their_strides(name):
     model = kzoo.build(name, input_shape=(64, 96, 3), num_classes=7, **lookup(name).narrow)
     assert model.output.shape == (None, 7)
     taps = tap_names(model)
-    cifar = name.startswith("cifar")
-    assert taps == (["p0", "p1", "p2"] if cifar else ["p1", "p2", "p3", "p4", "p5"])
+    stem = lookup(name).config.stem
+    first, last = {"cifar": (0, 2), "attention": (2, 5), "imagenet": (1, 5)}[stem]
+    assert taps == [f"p{level}" for level in range(first, last + 1)]
     for tap in taps:
         stride = 2 ** int(tap[1:])
         assert model.get_layer(tap).output.shape[1:3] == (64 // stride, 96 // stride)
@@ -54,7 +54,7 @@ def test_builds_with_taps_at_their_strides(name):
 @pytest.mark.parametrize("name", names())
 def test_saves_and_folds_and_exports(name, tmp_path):
     model = randomise(narrow(name))
-    images = pixels(4, SIZE, SIZE, 3)
+    images = pixels(4, *model.input.shape[1:])
     expected = np.array(model(images))
     assert np.isfinite(expected).all()
 
@@ -82,23 +82,25 @@ def test_saves_and_folds_and_exports(name, tmp_path):
 def norms_that_stay(model) -> set[str]:
     """Of a pre-activation network, those that read a sum or the stem's pool: each block's first and the last one.
 
-    The others follow a convolution directly, as all of the other networks' do.
+    Of a network with an attention stem, the one behind its max-pooling. All others follow a linear layer.
     """
+    if model.name.endswith("_full"):
+        return {"stem_bn"}
     if "_v2" not in model.name:
         return set()
     return {layer.name for layer in model.layers if layer.name == "final_bn" or layer.name.endswith("_bn1")}
 
 
-def is_conv_bias(path: str) -> bool:
-    """Whether this is a bias that batch normalisation takes out again, so that its gradient is rounding alone."""
-    return re.fullmatch(r".*conv\d?/bias", path) is not None
+def is_idle_bias(path: str) -> bool:
+    """Whether batch normalisation or a softmax takes this bias out again, so that its gradient is rounding alone."""
+    return re.fullmatch(r".*(conv\d?|_attention\d/(g|phi|out))/bias", path) is not None
 
 
-@pytest.mark.parametrize("name", names(slow="_se"))  # CBAM's channel attention is the same code
+@pytest.mark.parametrize("name", names(slow=("_se", "_cbam")))  # every layer by itself learns under XLA too
 def test_learns_under_xla(name):
     model = randomise(narrow(name))
-    images, labels = pixels(8, SIZE, SIZE, 3), np.arange(8) % 10
-    assert [path for path in weights_without_gradient(model, images) if not is_conv_bias(path)] == []
+    images, labels = pixels(8, *model.input.shape[1:]), np.arange(8) % 10
+    assert [path for path in weights_without_gradient(model, images) if not is_idle_bias(path)] == []
 
     before = weights_of(model)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=True)
@@ -109,7 +111,7 @@ def test_learns_under_xla(name):
     eager = keras.ops.mean(keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
     assert loss == pytest.approx(float(eager), rel=1e-4)  # XLA adds up in another order, through batch statistics
     unmoved = [v.path for v, old in zip(model.variables, before, strict=True) if np.array_equal(v, old)]
-    assert [path for path in unmoved if not is_conv_bias(path)] == []
+    assert [path for path in unmoved if not is_idle_bias(path)] == []
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 

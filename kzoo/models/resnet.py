@@ -7,8 +7,11 @@
 | `resnet50/101/152_v2` | pre-activation, the stride in a stage's last block: keras.applications' ResNetV2 |
 | `cifar_resnet20/32/44/56/110` | section 4.2, for 32×32 images; `shortcut="projection"` gives option B |
 | `plain18/34`, `cifar_plain20/56` | the same without shortcuts, which the paper compares with |
+| `resnet50/101_nl`, `_nl5` | one non-local block, or five in stages 2 and 3 (arXiv:1711.07971, Table 2) |
+| `resnet26/38/50_sasa` | every 3×3 convolution is stand-alone self-attention (arXiv:1906.05909, Table 1) |
+| `resnet26/38/50_sasa_full` | and the stem is attention too |
 
-Each also ends in `_se` and `_cbam`.
+All but the last three rows also end in `_se` and `_cbam`.
 """
 
 from collections.abc import Callable
@@ -17,7 +20,7 @@ from dataclasses import dataclass, replace
 import keras
 
 from kzoo.errors import InvalidValueError, check_choice
-from kzoo.layers import ATTENTION, Subsample
+from kzoo.layers import ATTENTION, AttentionStem, Subsample
 from kzoo.models.blocks import batch_norm, classifier_head, conv, relu
 from kzoo.models.slots import attend, check_attention, replace_conv, slot_of, stage_positions
 from kzoo.registry import Entry, register
@@ -34,7 +37,8 @@ class ResNetConfig:
         depths: residual blocks per stage.
         widths: inner width per stage.
         block: `"basic"` (two 3×3) or `"bottleneck"` (1×1, 3×3, 1×1 to 4 × the width).
-        stem: `"imagenet"` (7×7 with stride 2 and a 3×3 max-pool) or `"cifar"` (3×3).
+        stem: `"imagenet"` (7×7 with stride 2 and a 3×3 max-pool), `"attention"` (an `AttentionStem` of stride 4)
+            or `"cifar"` (3×3).
         shortcut: `"projection"` (option B), `"padding"` (option A) or `"none"` (a plain network).
         preactivation: normalisation and ReLU before each convolution; bottlenecks only.
         stride_conv: which convolution of a bottleneck has the stride, 1 or 2.
@@ -70,7 +74,7 @@ class ResNetConfig:
         if len(self.depths) != len(self.widths) or not self.depths:
             raise InvalidValueError(f"depths={self.depths} and widths={self.widths} must have one number per stage")
         check_choice("block", self.block, ("basic", "bottleneck"))
-        check_choice("stem", self.stem, ("imagenet", "cifar"))
+        check_choice("stem", self.stem, ("imagenet", "attention", "cifar"))
         check_choice("shortcut", self.shortcut, ("projection", "padding", "none"))
         check_choice("stride_conv", self.stride_conv, (1, 2))
         check_choice("stride_block", self.stride_block, ("first", "last"))
@@ -107,7 +111,7 @@ class ResNetConfig:
     @property
     def total_stride(self) -> int:
         """Input pixels per pixel of the last map, along one axis."""
-        return 2 ** (len(self.depths) - 1) * (4 if self.stem == "imagenet" else 1)
+        return 2 ** (len(self.depths) - 1) * (1 if self.stem == "cifar" else 4)
 
     @property
     def expansion(self) -> int:
@@ -123,12 +127,13 @@ def features(x, config: ResNetConfig) -> dict:
         config: which ResNet.
 
     Returns:
-        The taps, finest first: `p1` ... `p5` for the ImageNet stem, `p0` ... `p2` for the CIFAR one.
+        The taps, finest first: `p1` ... `p5` for the ImageNet stem, `p2` ... `p5` for attention's, `p0` ... `p2`
+        for the CIFAR one.
     """
     taps = {}
 
     def tap(x):
-        level = len(taps) + (config.stem == "imagenet")
+        level = len(taps) + {"imagenet": 1, "attention": 2, "cifar": 0}[config.stem]
         taps[f"p{level}"] = mark(x, level)
         return taps[f"p{level}"]
 
@@ -159,10 +164,13 @@ def features(x, config: ResNetConfig) -> dict:
 
 
 def stem(x, config: ResNetConfig):
-    """The first convolution. In a pre-activation network nothing follows it."""
-    kernel_size, strides = (7, 2) if config.stem == "imagenet" else (3, 1)
-    use_bias = config.conv_bias or config.preactivation
-    x = conv(x, config.widths[0], kernel_size, strides, use_bias=use_bias, name="stem_conv")
+    """The first convolution, or attention. In a pre-activation network nothing follows it."""
+    if config.stem == "attention":
+        x = AttentionStem(config.widths[0], name="stem_attention")(x)
+    else:
+        kernel_size, strides = (7, 2) if config.stem == "imagenet" else (3, 1)
+        use_bias = config.conv_bias or config.preactivation
+        x = conv(x, config.widths[0], kernel_size, strides, use_bias=use_bias, name="stem_conv")
     if config.preactivation:
         return x
     x = batch_norm(x, epsilon=config.bn_epsilon, name="stem_bn")
@@ -258,6 +266,14 @@ VARIANTS |= {
     for name, config in VARIANTS.items()
     for attention in ("se", "cbam")
 }
+VARIANTS |= {f"resnet{n}_nl": replace(VARIANTS[f"resnet{n}"], attention="non_local") for n in (50, 101)}
+VARIANTS |= {f"resnet{n}_nl5": replace(VARIANTS[f"resnet{n}_nl"], stage_attention=(0, 2, 3, 0)) for n in (50, 101)}
+_SASA = dict(block="bottleneck", attention="stand_alone")
+VARIANTS |= {
+    f"resnet{n}_sasa{suffix}": ResNetConfig(depths=depths, stem=stem, **_SASA)
+    for n, depths in ((26, (1, 2, 4, 1)), (38, (2, 3, 5, 2)), (50, (3, 4, 6, 3)))
+    for suffix, stem in (("", "imagenet"), ("_full", "attention"))
+}
 
 
 def _preprocessing(config: ResNetConfig) -> str:
@@ -266,8 +282,18 @@ def _preprocessing(config: ResNetConfig) -> str:
     return "caffe" if config.conv_bias else "torch"
 
 
+def _narrow(config: ResNetConfig) -> dict:
+    if config.stem == "cifar":
+        return dict(depths=(2, 1, 1), widths=(8, 12, 16))
+    if slot_of(config.attention) == "spatial":  # 8 heads of two channels and more
+        return dict(depths=(2, 1, 1, 1), widths=(16, 16, 16, 32))
+    if slot_of(config.attention) == "stage":
+        return dict(depths=(1, 4, 6, 1) if config.stage_attention else (1, 1, 2, 1), widths=(8, 8, 12, 16))
+    return dict(depths=(2, 1, 1, 1), widths=(8, 8, 12, 16))
+
+
 for _name, _config in VARIANTS.items():
-    _imagenet = _config.stem == "imagenet"
+    _imagenet = _config.stem != "cifar"
     _papers = ("1603.05027" if _config.preactivation else "1512.03385",)
     register(
         Entry(
@@ -280,8 +306,7 @@ for _name, _config in VARIANTS.items():
             num_classes=1000 if _imagenet else 10,
             preprocessing=_preprocessing(_config),
             papers=_papers + ((ATTENTION[_config.attention].paper,) if _config.attention else ()),
-            narrow=dict(depths=(2, 1, 1, 1), widths=(8, 8, 12, 16))
-            if _imagenet
-            else dict(depths=(2, 1, 1), widths=(8, 12, 16)),
+            narrow=_narrow(_config),
+            narrow_size=64 if slot_of(_config.attention) == "stage" else 32,  # several keys after subsampling
         )
     )
