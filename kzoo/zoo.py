@@ -100,6 +100,7 @@ def _configure(entry: Entry, overrides: dict[str, Any]) -> Any:
 
 def _check_input_shape(entry: Entry, config: Any, shape: Any) -> tuple:
     shape = entry.input_shape if shape is None else shape
+    smallest = getattr(config, "smallest_input", config.total_stride)
     problem = None
     if not isinstance(shape, (tuple, list)) or len(shape) != 3:
         problem = "is not (height, width, channels)"
@@ -107,10 +108,10 @@ def _check_input_shape(entry: Entry, config: Any, shape: Any) -> tuple:
         problem = f"has {shape[2]!r} channels; channels come last and must be a positive integer"
     else:
         for size in shape[:2]:
-            if size is not None and not (_is_positive(size) and size >= config.total_stride):
+            if size is not None and not (_is_positive(size) and size >= smallest):
                 problem = (
                     f"is too small or no integer: {entry.name} needs at least "
-                    f"{config.total_stride}×{config.total_stride} pixels, or None for any size"
+                    f"{smallest}×{smallest} pixels, or None for any size"
                 )
     if problem:
         raise InvalidValueError(f"input_shape={shape!r} {problem}; the default is {entry.input_shape}")

@@ -15,6 +15,7 @@ from kzoo.edge.quantize import quantize_int8, quantize_int8_dynamic
 from kzoo.edge.runtime import LiteRTModel
 from kzoo.errors import ExportError, InvalidValueError, check_choice
 from kzoo.files import atomic_path, ensure_writable
+from kzoo.models.inception import without_auxiliary
 
 # precision -> largest accepted norm of the error over the norm of Keras' output. Float files differ by
 # rounding; integers are coarse, and the bound only rejects files that are broken.
@@ -64,7 +65,8 @@ def export(
 
     Args:
         model: any functional model with one image input and one output; fold it first
-            (`kzoo.fold_batch_norm`) to be sure that no normalisation is left.
+            (`kzoo.fold_batch_norm`) to be sure that no normalisation is left. Auxiliary heads, which serve
+            training alone, are left out.
         path: ends in `.tflite`. An existing file is replaced once the new one has passed.
         precision: `"float32"`, `"int8"` or `"int8_dynamic"`.
         calibration: images (n, height, width, channels) of 0 to 255, needed for `"int8"`, which takes the
@@ -86,6 +88,7 @@ def export(
         >>> report.xnnpack_partitions, report.size_bytes
     """
     path = Path(path)
+    model = without_auxiliary(model)
     shape = _check(model, path, precision, calibration, batch_size)
     ensure_writable(path.parent, need_bytes=4 * model.count_params())
     content = convert(model, (batch_size, *shape))

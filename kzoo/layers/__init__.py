@@ -13,12 +13,14 @@ from kzoo.layers.attention_stem import AttentionStem
 from kzoo.layers.cbam import CBAM, SpatialAttention
 from kzoo.layers.depth_concat import DepthConcat
 from kzoo.layers.kernel_regression import KernelRegressionAttention
+from kzoo.layers.layer_scale import LayerScale
 from kzoo.layers.neighborhood_attention import NeighborhoodAttention
 from kzoo.layers.non_local import NonLocal
 from kzoo.layers.position import LearnedPositionEncoding, RelativePositionBias, SinusoidalPositionEncoding
 from kzoo.layers.residual_attention import ResidualAttention
 from kzoo.layers.response_norm import LocalResponseNormalization
 from kzoo.layers.self_attention import MultiHeadSelfAttention
+from kzoo.layers.side_output import SideOutput
 from kzoo.layers.squeeze_excite import ChannelAttention, SqueezeExcite
 from kzoo.layers.stand_alone_attention import StandAloneSelfAttention
 from kzoo.layers.stochastic_depth import DropPath
@@ -34,6 +36,7 @@ __all__ = [
     "DepthConcat",
     "DropPath",
     "KernelRegressionAttention",
+    "LayerScale",
     "LearnedPositionEncoding",
     "LocalResponseNormalization",
     "MultiHeadSelfAttention",
@@ -41,6 +44,7 @@ __all__ = [
     "NonLocal",
     "RelativePositionBias",
     "ResidualAttention",
+    "SideOutput",
     "SinusoidalPositionEncoding",
     "SpatialAttention",
     "SqueezeExcite",

@@ -1,5 +1,5 @@
 """The families. Importing this package registers every model of the zoo."""
 
-from kzoo.models import resnet
+from kzoo.models import googlenet, inception_v3, nat, resnet, simple_cnn, swin, vgg
 
-__all__ = ["resnet"]
+__all__ = ["googlenet", "inception_v3", "nat", "resnet", "simple_cnn", "swin", "vgg"]

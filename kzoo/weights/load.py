@@ -14,10 +14,11 @@ import safetensors.numpy
 
 from kzoo.errors import WeightsError, check_choice
 from kzoo.weights.specs import HUB
-from kzoo.weights.torch_names import IGNORED, PREFIXES, to_keras, torch_names, torch_shape
+from kzoo.weights.torch_names import AUXILIARY, IGNORED, PREFIXES, to_keras, torch_names, torch_shape
 
 PICKLES = (".pt", ".pth", ".th", ".bin", ".ckpt", ".pkl", ".pickle")
 HEAD = "head_dense"
+AUXILIARY_LAYER = "auxiliary"
 
 
 @dataclass
@@ -51,7 +52,8 @@ class WeightsReport:
 def load_weights(model: keras.Model, source: str | Path, *, strict: bool = True, head: str = "keep") -> WeightsReport:
     """Loads weights into a model of the zoo. On an error the model is as it was.
 
-    A model built with `include_top=False` takes files with a classifier too.
+    A model built with `include_top=False` takes files with a classifier too, and one built without auxiliary heads
+    takes files with them.
 
     Args:
         model: from `kzoo.build`.
@@ -154,9 +156,12 @@ def _match_torch(model, arrays: dict[str, np.ndarray], report: WeightsReport, st
             matched[variable.path] = to_keras(variable)(arrays[name])
             report.loaded[variable.path] = name
             if len(variable.shape) == 2 and arrays[name].ndim == 4:
-                report.adapted[variable.path] = "1×1 convolution to dense"
+                height, width = arrays[name].shape[2:]
+                report.adapted[variable.path] = f"{height}×{width} convolution to dense"
     if not _has_head(model):
         used.update(name for kind in ("kernel", "bias") for name in torch_names(f"{HEAD}/{kind}", model))
+    if not _has_auxiliary(model):
+        used.update(name for name in arrays if AUXILIARY.fullmatch(name))
     report.unexpected = [name for name in arrays if name not in used]
     _judge(model, report, wrong, strict)
     return matched
@@ -167,9 +172,21 @@ def _has_head(model: keras.Model) -> bool:
     return any(layer.name == HEAD for layer in model.layers)
 
 
+def _has_auxiliary(model: keras.Model) -> bool:
+    """Whether the model has auxiliary heads; without them, a file's are passed over."""
+    return any(layer.name.startswith(AUXILIARY_LAYER) for layer in model.layers)
+
+
+def _is_spare(layer: str, model: keras.Model) -> bool:
+    """Whether a layer of a Keras file belongs to a head that the model was built without."""
+    if layer.startswith(AUXILIARY_LAYER):
+        return not _has_auxiliary(model)
+    return layer.startswith("head_") and not _has_head(model)
+
+
 def _stays_random(variable: keras.Variable, shape: tuple[int, ...] | None, head: str) -> bool:
     """Whether a classifier's weight is left alone, given the shape that the file has for it."""
-    if not variable.path.startswith(HEAD + "/"):
+    if not variable.path.rpartition("/")[0].endswith(HEAD):  # an auxiliary head's classifier too
         return False
     return head == "initialise" or (head == "if_fits" and shape is not None and shape != tuple(variable.shape))
 
@@ -201,7 +218,7 @@ def _match_keras(model, path: Path, report: WeightsReport, strict: bool, head: s
         else:
             matched[variable.path] = value
             report.loaded[variable.path] = variable.path
-    report.unexpected = [f"{layer} (weight {index})" for layer, index in values if layer != HEAD or _has_head(model)]
+    report.unexpected = [f"{layer} (weight {index})" for layer, index in values if not _is_spare(layer, model)]
     _judge(model, report, wrong, strict)
     return matched
 

@@ -41,6 +41,10 @@ def _concatenate(layer, x):
     return layer([small, x, keras.layers.Conv2D(4, 3, name="valid")(x)])
 
 
+def _set_aside(layer, x):
+    return layer([x, keras.layers.MaxPooling2D(2, name="aside")(x)])
+
+
 def _regress(layer, x):
     keys = keras.layers.Conv2D(3, 1, name="keys")(x)
     return layer(keras.layers.Conv2D(3, 1, name="queries")(x), keys, x)
@@ -81,6 +85,8 @@ CASES: dict[str, Case] = {
     "learned_position": Case(layers.LearnedPositionEncoding),
     "relative_position_bias": Case(lambda: layers.RelativePositionBias(4, 3), (3, 4), _logits),
     "drop_path": Case(lambda: layers.DropPath(0.3, seed=1)),
+    "layer_scale": Case(lambda: layers.LayerScale(0.1)),
+    "side_output": Case(layers.SideOutput, apply=_set_aside),
     "local_response_normalization": Case(layers.LocalResponseNormalization),
     "depth_concat": Case(layers.DepthConcat, apply=_concatenate),
     "subsample": Case(lambda: layers.Subsample(2, 32)),
