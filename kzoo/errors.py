@@ -53,6 +53,10 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
 def check_choice(what: str, value: object, choices: Iterable[object]) -> None:
     """Raises `InvalidValueError` unless `value` is one of `choices`."""
     choices = list(choices)
-    if value not in choices:
+    try:
+        accepted = value in choices
+    except ValueError:  # an array compares with nothing as one value
+        accepted = False
+    if not accepted:
         accepted = ", ".join(repr(choice) for choice in choices)
         raise InvalidValueError(f"{what}={value!r} is not accepted; use one of {accepted}")

@@ -89,7 +89,7 @@ def norms_that_stay(model) -> set[str]:
     """
     if model.name.endswith("_full"):
         return {"stem_bn"}
-    if "_v2" not in model.name:
+    if "_v2" not in model.name and not model.name.startswith("residual_attention"):
         return set()
     return {layer.name for layer in model.layers if layer.name == "final_bn" or layer.name.endswith("_bn1")}
 

@@ -81,7 +81,7 @@ ATTENTION: dict[str, Attention] = {
     "kernel_regression": Attention(
         "branch", partial(KernelRegressionAttention, width=None, learn_width=True), "Nadaraya 1964, Watson 1964"
     ),
-    "self_attention": Attention("spatial", partial(MultiHeadSelfAttention, 4, "relative_bias"), "1706.03762"),
+    "self_attention": Attention("spatial", partial(MultiHeadSelfAttention, 4, "sinusoidal"), "1706.03762"),
     "window": Attention(
         "spatial", partial(WindowAttention, 4, 7), "2103.14030", alternate=partial(WindowAttention, 4, 7, 3)
     ),

@@ -42,18 +42,11 @@ class AttentionStem(keras.layers.Layer):
 
     def __init__(self, filters: int, window_size: int = 4, num_heads: int = 4, num_mixtures: int = 4, **kwargs):
         super().__init__(**kwargs)
-        for name, value in (
-            ("filters", filters),
-            ("window_size", window_size),
-            ("num_heads", num_heads),
-            ("num_mixtures", num_mixtures),
-        ):
-            check_positive(name, value)
-        check_even_heads(self, filters, num_heads)
-        self.filters = filters
-        self.window_size = window_size
-        self.num_heads = num_heads
-        self.num_mixtures = num_mixtures
+        self.filters = check_positive("filters", filters)
+        self.window_size = check_positive("window_size", window_size)
+        self.num_heads = check_positive("num_heads", num_heads)
+        self.num_mixtures = check_positive("num_mixtures", num_mixtures)
+        check_even_heads(self, self.filters, self.num_heads)
         options = dict(use_bias=False, dtype=self.dtype_policy)
         self.query_key = keras.layers.Dense(2 * filters, name="query_key", **options)
         self.values = keras.layers.Dense(num_mixtures * filters, name="values", **options)
@@ -74,8 +67,6 @@ class AttentionStem(keras.layers.Layer):
         self.mixtures = self.add_weight(
             name="mixtures", shape=(self.filters, self.num_mixtures), initializer=initializer
         )
-        self.rows, self.columns = (Axis(length, 2 * size - 1, size, halo=0) for length in input_shape[1:3])
-        self.mask = mask(self.rows, self.columns, inward=False)  # (windows, N, N)
 
     def factors(self):
         """p(a, b, m) in float32: (window_size, window_size, num_mixtures)."""
@@ -86,8 +77,10 @@ class AttentionStem(keras.layers.Layer):
         return ops.reshape(factors, (self.window_size, self.window_size, self.num_mixtures))
 
     def call(self, x):
+        check_feature_map(self, x.shape, static=True)
         _, height, width, _ = x.shape
-        rows, columns, size = self.rows, self.columns, self.window_size
+        size = self.window_size
+        rows, columns, mask = _plan(height, width, size)
         if rows.padded > height or columns.padded > width:
             x = ops.pad(x, ((0, 0), (0, rows.padded - height), (0, columns.padded - width), (0, 0)))
         x = partition(x, (size, size))  # (B · windows, N, C)
@@ -97,19 +90,14 @@ class AttentionStem(keras.layers.Layer):
         factors = ops.cast(ops.reshape(self.factors(), (size**2, self.num_mixtures, 1)), values.dtype)
         value = split_heads(ops.sum(values * factors, axis=2), self.num_heads)
         bias = relative_logits(query, self.row_embedding, self.column_embedding, rows, columns)
-        y, _ = attend(query, key, value, bias, self.mask if (self.mask < 0).any() else None)
+        y, _ = attend(query, key, value, bias, mask if (mask < 0).any() else None)
         y = ops.reshape(merge_heads(y), (-1, rows.padded // size * (columns.padded // size), size**2, self.filters))
         if rows.padded > height or columns.padded > width:
-            y = y + ops.cast(self._beyond_border(), y.dtype)
+            y = y + ops.cast(_beyond_border(mask), y.dtype)
         return ops.reshape(ops.max(y, axis=2), (-1, rows.padded // size, columns.padded // size, self.filters))
 
     def _halves(self) -> tuple[slice, slice]:
         return slice(0, self.filters), slice(self.filters, 2 * self.filters)
-
-    def _beyond_border(self) -> np.ndarray:
-        """(windows, N, 1): very negative for pixels that are padding, so that pooling never picks them."""
-        outside = self.mask.max(axis=1)[..., None] < 0  # keys that no query sees
-        return np.where(outside, -6e4, 0).astype("float32")  # half precision ends at 65,504
 
     def compute_output_shape(self, input_shape):
         batch, height, width, _ = input_shape
@@ -130,3 +118,15 @@ class AttentionStem(keras.layers.Layer):
             "num_heads": self.num_heads,
             "num_mixtures": self.num_mixtures,
         }
+
+
+def _plan(height: int, width: int, size: int) -> tuple[Axis, Axis, np.ndarray]:
+    """How a map is cut into its pooling windows, and which pixels of each exist, (windows, N, N)."""
+    rows, columns = (Axis(length, 2 * size - 1, size, halo=0) for length in (height, width))
+    return rows, columns, mask(rows, columns, inward=False)
+
+
+def _beyond_border(mask: np.ndarray) -> np.ndarray:
+    """(windows, N, 1): very negative for pixels that are padding, so that pooling never picks them."""
+    outside = mask.max(axis=1)[..., None] < 0  # keys that no query sees
+    return np.where(outside, -6e4, 0).astype("float32")  # half precision ends at 65,504

@@ -5,7 +5,8 @@ import numpy as np
 from keras import ops
 
 from kzoo.errors import check_choice
-from kzoo.layers.checks import check_feature_map, check_odd
+from kzoo.layers import checks
+from kzoo.layers.checks import check_feature_map, check_flag, check_odd
 from kzoo.layers.squeeze_excite import DESCRIPTORS, ChannelAttention
 
 ORDERS = ("channel_spatial", "spatial_channel", "parallel")
@@ -45,11 +46,10 @@ class SpatialAttention(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         check_choice("descriptor", descriptor, DESCRIPTORS)
-        check_odd("kernel_size", kernel_size)
-        self.kernel_size = kernel_size
+        self.kernel_size = check_odd("kernel_size", kernel_size)
         self.descriptor = descriptor
-        self.gate_activation = keras.activations.get(gate_activation)
-        self.use_batch_norm = use_batch_norm
+        self.gate_activation = checks.activation("gate_activation", gate_activation)
+        self.use_batch_norm = check_flag("use_batch_norm", use_batch_norm)
         self.conv = keras.layers.Conv2D(
             1, kernel_size, padding="same", use_bias=not use_batch_norm, name="conv", dtype=self.dtype_policy
         )

@@ -1,6 +1,10 @@
 """Checks of arguments and input shapes that several layers share."""
 
+import math
+from numbers import Integral, Real
+
 import keras
+import numpy as np
 
 from kzoo.errors import InvalidValueError
 
@@ -23,24 +27,56 @@ def check_feature_map(layer: keras.layers.Layer, shape: tuple, static: bool = Fa
     return shape[-1]
 
 
-def check_positive(name: str, value) -> None:
-    """Raises `InvalidValueError` unless `value` is an integer of at least 1."""
-    if type(value) is not int or value < 1:
+def is_integer(value, at_least: int) -> bool:
+    """Whether `value` is an integer, Python's or NumPy's and no truth value, of at least `at_least`."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= at_least
+
+
+def check_positive(name: str, value) -> int:
+    """The integer; raises `InvalidValueError` unless it is at least 1."""
+    if not is_integer(value, 1):
         raise InvalidValueError(f"{name}={value!r} must be a positive integer")
+    return int(value)
+
+
+def check_number(name: str, value, accepts, accepted: str) -> float:
+    """The finite number; raises `InvalidValueError` unless `accepts(value)`, which `accepted` says in words."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or not accepts(value):
+        raise InvalidValueError(f"{name}={value!r} must be a number {accepted}")
+    return float(value)
+
+
+def check_flag(name: str, value) -> bool:
+    """The truth value; raises `InvalidValueError` for anything but True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidValueError(f"{name}={value!r} must be True or False")
+    return bool(value)
+
+
+def activation(name: str, value):
+    """The activation function; raises `InvalidValueError` unless it is Keras' name of one, or callable."""
+    try:
+        return keras.activations.get(value)
+    except Exception as error:  # Keras and its deserialisation have one for each type
+        raise InvalidValueError(
+            f"{name}={value!r} is no activation; use the name of one in keras.activations, such as 'relu' or "
+            "'sigmoid', a function, or None"
+        ) from error
 
 
 def pair(name: str, value, at_least: int = 1) -> tuple[int, int]:
     """(value, value) for an integer, else the pair; raises `InvalidValueError` for anything else."""
     sizes = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(sizes) != 2 or any(type(size) is not int or size < at_least for size in sizes):
+    if len(sizes) != 2 or not all(is_integer(size, at_least) for size in sizes):
         raise InvalidValueError(f"{name}={value!r} must be an integer of at least {at_least}, or a pair of them")
-    return sizes
+    return int(sizes[0]), int(sizes[1])
 
 
-def check_odd(name: str, value) -> None:
-    """Raises `InvalidValueError` unless `value` is an odd integer of at least 1."""
-    if type(value) is not int or value < 1 or value % 2 == 0:
+def check_odd(name: str, value) -> int:
+    """The integer; raises `InvalidValueError` unless it is odd and at least 1."""
+    if not is_integer(value, 1) or value % 2 == 0:
         raise InvalidValueError(f"{name}={value!r} must be a positive odd number such as 3 or 7")
+    return int(value)
 
 
 def check_heads(layer: keras.layers.Layer, channels: int, num_heads: int, name: str = "channels") -> None:

@@ -49,7 +49,7 @@ class DepthConcat(keras.layers.Layer):
         return 0
 
     def compute_output_shape(self, input_shape):
-        shapes = list(input_shape)
+        shapes = list(input_shape or ())
         if not shapes or any(shape is None or isinstance(shape, int) for shape in shapes):  # a shape, not a list
             raise InvalidValueError(
                 f"DepthConcat {self.name!r} takes a list of one map or more, got shape {tuple(input_shape)}"

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-MASKED = -1e9  # added to the logit of a key that a query must not see
+# Added to the logit of a key that a query must not see: far below any logit, and half precision can hold it.
+MASKED = -3e4
 
 
 def tokens(x):
@@ -32,7 +33,8 @@ def merge_heads(x):
 def attend(query, key, value, bias=None, mask=None):
     """`softmax(q kᵀ + bias + mask) v` for each window and head (arXiv:1706.03762, equation 1, q scaled before).
 
-    The logits are summed and normalised in float32, whatever the dtype of the products.
+    The logits are computed and normalised in float32 at least: of large activations they would overflow half
+    precision, and exp turns their rounding into a relative error.
 
     Args:
         query: (batch · windows, heads, N, d), scaled.
@@ -46,8 +48,8 @@ def attend(query, key, value, bias=None, mask=None):
     """
     _, heads, length, _ = query.shape
     keys = key.shape[2]
-    logits = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
-    logits = ops.cast(logits, keras.backend.result_type(logits.dtype, "float32"))
+    dtype = keras.backend.result_type(query.dtype, "float32")
+    logits = ops.matmul(ops.cast(query, dtype), ops.cast(ops.transpose(key, (0, 1, 3, 2)), dtype))
     if bias is not None:
         logits = logits + ops.cast(bias, logits.dtype)
     if mask is not None:

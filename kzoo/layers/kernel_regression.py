@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kzoo.errors import InvalidValueError
+from kzoo.layers.checks import check_flag
 from kzoo.layers.dot_product import tokens
 
 DIRECT_FEATURES = 8  # up to here distances come from differences, beyond from matrix products
@@ -50,12 +51,12 @@ class KernelRegressionAttention(keras.layers.Layer):
 
     def __init__(self, width: float | None = 1.0, learn_width: bool = False, **kwargs):
         super().__init__(**kwargs)
-        if width is not None and not (isinstance(width, Real) and 1e-15 <= width <= 1e15):
+        if width is not None and not (isinstance(width, Real) and width is not True and 1e-15 <= width <= 1e15):
             raise InvalidValueError(
                 f"width={width!r} must be a positive number, between 1e-15 and 1e15, or None for sqrt(features)"
             )
         self.width = width if width is None else float(width)
-        self.learn_width = learn_width
+        self.learn_width = check_flag("learn_width", learn_width)
 
     def build(self, queries_shape, keys_shape=None, values_shape=None):
         shapes = {"queries": queries_shape, "keys": keys_shape, "values": values_shape}

@@ -3,8 +3,7 @@
 import keras
 from keras import ops
 
-from kzoo.errors import InvalidValueError
-from kzoo.layers.checks import check_feature_map
+from kzoo.layers.checks import check_feature_map, check_number
 
 
 @keras.saving.register_keras_serializable(package="kzoo")
@@ -27,9 +26,7 @@ class LayerScale(keras.layers.Layer):
 
     def __init__(self, initial: float = 1e-5, **kwargs):
         super().__init__(**kwargs)
-        if not initial > 0:
-            raise InvalidValueError(f"initial={initial!r} must be above 0, such as 1e-5")
-        self.initial = initial
+        self.initial = check_number("initial", initial, lambda value: value > 0, "above 0, such as 1e-5")
         self.supports_masking = True
 
     def build(self, input_shape):

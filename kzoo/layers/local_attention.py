@@ -6,6 +6,7 @@ its queries, under a mask: matrix products as in window attention. Each key is c
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from keras import ops
@@ -84,6 +85,26 @@ def plan_axis(length: int, kernel_size: int, inward: bool, dilation: int = 1) ->
 
 
 SMALLEST_BLOCK = 7  # smaller ones copy more keys, larger ones compute more in vain; near the best for k of 3 to 13
+
+
+@lru_cache(maxsize=32)
+def plan(height: int, width: int, kernel_size: int, inward: bool, dilation: int = 1) -> tuple[Axis, Axis, np.ndarray]:
+    """How a map is cut, and who sees whom: rows, columns and the mask of `mask`.
+
+    The mask is a constant of an exported model, once for each size of map. It has
+    height · width · (block + k - 1)² numbers: 0.6 million at 28×28 and 8 million at 112×112 for k = 7.
+
+    Args:
+        height: of the map.
+        width: of the map.
+        kernel_size: k, odd.
+        inward: see `Axis.visible`.
+        dilation: the map is dealt to dilation² smaller ones, whose sides may differ by one.
+    """
+    sides = (height, width)
+    rows, columns = (plan_axis(-(-side // dilation), kernel_size, inward, dilation) for side in sides)
+    lengths = [[-(-(side - first) // dilation) for first in range(dilation)] for side in sides]
+    return rows, columns, mask(rows, columns, inward, *lengths)
 
 
 def mask(rows: Axis, columns: Axis, inward: bool, row_lengths=(None,), column_lengths=(None,)) -> np.ndarray:

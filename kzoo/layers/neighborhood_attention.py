@@ -5,9 +5,9 @@ import numpy as np
 from keras import ops
 
 from kzoo.errors import InvalidValueError
-from kzoo.layers.checks import check_feature_map, check_heads, check_odd, check_positive
+from kzoo.layers.checks import check_feature_map, check_flag, check_heads, check_odd, check_positive
 from kzoo.layers.dot_product import absorb_into
-from kzoo.layers.local_attention import local_attention, mask, plan_axis
+from kzoo.layers.local_attention import Axis, local_attention, plan
 
 
 @keras.saving.register_keras_serializable(package="kzoo")
@@ -41,13 +41,10 @@ class NeighborhoodAttention(keras.layers.Layer):
 
     def __init__(self, num_heads: int, kernel_size: int = 7, dilation: int = 1, use_bias: bool = True, **kwargs):
         super().__init__(**kwargs)
-        check_positive("num_heads", num_heads)
-        check_odd("kernel_size", kernel_size)
-        check_positive("dilation", dilation)
-        self.num_heads = num_heads
-        self.kernel_size = kernel_size
-        self.dilation = dilation
-        self.use_bias = use_bias
+        self.num_heads = check_positive("num_heads", num_heads)
+        self.kernel_size = check_odd("kernel_size", kernel_size)
+        self.dilation = check_positive("dilation", dilation)
+        self.use_bias = check_flag("use_bias", use_bias)
 
     def build(self, input_shape):
         channels = self._check_input(input_shape)
@@ -64,13 +61,6 @@ class NeighborhoodAttention(keras.layers.Layer):
         self.proj = keras.layers.Dense(channels, name="proj", **options)
         self.proj.build((None, None, None, channels))
 
-        parts = self.dilation
-        self.rows, self.columns = (
-            plan_axis(-(-size // parts), self.kernel_size, True, parts) for size in input_shape[1:3]
-        )
-        lengths = [[-(-(size - first) // parts) for first in range(parts)] for size in input_shape[1:3]]
-        self.mask = mask(self.rows, self.columns, True, *lengths)
-
     def _check_input(self, shape) -> int:
         channels = check_feature_map(self, shape, static=True)
         needed = self.kernel_size * self.dilation
@@ -83,31 +73,32 @@ class NeighborhoodAttention(keras.layers.Layer):
         return channels
 
     def call(self, x):
+        self._check_input(x.shape)
         _, height, width, channels = x.shape
         parts = self.dilation
+        rows, columns, mask = plan(height, width, self.kernel_size, True, parts)
         x = self.qkv(x)
         if parts > 1:  # deal the pixels: (B · dilation², height / dilation, width / dilation, 3 C)
-            sizes = (self.rows.length, self.columns.length)
+            sizes = (rows.length, columns.length)
             x = ops.pad(x, ((0, 0), (0, sizes[0] * parts - height), (0, sizes[1] * parts - width), (0, 0)))
             x = ops.reshape(x, (-1, sizes[0], parts, sizes[1], parts, 3 * channels))
             x = ops.reshape(ops.transpose(x, (0, 2, 4, 1, 3, 5)), (-1, *sizes, 3 * channels))
         query = x[..., :channels] * (channels // self.num_heads) ** -0.5
-        y = local_attention(
-            query, x[..., channels:], self.num_heads, self.rows, self.columns, self.mask, lambda query: self._bias()
-        )
+        bias = self._bias(rows, columns)
+        y = local_attention(query, x[..., channels:], self.num_heads, rows, columns, mask, lambda query: bias)
         if parts > 1:
             y = ops.reshape(y, (-1, parts, parts, *sizes, channels))
             y = ops.reshape(ops.transpose(y, (0, 3, 1, 4, 2, 5)), (-1, sizes[0] * parts, sizes[1] * parts, channels))
             y = y[:, :height, :width]
         return self.proj(y)
 
-    def _bias(self):
+    def _bias(self, rows: Axis, columns: Axis):
         """The bias between the queries of a block and the keys of its window, (num_heads, N, M).
 
         Keys farther away than any neighbour, which the mask hides, get the bias of the farthest.
         """
         reach = self.kernel_size - 1
-        vertical, horizontal = (axis.offsets().clip(-reach, reach) + reach for axis in (self.rows, self.columns))
+        vertical, horizontal = (axis.offsets().clip(-reach, reach) + reach for axis in (rows, columns))
         bias = ops.take(self.position_bias, vertical.reshape(-1), axis=1)  # (heads, block · window, 2 k - 1)
         bias = ops.take(bias, horizontal.reshape(-1), axis=2)
         bias = ops.reshape(bias, (self.num_heads, *vertical.shape, *horizontal.shape))

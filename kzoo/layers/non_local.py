@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from kzoo.errors import InvalidValueError, check_choice
-from kzoo.layers.checks import check_feature_map, check_positive
+from kzoo.layers.checks import check_feature_map, check_flag, check_positive
 from kzoo.layers.dot_product import tokens
 
 PAIRWISE = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
@@ -56,24 +56,17 @@ class NonLocal(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         check_choice("pairwise", pairwise, PAIRWISE)
-        check_positive("reduction", reduction)
         self.pairwise = pairwise
-        self.reduction = reduction
-        self.subsample = subsample
-        self.use_batch_norm = use_batch_norm
+        self.reduction = check_positive("reduction", reduction)
+        self.subsample = check_flag("subsample", subsample)
+        self.use_batch_norm = check_flag("use_batch_norm", use_batch_norm)
 
     def inner_channels(self, channels: int) -> int:
         """Channels of theta, phi and g for a map of `channels`."""
         return max(1, channels // self.reduction)
 
     def build(self, input_shape):
-        channels = check_feature_map(self, input_shape)
-        height, width = input_shape[1:3]
-        if self.subsample and 1 in (height, width):
-            raise InvalidValueError(
-                f"{type(self).__name__} {self.name!r} cannot pool a map of {height}×{width} positions by 2×2; "
-                "use subsample=False"
-            )
+        channels = self._check_input(input_shape)
         inner = self.inner_channels(channels)
 
         def convolution(filters, name, kernel_initializer):
@@ -101,31 +94,44 @@ class NonLocal(keras.layers.Layer):
             )
             self.batch_norm.build(input_shape)
 
+    def _check_input(self, shape) -> int:
+        channels = check_feature_map(self, shape)
+        height, width = shape[1:3]
+        if self.subsample and 1 in (height, width):
+            raise InvalidValueError(
+                f"{type(self).__name__} {self.name!r} cannot pool a map of {height}×{width} positions by 2×2; "
+                "use subsample=False"
+            )
+        return channels
+
     def attention_weights(self, x):
         """The weights f(x_i, x_j) / C(x): (batch, height, width, channels) -> (batch, height · width, keys).
 
         The keys j are all positions, or the floor(height / 2) · floor(width / 2) pooled ones.
         """
         queries, keys = (x, x) if self.pairwise == "gaussian" else (self.theta(x), self.phi(x))
-        queries, keys = tokens(queries), self._keys(keys)  # (B, N, d), (B, K, d)
+        # in float32 at least: products of large activations overflow half precision, and exp turns the rounding of
+        # a logit into a relative error
+        dtype = keras.backend.result_type(self.compute_dtype, "float32")
+        queries = ops.cast(tokens(queries), dtype)  # (B, N, d)
+        keys = ops.cast(self._keys(keys), dtype)  # (B, K, d)
         if self.pairwise in ("gaussian", "embedded_gaussian"):
-            # exp turns the rounding of an unscaled logit, which may be large, into a relative error: float32
-            dtype = keras.backend.result_type(self.compute_dtype, "float32")
-            logits = ops.matmul(ops.cast(queries, dtype), ops.cast(ops.transpose(keys, (0, 2, 1)), dtype))
+            logits = ops.matmul(queries, ops.transpose(keys, (0, 2, 1)))
             return ops.cast(ops.softmax(logits, axis=-1), self.compute_dtype)
         if self.pairwise == "dot_product":
             f = ops.matmul(queries, ops.transpose(keys, (0, 2, 1)))
         else:  # w_f · [theta, phi] = w_theta · theta + w_phi · phi
-            w_theta, w_phi = ops.split(ops.cast(self.w_f, self.compute_dtype), 2)
+            w_theta, w_phi = ops.split(ops.cast(self.w_f, dtype), 2)
             from_keys = ops.transpose(ops.matmul(keys, w_phi), (0, 2, 1))  # (B, 1, K)
             f = ops.relu(ops.matmul(queries, w_theta) + from_keys)
-        return f / ops.cast(ops.shape(keys)[1], self.compute_dtype)
+        return ops.cast(f / ops.cast(ops.shape(keys)[1], dtype), self.compute_dtype)
 
     def _keys(self, x):
         """(B, H, W, d) -> (B, K, d), pooled if there is subsampling."""
         return tokens(ops.max_pool(x, 2, 2, padding="valid") if self.subsample else x)
 
     def call(self, x):
+        self._check_input(x.shape)
         _, height, width, channels = ops.shape(x)
         y = ops.matmul(self.attention_weights(x), self._keys(self.g(x)))  # (B, N, inner)
         z = self.out(ops.reshape(y, (-1, height, width, self.inner_channels(channels))))

@@ -56,8 +56,7 @@ class SinusoidalPositionEncoding(keras.layers.Layer):
 
     def __init__(self, base: float = 10000.0, **kwargs):
         super().__init__(**kwargs)
-        check_base(base)
-        self.base = base
+        self.base = check_base(base)
 
     def build(self, input_shape):
         self._check(input_shape)
@@ -177,8 +176,7 @@ class RelativePositionBias(keras.layers.Layer):
 
     def __init__(self, num_heads: int, window_size: int | tuple[int, int], **kwargs):
         super().__init__(**kwargs)
-        check_positive("num_heads", num_heads)
-        self.num_heads = num_heads
+        self.num_heads = check_positive("num_heads", num_heads)
         self.window_size = pair("window_size", window_size)
         self._index = relative_position_index(self.window_size)  # (N, N)
 

@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 
 from kzoo.errors import InvalidValueError
-from kzoo.layers.checks import check_positive, pair
+from kzoo.layers.checks import check_number, check_positive, pair
 
 
 def sinusoids(length: int, features: int, base: float = 10000.0) -> np.ndarray:
@@ -147,6 +147,5 @@ def offsets(name: str, window_size) -> tuple[int, int]:
     return 2 * height - 1, 2 * width - 1
 
 
-def check_base(base: float) -> None:
-    if not 1 < base < float("inf"):
-        raise InvalidValueError(f"base={base!r} must be a number above 1, such as 10000")
+def check_base(base: float) -> float:
+    return check_number("base", base, lambda value: value > 1, "above 1, such as 10000")

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from kzoo.errors import InvalidValueError, check_choice
-from kzoo.layers.checks import check_feature_map, check_positive
+from kzoo.layers.checks import check_feature_map, check_flag, check_positive
 from kzoo.layers.resize import resize_bilinear
 
 EPSILON = 1e-5
@@ -25,7 +25,7 @@ class _PreActivation(keras.layers.Layer):
         super().__init__(**kwargs)
         self.kernel_sizes = kernel_sizes
         self.reduction = reduction
-        self.use_batch_norm = use_batch_norm
+        self.use_batch_norm = check_flag("use_batch_norm", use_batch_norm)
 
     def widths(self, channels: int) -> list[int]:
         """Channels of the input and of every convolution's output."""
@@ -161,14 +161,12 @@ class ResidualAttention(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_positive("depth", depth)
-        check_positive("units", units)
         check_choice("gate", gate, GATES)
-        self.depth = depth
-        self.units = units
+        self.depth = check_positive("depth", depth)
+        self.units = check_positive("units", units)
         self.gate = gate
-        self.residual_learning = residual_learning
-        self.use_batch_norm = use_batch_norm
+        self.residual_learning = check_flag("residual_learning", residual_learning)
+        self.use_batch_norm = check_flag("use_batch_norm", use_batch_norm)
         grid = list(itertools.product(range(1, depth + 1), range(1, units + 1)))
         self.down = [self._unit(f"down{level}_unit{i}") for level, i in grid]
         self.up = [self._unit(f"up{level}_unit{i}") for level, i in grid]
@@ -186,6 +184,11 @@ class ResidualAttention(keras.layers.Layer):
         return [*self.down, *self.up, *self.skips, self.head]
 
     def build(self, x_shape, trunk_shape=None):
+        self._check_input(x_shape, trunk_shape)
+        for layer in self._sublayers():
+            layer.build((None, None, None, x_shape[-1]))
+
+    def _check_input(self, x_shape, trunk_shape):
         check_feature_map(self, x_shape, static=True)
         if trunk_shape is not None and tuple(trunk_shape[1:]) != tuple(x_shape[1:]):
             raise InvalidValueError(
@@ -199,8 +202,6 @@ class ResidualAttention(keras.layers.Layer):
                 f"ResidualAttention {self.name!r}: a map of shape {tuple(x_shape)} is too small to be pooled "
                 f"depth={self.depth} times; {advice}"
             )
-        for layer in self._sublayers():
-            layer.build((None, None, None, x_shape[-1]))
 
     def gates(self, x):
         """The mask M of a map, of the same shape."""
@@ -220,6 +221,7 @@ class ResidualAttention(keras.layers.Layer):
         return ops.cast(GATES[self.gate](wide), logits.dtype)
 
     def call(self, x, trunk=None):
+        self._check_input(x.shape, None if trunk is None else trunk.shape)
         trunk = x if trunk is None else trunk
         scaled = self.gates(x) * trunk
         return trunk + scaled if self.residual_learning else scaled

@@ -4,8 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kzoo.errors import InvalidValueError
-from kzoo.layers.checks import check_feature_map, check_odd
+from kzoo.layers.checks import check_feature_map, check_number, check_odd
 
 
 @keras.saving.register_keras_serializable(package="kzoo")
@@ -42,14 +41,12 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     def __init__(self, size: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75, **kwargs):
         super().__init__(**kwargs)
-        check_odd("size", size)
-        for name, value in (("k", k), ("alpha", alpha), ("beta", beta)):
-            if not value > 0:
-                raise InvalidValueError(f"{name}={value!r} must be positive; the paper has k=2, alpha=1e-4, beta=0.75")
-        self.size = size
-        self.k = k
-        self.alpha = alpha
-        self.beta = beta
+        self.size = check_odd("size", size)
+        accepted = "above 0; the paper has k=2, alpha=1e-4, beta=0.75"
+        self.k, self.alpha, self.beta = (
+            check_number(name, value, lambda value: value > 0, accepted)
+            for name, value in (("k", k), ("alpha", alpha), ("beta", beta))
+        )
 
     def build(self, input_shape):
         index = np.arange(check_feature_map(self, input_shape))

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from kzoo.errors import InvalidValueError, check_choice
-from kzoo.layers.checks import check_heads, check_positive
+from kzoo.layers.checks import check_flag, check_heads, check_positive
 from kzoo.layers.dot_product import MASKED, absorb_into, attend, merge_heads, split_heads
 from kzoo.layers.position import LearnedPositionEncoding, RelativePositionBias, SinusoidalPositionEncoding
 
@@ -47,15 +47,16 @@ class MultiHeadSelfAttention(keras.layers.Layer):
 
     def __init__(self, num_heads: int, position: str | None = None, use_bias: bool = True, **kwargs):
         super().__init__(**kwargs)
-        check_positive("num_heads", num_heads)
         check_choice("position", position, POSITIONS)
-        self.num_heads = num_heads
+        self.num_heads = check_positive("num_heads", num_heads)
         self.position = position
-        self.use_bias = use_bias
+        self.use_bias = check_flag("use_bias", use_bias)
 
     def build(self, input_shape):
         self._check_input(input_shape)
         channels = input_shape[-1]
+        if self.position == "relative_bias":  # its table is for one size
+            self.input_spec = keras.layers.InputSpec(shape=(None, *input_shape[1:]))
         check_heads(self, channels, self.num_heads)
         options = dict(dtype=self.dtype_policy)
         if self.position == "relative_bias":
@@ -83,9 +84,11 @@ class MultiHeadSelfAttention(keras.layers.Layer):
             )
 
     def call(self, x, attention_mask=None, return_attention_weights=False):
+        self._check_input(x.shape)
         shape = x.shape
         channels, length = shape[-1], int(np.prod(shape[1:-1]))
         if attention_mask is not None:
+            attention_mask = ops.convert_to_tensor(attention_mask)
             self._check_mask(attention_mask, shape[0], length)
         if self.position in ("sinusoidal", "learned"):
             x = self.encoding(x)
@@ -123,6 +126,11 @@ class MultiHeadSelfAttention(keras.layers.Layer):
             raise InvalidValueError(
                 f"attention_mask of {self.name!r} must have shape ({batch or 'batch'} or 1, {length}, {length}), "
                 f"got {shape}"
+            )
+        if "float" in keras.backend.standardize_dtype(mask.dtype):
+            raise InvalidValueError(
+                f"attention_mask of {self.name!r} must hold booleans, True where a query may see a key, got "
+                f"{keras.backend.standardize_dtype(mask.dtype)}; of numbers to be added, take mask == 0"
             )
         try:
             seen = np.asarray(mask).any(axis=-1)

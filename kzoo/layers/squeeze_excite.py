@@ -3,8 +3,9 @@
 import keras
 from keras import ops
 
-from kzoo.errors import InvalidValueError, check_choice
-from kzoo.layers.checks import check_feature_map
+from kzoo.errors import check_choice
+from kzoo.layers import checks
+from kzoo.layers.checks import check_feature_map, check_flag, check_number, check_positive
 
 DESCRIPTORS = ("avg", "max", "both")
 
@@ -47,14 +48,12 @@ class ChannelAttention(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         check_choice("descriptor", descriptor, DESCRIPTORS)
-        if reduction < 1 or divisor < 1:
-            raise InvalidValueError(f"reduction={reduction} and divisor={divisor} must be at least 1")
-        self.reduction = reduction
+        self.reduction = check_number("reduction", reduction, lambda value: value >= 1, "of at least 1")
         self.descriptor = descriptor
-        self.activation = keras.activations.get(activation)
-        self.gate_activation = keras.activations.get(gate_activation)
-        self.use_bias = use_bias
-        self.divisor = divisor
+        self.activation = checks.activation("activation", activation)
+        self.gate_activation = checks.activation("gate_activation", gate_activation)
+        self.use_bias = check_flag("use_bias", use_bias)
+        self.divisor = check_positive("divisor", divisor)
 
     def hidden_units(self, channels: int) -> int:
         """Width of the MLP's hidden layer for a map of `channels`."""

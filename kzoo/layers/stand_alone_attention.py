@@ -5,8 +5,8 @@ import numpy as np
 from keras import ops
 
 from kzoo.errors import InvalidValueError
-from kzoo.layers.checks import check_feature_map, check_heads, check_odd, check_positive
-from kzoo.layers.local_attention import Axis, local_attention, mask, plan_axis
+from kzoo.layers.checks import check_feature_map, check_flag, check_heads, check_odd, check_positive
+from kzoo.layers.local_attention import Axis, local_attention, plan
 
 
 @keras.saving.register_keras_serializable(package="kzoo")
@@ -50,16 +50,11 @@ class StandAloneSelfAttention(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if filters is not None:
-            check_positive("filters", filters)
-        check_odd("kernel_size", kernel_size)
-        check_positive("num_heads", num_heads)
-        check_positive("strides", strides)
-        self.filters = filters
-        self.kernel_size = kernel_size
-        self.num_heads = num_heads
-        self.strides = strides
-        self.use_bias = use_bias
+        self.filters = None if filters is None else check_positive("filters", filters)
+        self.kernel_size = check_odd("kernel_size", kernel_size)
+        self.num_heads = check_positive("num_heads", num_heads)
+        self.strides = check_positive("strides", strides)
+        self.use_bias = check_flag("use_bias", use_bias)
         self.pool = keras.layers.AveragePooling2D(strides, padding="same", name="pool", dtype=self.dtype_policy)
 
     def build(self, input_shape):
@@ -70,20 +65,18 @@ class StandAloneSelfAttention(keras.layers.Layer):
         self.qkv.build((None, None, None, channels))
         size = filters // self.num_heads // 2
         self.row_embedding, self.column_embedding = add_embeddings(self, self.kernel_size, self.num_heads, size)
-        self.rows, self.columns = (plan_axis(length, self.kernel_size, inward=False) for length in input_shape[1:3])
-        self.mask = mask(self.rows, self.columns, inward=False)
 
     def call(self, x):
+        check_feature_map(self, x.shape, static=True)
+        rows, columns, mask = plan(*x.shape[1:3], self.kernel_size, inward=False)
         qkv = self.qkv(x)
         filters = qkv.shape[-1] // 3
-        y = local_attention(
-            qkv[..., :filters], qkv[..., filters:], self.num_heads, self.rows, self.columns, self.mask, self._bias
-        )
-        return self.pool(y) if self.strides > 1 else y
 
-    def _bias(self, query):
-        """`qᵀ r` for the queries (B · blocks, heads, N, d) and every key of their windows, (..., N, M)."""
-        return relative_logits(query, self.row_embedding, self.column_embedding, self.rows, self.columns)
+        def bias(query):
+            return relative_logits(query, self.row_embedding, self.column_embedding, rows, columns)
+
+        y = local_attention(qkv[..., :filters], qkv[..., filters:], self.num_heads, rows, columns, mask, bias)
+        return self.pool(y) if self.strides > 1 else y
 
     def compute_output_shape(self, input_shape):
         batch, height, width, channels = input_shape

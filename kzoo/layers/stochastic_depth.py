@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from kzoo.errors import InvalidValueError
+from kzoo.layers.checks import check_number, is_integer
 
 
 @keras.saving.register_keras_serializable(package="kzoo")
@@ -25,19 +26,20 @@ class DropPath(keras.layers.Layer):
         InvalidValueError: a rate outside [0, 1).
 
     Example:
-        >>> branch = keras.ops.ones((4, 5, 7, 32))
-        >>> DropPath(0.5, seed=1)(branch, training=True)[:, 0, 0, 0]  # zeros and twos
+        >>> branch = keras.ops.ones((1000, 5, 7, 32))
+        >>> float(keras.ops.max(DropPath(0.5, seed=1)(branch, training=True)))
+        2.0
     """
 
     def __init__(self, rate: float = 0.0, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
-        if not 0 <= rate < 1:
-            raise InvalidValueError(f"rate={rate!r} must be at least 0 and below 1, such as 0.1")
-        self.rate = rate
-        self.seed = seed
+        self.rate = check_number("rate", rate, lambda value: 0 <= value < 1, "of at least 0 and below 1, such as 0.1")
+        if seed is not None and not is_integer(seed, 0):
+            raise InvalidValueError(f"seed={seed!r} must be an integer of at least 0, or None")
+        self.seed = None if seed is None else int(seed)
         self.supports_masking = True
-        if rate > 0:
-            self.seed_generator = keras.random.SeedGenerator(seed)
+        if self.rate > 0:
+            self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def call(self, x, training=False):
         if not training or self.rate == 0:

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from kzoo.errors import InvalidValueError
-from kzoo.layers.checks import check_feature_map
+from kzoo.layers.checks import check_feature_map, check_positive
 
 
 @keras.saving.register_keras_serializable(package="kzoo")
@@ -33,10 +33,8 @@ class Subsample(keras.layers.Layer):
 
     def __init__(self, strides: int = 2, channels: int | None = None, **kwargs):
         super().__init__(**kwargs)
-        if strides < 1:
-            raise InvalidValueError(f"strides={strides} must be at least 1")
-        self.strides = strides
-        self.channels = channels
+        self.strides = check_positive("strides", strides)
+        self.channels = None if channels is None else check_positive("channels", channels)
 
     def build(self, input_shape):
         added = (self.channels or input_shape[-1]) - check_feature_map(self, input_shape)

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from kzoo.errors import InvalidValueError
-from kzoo.layers.checks import check_feature_map, check_heads, check_positive, pair
+from kzoo.layers.checks import check_feature_map, check_flag, check_heads, check_positive, pair
 from kzoo.layers.dot_product import MASKED, absorb_into, attend, merge_heads, split_heads
 from kzoo.layers.position import RelativePositionBias
 from kzoo.layers.windows import padding_to_multiple, partition, shift, unpartition
@@ -50,8 +50,7 @@ class WindowAttention(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_positive("num_heads", num_heads)
-        self.num_heads = num_heads
+        self.num_heads = check_positive("num_heads", num_heads)
         self.window_size = pair("window_size", window_size)
         self.shift_size = pair("shift_size", shift_size, at_least=0)
         if any(step >= size for step, size in zip(self.shift_size, self.window_size, strict=True)):
@@ -59,7 +58,7 @@ class WindowAttention(keras.layers.Layer):
                 f"shift_size={shift_size!r} must be less than window_size={window_size!r} along each axis; "
                 f"the paper uses {self.window_size[0] // 2}"
             )
-        self.use_bias = use_bias
+        self.use_bias = check_flag("use_bias", use_bias)
 
     def build(self, input_shape):
         channels = check_feature_map(self, input_shape, static=True)
@@ -84,8 +83,15 @@ class WindowAttention(keras.layers.Layer):
         return (height, width), (rows, columns)
 
     def call(self, x):
+        check_feature_map(self, x.shape, static=True)
         _, height, width, channels = x.shape
         window, (rows, columns) = self.windows(x.shape)
+        if window != self.position_bias.window_size:
+            raise InvalidValueError(
+                f"WindowAttention {self.name!r} was built for windows of {self.position_bias.window_size}; a map of "
+                f"{height}×{width} has windows of {window}; make a layer for it, and give its table to "
+                "position_bias.assign_resized"
+            )
         bottom, right = (padding_to_multiple(size, step) for size, step in zip((height, width), window, strict=True))
         if bottom or right:
             x = ops.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)))

@@ -21,6 +21,7 @@ import keras
 
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.layers import ATTENTION, AttentionStem, Subsample
+from kzoo.layers.checks import is_integer
 from kzoo.models.blocks import batch_norm, classifier_head, conv, relu
 from kzoo.models.slots import attend, check_attention, replace_conv, slot_of, stage_positions
 from kzoo.registry import Entry, register
@@ -90,10 +91,11 @@ class ResNetConfig:
         if slot_of(self.attention) != "stage":
             names = [name for name, entry in ATTENTION.items() if entry.slot == "stage"]
             raise InvalidValueError(
-                f"stage_attention={counts} needs an attention that goes between blocks ({', '.join(names)}), got "
+                f"stage_attention={counts!r} needs an attention that goes between blocks ({', '.join(names)}), got "
                 f"attention={self.attention!r}"
             )
-        if len(counts) != len(self.depths) or not all(type(count) is int and count >= 0 for count in counts):
+        listed = isinstance(counts, (tuple, list)) and all(is_integer(count, 0) for count in counts)
+        if not listed or len(counts) != len(self.depths):
             raise InvalidValueError(f"stage_attention={counts!r} must have one number, 0 or more, for each stage")
         for depth, count in zip(self.depths, counts, strict=True):
             stage_positions(depth, count)

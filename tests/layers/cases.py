@@ -19,6 +19,7 @@ class Case:
         self.make = make
         self.size = size
         self.idle = idle
+        self.is_plain = apply is None  # takes one map
         self.apply = apply or (lambda layer, x: layer(x))
 
     def model(self) -> keras.Model:

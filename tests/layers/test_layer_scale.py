@@ -29,7 +29,7 @@ def test_layer_contract(tmp_path):
 
 @pytest.mark.parametrize("initial", [0, -0.1, float("nan")])
 def test_bad_factors(initial):
-    with pytest.raises(InvalidValueError, match=f"initial={initial} must be above 0, such as 1e-5"):
+    with pytest.raises(InvalidValueError, match=f"initial={initial} must be a number above 0, such as 1e-5"):
         LayerScale(initial)
 
 

@@ -112,9 +112,9 @@ def test_unknown_size():
     [
         (dict(size=4), "size=4 must be a positive odd number"),
         (dict(size=0), "size=0 must be a positive odd number"),
-        (dict(k=0), "k=0 must be positive"),
-        (dict(alpha=-1e-4), r"alpha=-0\.0001 must be positive"),
-        (dict(beta=0.0), r"beta=0\.0 must be positive"),
+        (dict(k=0), "k=0 must be a number above 0"),
+        (dict(alpha=-1e-4), r"alpha=-0\.0001 must be a number above 0"),
+        (dict(beta=0.0), r"beta=0\.0 must be a number above 0"),
     ],
 )
 def test_bad_arguments(options, message):

@@ -121,5 +121,5 @@ def test_masks_of_sequences_pass_through():
 
 @pytest.mark.parametrize("rate", [1, 1.5, -0.1, float("nan")])
 def test_bad_rate(rate):
-    with pytest.raises(InvalidValueError, match=rf"rate={rate} must be at least 0 and below 1"):
+    with pytest.raises(InvalidValueError, match=rf"rate={rate} must be a number of at least 0 and below 1"):
         DropPath(rate)

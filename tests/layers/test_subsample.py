@@ -48,5 +48,5 @@ def test_impossible_channels(options, message):
 
 
 def test_bad_strides():
-    with pytest.raises(InvalidValueError, match="strides=0 must be at least 1"):
+    with pytest.raises(InvalidValueError, match="strides=0 must be a positive integer"):
         Subsample(0)

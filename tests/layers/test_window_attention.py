@@ -72,6 +72,18 @@ def test_is_equation_4_in_each_window(size, window_size, shift_size):
     assert relative_error(layer(x), reference(x, layer)) < 1e-5
 
 
+def test_the_seam_holds_against_large_logits():
+    x = 30 * feature_map(2, 8, 12, 12)  # logits of thousands
+    layer = built(WindowAttention(3, 4, 2), x)
+    assert relative_error(layer(x), reference(x, layer)) < 1e-4
+
+
+def test_a_map_with_other_windows_is_refused():
+    layer = built(WindowAttention(3, 4, 2), feature_map(2, 3, 12, 12))
+    with pytest.raises(InvalidValueError, match=r"was built for windows of \(3, 4\); a map of 8×12 has .*\(4, 4\)"):
+        layer(feature_map(2, 8, 12, 12))
+
+
 @pytest.mark.parametrize(
     ("name", "size", "window_size", "shift_size"),
     [
