@@ -2,12 +2,13 @@
 
     python recipes/studies/attention_cost.py
 
-prints three tables, and writes them as JSON and the curves as a picture to saved_models/attention_cost, whose
-README.md has the figures that were measured.
+prints three tables, and writes them as a page and as JSON, with the curves as a picture, to
+saved_models/attention_cost.
 """
 
 import dataclasses
 import json
+import os
 import statistics
 import time
 from pathlib import Path
@@ -209,13 +210,13 @@ def draw(growth: dict, options: Options) -> Figure:
     return figure
 
 
-def tables(growth: dict, local: list[dict], in_resnet50: list[dict], options: Options) -> list[Table]:
-    """The results for the console."""
-    first = Table(title=f"one map of {options.channels} channels, {options.num_heads} heads")
-    for column in ("pixels", "global", "windowed", "ratio", "GMACs, global", "GMACs, windowed"):
-        first.add_column(column, justify="right")
-    for row in growth["rows"]:
-        first.add_row(
+Sheet = tuple[str, tuple[str, ...], list[tuple[str, ...]]]  # title, columns, rows
+
+
+def sheets(growth: dict, local: list[dict], in_resnet50: list[dict], options: Options) -> list[Sheet]:
+    """The results as text."""
+    rows = [
+        (
             f"{row['side']}²" + (" (in slices)" if row["global_in_slices"] else ""),
             f"{row['global_ms']:.1f} ms",
             f"{row['window_ms']:.1f} ms",
@@ -223,45 +224,93 @@ def tables(growth: dict, local: list[dict], in_resnet50: list[dict], options: Op
             f"{row['global_macs'] / 1e9:.3f}",
             f"{row['window_macs'] / 1e9:.3f}",
         )
-    first.add_row("exponent", f"{growth['global_exponent']:.2f}", f"{growth['window_exponent']:.2f}")
-    second = Table(
-        title=f"float32 LiteRT file on {options.local_side}² pixels, {options.window_size}×{options.window_size}"
-    )
-    for column in ("mechanism", "GMACs", "written", "LiteRT", "ratio to window", "TensorFlow", "partitions"):
-        second.add_column(column, justify="left" if column == "mechanism" else "right")
-    for row in local:
-        second.add_row(
-            row["mechanism"],
-            f"{row['macs'] / 1e9:.3f}",
-            f"{row['written_bytes'] / 1e6:.1f} MB",
-            f"{row['litert_ms']:.1f} ms",
-            f"{row['litert_ms'] / local[0]['litert_ms']:.2f}",
-            f"{row['tensorflow_ms']:.1f} ms",
-            str(row["partitions"]),
-        )
-    third = Table(title="resnet50, 224×224")
-    for column in ("attention", "slot", "parameters", "GMACs"):
-        third.add_column(column, justify="left" if column in ("attention", "slot") else "right")
-    for row in in_resnet50:
-        third.add_row(
-            row["attention"] or "-", row["slot"] or "-", f"{row['parameters']:,}", f"{row['macs'] / 1e9:.3f}"
-        )
-    return [first, second, third]
+        for row in growth["rows"]
+    ]
+    exponents = ("exponent", f"{growth['global_exponent']:.2f}", f"{growth['window_exponent']:.2f}", "", "", "")
+    side, size = options.local_side, options.window_size
+    return [
+        (
+            f"One map of {options.channels} channels, {options.num_heads} heads, windows of {size}×{size}",
+            ("pixels", "global", "windowed", "ratio", "GMACs, global", "GMACs, windowed"),
+            [*rows, exponents],
+        ),
+        (
+            f"A float32 LiteRT file on {side}×{side} pixels, {size}×{size} pixels seen by each",
+            ("mechanism", "GMACs", "written", "LiteRT", "ratio to window", "TensorFlow", "partitions"),
+            [
+                (
+                    row["mechanism"],
+                    f"{row['macs'] / 1e9:.3f}",
+                    f"{row['written_bytes'] / 1e6:.1f} MB",
+                    f"{row['litert_ms']:.1f} ms",
+                    f"{row['litert_ms'] / local[0]['litert_ms']:.2f}",
+                    f"{row['tensorflow_ms']:.1f} ms",
+                    str(row["partitions"]),
+                )
+                for row in local
+            ],
+        ),
+        (
+            "ResNet-50 at 224×224 with each mechanism",
+            ("attention", "slot", "parameters", "GMACs"),
+            [
+                (row["attention"] or "-", row["slot"] or "-", f"{row['parameters']:,}", f"{row['macs'] / 1e9:.3f}")
+                for row in in_resnet50
+            ],
+        ),
+    ]
+
+
+def on_console(sheet: Sheet) -> Table:
+    """The sheet for a terminal."""
+    title, columns, rows = sheet
+    table = Table(*columns, title=title)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def in_markdown(sheet: Sheet) -> str:
+    """The sheet under a heading."""
+    title, columns, rows = sheet
+    lines = (" | ".join(cells) for cells in (columns, ["---"] * len(columns), *rows))
+    return "\n".join([f"## {title}", "", *(f"| {line} |" for line in lines), ""])
+
+
+PAGE = """# What attention costs
+
+Measured on {cores} CPU cores by
+
+    python recipes/studies/attention_cost.py
+
+which also writes [cost.json](cost.json) and the picture. Compare ratios: a machine that others use is slower by turns.
+
+![Time of global and of windowed attention over the size of the map](cost.png)
+
+Global attention multiplies 4 h w C² + 2 (h w)² C numbers, attention in windows of M×M pixels 4 h w C² + 2 M² h w C
+(arXiv:2103.14030, equations 1 and 2): "exponent" is e of the best fit `time = c · pixels^e`. "Written" counts the
+bytes of every tensor that the file's operations produce. No local mechanism builds a matrix of all pixels by all
+pixels; each key is copied about ((block + k - 1) / block)² times, where cutting out every pixel's neighbourhood would
+copy it k² times.
+
+"""
 
 
 def main(options: Options) -> dict:
     """Measures, prints and writes everything; returns what was measured."""
     options.output_dir.mkdir(parents=True, exist_ok=True)
     in_resnet50, growth, local = measure_in_resnet50(), measure_growth(options), measure_local(options)
-    console = Console()
-    for table in tables(growth, local, in_resnet50, options):
-        console.print(table)
+    results = sheets(growth, local, in_resnet50, options)
+    for sheet in results:
+        Console().print(on_console(sheet))
     settings = dataclasses.asdict(options)
     del settings["output_dir"]
     result = {"options": settings, "growth": growth, "local": local, "in_resnet50": in_resnet50}
     write_text(options.output_dir / "cost.json", json.dumps(result, indent=2) + "\n")
     with atomic_path(options.output_dir / "cost.png") as partial:
         draw(growth, options).savefig(partial, format="png")
+    page = PAGE.format(cores=os.cpu_count()) + "\n".join(map(in_markdown, results))
+    write_text(options.output_dir / "README.md", page)
     return result
 
 
