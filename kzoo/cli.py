@@ -1,6 +1,7 @@
-"""The `kzoo` command: list, info, train, evaluate, export."""
+"""The `kzoo` command: list, info, train, evaluate, predict, export."""
 
 import dataclasses
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,72 +10,24 @@ from typing import Annotated, Literal
 import keras
 import numpy as np
 import rich
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
 from rich.table import Table
 from tyro.conf import Positional, arg
 
 import kzoo
 from kzoo.edge import LiteRTModel, export
-from kzoo.errors import InvalidValueError, UnknownNameError, did_you_mean
-from kzoo.registry import list_models, lookup
+from kzoo.errors import InvalidValueError, UnknownNameError
+from kzoo.images import find_images
+from kzoo.predict import BATCH_SIZE, classify, load_keras, open_classifier
+from kzoo.show import Info, List, make_table
 from kzoo.surgery import fold_batch_norm
 from kzoo.train.cli import fail, parse, run, user_errors
 from kzoo.train.data import ImageDataset, load_dataset
 from kzoo.train.measure import score
 from kzoo.train.recipe import list_recipes, load_recipe
-from kzoo.weights import known
-from kzoo.zoo import build, describe
-
-
-@dataclasses.dataclass(frozen=True)
-class List:
-    """List the models of the zoo."""
-
-    pattern: Annotated[Positional[str], arg(metavar="[PATTERN]")] = "*"
-    """Shell-style, such as "resnet50*" (quote it)."""
-
-    def run(self) -> None:
-        names = list_models(self.pattern)
-        if not names:
-            raise UnknownNameError(
-                f"no model matches {self.pattern!r}{did_you_mean(self.pattern, list_models())}; kzoo list shows all"
-            )
-        table = _table("model", "family", "input", "classes", "public weights", "arXiv")
-        for name in names:
-            entry = lookup(name)
-            table.add_row(
-                name,
-                entry.family,
-                "×".join(map(str, entry.input_shape)),
-                str(entry.num_classes),
-                ", ".join(known(name)) or "-",
-                ", ".join(entry.papers),
-            )
-        rich.print(table)
-        rich.print(f"{len(names)} models")
-
-
-@dataclasses.dataclass(frozen=True)
-class Info:
-    """Show the size, cost, feature maps, weights, papers and options of a model."""
-
-    name: Annotated[Positional[str], arg(metavar="NAME")]
-    """Of the model."""
-
-    def run(self) -> None:
-        info = describe(self.name)
-        table = _table(info.name, "", header=False)
-        table.add_row("family", info.family)
-        table.add_row("input", "×".join(map(str, info.input_shape)))
-        table.add_row("classes", str(info.num_classes))
-        table.add_row("trainable parameters", f"{info.trainable_parameters:,}")
-        table.add_row("multiply-adds", f"{info.macs / 1e9:.3f} G")
-        for tap, shape in info.taps.items():
-            table.add_row(f"tap {tap}", "×".join(map(str, shape)))
-        table.add_row("public weights", ", ".join(info.weights) or "-")
-        table.add_row("papers", ", ".join(f"https://arxiv.org/abs/{paper}" for paper in info.papers))
-        for option, value in info.options.items():
-            table.add_row(f"option {option}", repr(value))
-        rich.print(table)
+from kzoo.zoo import build
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +64,7 @@ class Evaluate:
             )
         accuracy, loss = score(outputs, labels)
         probabilities = np.allclose(outputs.sum(axis=1), 1, atol=0.05)  # of logits there is no cross-entropy to show
-        table = _table("file", "dataset", "split", "images", "accuracy", "cross-entropy")
+        table = make_table("file", "dataset", "split", "images", "accuracy", "cross-entropy")
         table.add_row(
             str(self.model),
             data.name,
@@ -121,6 +74,73 @@ class Evaluate:
             f"{loss:.4f}" if probabilities else "-",
         )
         rich.print(table)
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """Name what pictures show, with a model of the zoo or a .keras or .tflite file."""
+
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
+    """A name of the zoo, or a file."""
+    images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE...")]
+    """PNG, JPEG, WebP or BMP files, and folders of them."""
+    weights: str | None = None
+    """For a name of the zoo; default: "imagenet". `kzoo info MODEL` lists them; a path and "hf://owner/name" too."""
+    top: int = 5
+    """How many classes to show."""
+    json: bool = False
+    """Print a JSON list instead of tables."""
+    labels: Path | None = None
+    """Text file with the name of a class on each line."""
+    image_size: int | None = None
+    """Height and width, for a model that takes more than one size."""
+    crop: float | None = None
+    """Side of the centre crop over the shorter side of the picture; default: as the weights were measured, or 1."""
+    interpolation: Literal["bilinear", "bicubic"] | None = None
+    """Of the resizing; default: as the weights were measured, or bilinear."""
+
+    def run(self) -> None:
+        if self.top < 1:
+            raise InvalidValueError(f"--top {self.top} must be at least 1")
+        if not self.images:
+            raise InvalidValueError("no image given; name files or folders behind the model")
+        paths = find_images(self.images)
+        options = ("weights", "labels", "image_size", "crop", "interpolation")
+        classifier = open_classifier(self.model, **{option: getattr(self, option) for option in options})
+        results = track(
+            classify(classifier, paths),
+            total=len(paths),
+            console=Console(stderr=True),
+            transient=True,
+            disable=len(paths) <= BATCH_SIZE,
+        )
+        read, broken = [], []
+        for path, result in results:
+            if isinstance(result, InvalidValueError):
+                broken.append(result)
+            else:
+                read.append({"image": str(path), "predictions": classifier.top(result, self.top)})
+        if not read:
+            more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
+            raise InvalidValueError(f"no image could be read: {broken[0]}{more}")
+        if self.json:
+            print(json.dumps(read, indent=2, ensure_ascii=False))
+        else:
+            console = Console()
+            for image in read:
+                console.print(image["image"], markup=False, highlight=False, soft_wrap=True)
+                console.print(_ranking(image["predictions"]))
+        for error in broken:
+            print(f"kzoo: warning: {' '.join(str(error).split())}", file=sys.stderr)
+        if broken:
+            raise SystemExit(1)
+
+
+def _ranking(predictions: list[dict]) -> Table:
+    table = make_table("rank", "class", "probability")
+    for rank, found in enumerate(predictions, start=1):
+        table.add_row(str(rank), escape(found["class"]), f"{found['probability']:.2%}")
+    return table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +173,7 @@ class Export:
             data = _dataset(self.dataset, self.data_dir, tuple(model.inputs[0].shape[1:]))
             calibration = data.train.arrays(self.images)[0]
         report = export(fold_batch_norm(model), self.output, self.precision, calibration, self.batch_size)
-        table = _table(str(self.output), "", header=False)
+        table = make_table(str(self.output), "", header=False)
         for field in dataclasses.fields(report):
             value = getattr(report, field.name)
             table.add_row(field.name, f"{value:.2e}" if isinstance(value, float) else str(value))
@@ -166,26 +186,13 @@ def _load(source: str, weights: str | None = None) -> keras.Model:
         return build(source, weights=weights)
     if weights is not None:
         raise InvalidValueError(f"{source} has its own weights; --weights goes with a name of the zoo")
-    if not Path(source).is_file():
-        raise InvalidValueError(f"no file at {source}")
-    try:
-        return keras.saving.load_model(source, compile=False)
-    except Exception as error:  # zip, JSON, HDF5 and Keras each raise their own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InvalidValueError(f"{source} cannot be read as a Keras model ({reason})") from error
+    return load_keras(source)
 
 
 def _dataset(name: str, data_dir: str | None, image_shape: tuple) -> ImageDataset:
     if image_shape[0] != image_shape[1] or image_shape[2] != 3:
         raise InvalidValueError(f"the model takes images of {image_shape}; datasets give square RGB images")
     return load_dataset(name, data_dir=data_dir, image_size=image_shape[0])
-
-
-def _table(*columns: str, header: bool = True) -> Table:
-    table = Table(show_header=header, title=None if header else columns[0])
-    for column in columns:
-        table.add_column(column if header else "", overflow="fold")
-    return table
 
 
 def _train(args: Sequence[str]) -> None:
@@ -200,7 +207,14 @@ def _train(args: Sequence[str]) -> None:
     run(load_recipe(args[0]), args[1:], f"kzoo train {args[0]}")
 
 
-COMMANDS: dict[str, Callable] = {"list": List, "info": Info, "train": _train, "evaluate": Evaluate, "export": Export}
+COMMANDS: dict[str, Callable] = {
+    "list": List,
+    "info": Info,
+    "train": _train,
+    "evaluate": Evaluate,
+    "predict": Predict,
+    "export": Export,
+}
 
 
 def main(args: Sequence[str] | None = None) -> None:

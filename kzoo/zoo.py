@@ -12,11 +12,14 @@ from kzoo import models  # noqa: F401  registers every family
 from kzoo import weights as weights_room
 from kzoo.errors import InvalidValueError, UnknownOptionError, did_you_mean
 from kzoo.graph import count_macs
+from kzoo.layers import ATTENTION
 from kzoo.models.blocks import preprocess
 from kzoo.registry import Entry, lookup
 from kzoo.taps import tap_names
 
 _log = logging.getLogger("kzoo")
+
+FOR_TRAINING = {"dropout", "auxiliary_dropout", "drop_path_rate", "initializer"}  # no checkpoint depends on these
 
 
 def build(
@@ -35,14 +38,14 @@ def build(
     Args:
         name: a name of `kzoo.list_models()`.
         input_shape: (height, width, channels); height and width may be None. Default: the model's own.
-        num_classes: width of the classifier. Default: the model's own.
+        num_classes: width of the classifier. Default: that of the checkpoint if it is a known one, else the model's.
         weights: None for random ones, `"imagenet"` or another name that `kzoo.describe` lists,
             `"hf://owner/name"`, or a path. Where `num_classes` is given and differs from the checkpoint's,
             the classifier keeps its random weights.
         include_top: whether the classifier is there; without it the output is the last feature map.
         classifier_activation: of the classifier; None gives logits.
-        include_preprocessing: whether the first layer normalises pixels of 0 to 255. Without it the model
-            eats normalised RGB images.
+        include_preprocessing: whether the first layer normalises RGB pixels of 0 to 255, with the mean and
+            deviation of a known checkpoint, or else with the family's. Without it the model eats normalised images.
         **overrides: fields of the family's config, such as `attention="cbam"` or `widths=(8, 16, 32)`.
 
     Returns:
@@ -63,27 +66,29 @@ def build(
     entry = lookup(name)
     config = _configure(entry, overrides)
     input_shape = _check_input_shape(entry, config, input_shape)
-    num_classes_is_own = num_classes is None
-    num_classes = entry.num_classes if num_classes is None else num_classes
+    source, spec = (None, None) if weights is None else weights_room.resolve(name, weights)
+    head = "keep" if num_classes is None else "if_fits"
+    if num_classes is None:
+        num_classes = spec.num_classes if spec else entry.num_classes
     if include_top and not _is_positive(num_classes):
         raise InvalidValueError(f"num_classes={num_classes!r} must be a positive integer")
     if keras.config.image_data_format() != "channels_last":
         raise InvalidValueError(
             "the zoo's models are channels last; call keras.config.set_image_data_format('channels_last') first"
         )
-    source = weights_room.resolve(name, weights) if weights is not None else None
+    path = None if weights is None else weights_room.fetch_source(source, spec)  # before anything is built
 
     inputs = keras.Input(input_shape, name="image")
-    x = preprocess(inputs, entry.preprocessing) if include_preprocessing else inputs
+    x = preprocess(inputs, spec.preprocessing if spec else entry.preprocessing) if include_preprocessing else inputs
     maps = entry.features(x, config)
     outputs = list(maps.values())[-1]
     if include_top:
         outputs = entry.head(maps, num_classes, classifier_activation, config)
     model = keras.Model(inputs, outputs, name=name)
-    if source is not None:
-        report = weights_room.load_weights(model, source, head="keep" if num_classes_is_own else "if_fits")
+    if path is not None:
+        report = weights_room.load_weights(model, path, head=head)
         if report.initialised:
-            _log.warning("%s: the classifier for %d classes keeps random weights", report.source, num_classes)
+            _log.warning("%s: the classifier for %d classes keeps random weights", source, num_classes)
     return model
 
 
@@ -135,8 +140,8 @@ class ModelInfo:
         trainable_parameters: at the default shape and classes.
         macs: multiply-adds for one image at the default shape.
         taps: shape (height, width, channels) of each feature map.
-        weights: names of the public checkpoints that `build(weights=...)` knows.
-        papers: arXiv numbers.
+        weights: names of the public checkpoints that `build(weights=...)` knows and that fit these options.
+        papers: arXiv numbers, or authors and year.
         options: the overrides that `build` accepts, with their values for this model.
     """
 
@@ -181,10 +186,29 @@ def describe(name: str, **overrides: Any) -> ModelInfo:
         trainable_parameters=count_parameters(model),
         macs=count_macs(model),
         taps={tap: tuple(model.get_layer(tap).output.shape[1:]) for tap in tap_names(model)},
-        weights=weights_room.known(name),
-        papers=entry.papers,
+        weights=weights_room.known(name) if _fits_checkpoints(entry.config, config) else (),
+        papers=_papers(entry, config),
         options=dataclasses.asdict(config),
     )
+
+
+def _fits_checkpoints(own: Any, config: Any) -> bool:
+    """Whether the weights of `own` are those of `config` too."""
+    return all(
+        getattr(own, field.name) == getattr(config, field.name)
+        for field in dataclasses.fields(own)
+        if field.name not in FOR_TRAINING
+    )
+
+
+def _papers(entry: Entry, config: Any) -> tuple[str, ...]:
+    """The entry's papers, with that of its attention replaced if the attention was."""
+    own, new = (getattr(each, "attention", None) for each in (entry.config, config))
+    if new == own:
+        return entry.papers
+    attention = {name: ATTENTION[name].paper for name in (own, new) if isinstance(name, str)}
+    papers = [paper for paper in entry.papers if paper != attention.get(own)]
+    return tuple(dict.fromkeys(papers + ([attention[new]] if new in attention else [])))
 
 
 def count_parameters(model: keras.Model) -> int:

@@ -1,8 +1,11 @@
 """The `kzoo` command: useful output, and exit code 2 with one line for every mistake."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
+import rich
 
 import kzoo
 from kzoo.cli import main
@@ -32,10 +35,10 @@ def test_help(capsys):
         main(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    assert all(command in text for command in ("list", "info", "train", "evaluate", "export"))
+    assert all(command in text for command in ("list", "info", "train", "evaluate", "predict", "export"))
 
 
-@pytest.mark.parametrize("command", ["list", "info", "evaluate", "export"])
+@pytest.mark.parametrize("command", ["list", "info", "evaluate", "predict", "export"])
 def test_help_of_commands(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
@@ -62,6 +65,30 @@ def test_list_and_info(capsys):
     assert "8×8×64" in text
 
 
+@pytest.fixture
+def wide():
+    """Lets tables be wide, whatever ran before: rich reads the terminal's width once."""
+    rich.reconfigure(width=160)
+    yield
+    rich.reconfigure()
+
+
+def test_info_shows_public_weights(capsys, wide):
+    main(["info", "resnet18"])
+    text = capsys.readouterr().out
+    assert re.search(
+        r"a1_in1k \(imagenet\) +│ Apache-2\.0 +│ 224×224 │ 1000 +│ 71\.49 % +│ hf://timm/resnet18\.a1", text
+    )
+    assert re.search(r"fb_ssl_yfcc100m_ft_in1k +│ CC-BY-NC-4\.0", text)
+    main(["info", "resnet18", "--attention", "kernel_regression"])
+    text = capsys.readouterr().out
+    assert "no public weights" in text
+    assert "https://arxiv.org/abs/1512.03385, Nadaraya 1964, Watson 1964" in text
+    assert re.search(r"option attention +│ 'kernel_regression'", text)
+    main(["list", "resnet18"])
+    assert "a1_in1k and 6 more" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -69,6 +96,7 @@ def test_list_and_info(capsys):
         (["list", "resnet5"], "no model matches"),
         (["info", "resnet50_cbm"], "did you mean 'resnet50_cbam'"),
         (["info"], "required"),
+        (["info", "resnet18", "--attention", "sse"], "attention='sse'"),
         (["train", "quickstrt"], "did you mean 'quickstart'"),
         (["train", "--epochs", "3"], "the recipe comes first"),
         (["train", "quickstart", "--epoch", "3"], "did you mean --epochs?"),

@@ -8,6 +8,7 @@ from helpers import assert_weights_are, pixels, randomise, relative_error, weigh
 import kzoo
 from kzoo.errors import InvalidValueError, UnknownNameError, UnknownOptionError
 from kzoo.registry import lookup
+from kzoo.weights import known
 
 TINY = dict(depths=(1, 1), widths=(4, 8))
 
@@ -180,7 +181,32 @@ def test_describe():
     assert info.papers == ("1512.03385", "1807.06521")
     assert info.options["attention"] == "cbam"
     assert info.weights == ()
-    assert kzoo.describe("resnet18").weights == ("imagenet", "a1_in1k")
+    assert kzoo.describe("resnet18").weights[:3] == ("imagenet", "a1_in1k", "a2_in1k")
     assert kzoo.describe("resnet50_v2_se").papers == ("1603.05027", "1709.01507")
     with pytest.raises(UnknownNameError, match="did you mean 'resnet50'"):
         kzoo.describe("resnet5O")
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "papers", "has_weights"),
+    [
+        ("resnet18", {}, ("1512.03385",), True),
+        ("resnet18", {"attention": "se"}, ("1512.03385", "1709.01507"), False),
+        ("resnet18", {"attention": lambda x, name: x}, ("1512.03385",), False),
+        ("resnet18_se", {"attention": "cbam"}, ("1512.03385", "1807.06521"), False),
+        ("resnet18_se", {"attention": None}, ("1512.03385",), False),
+        ("resnet18_cbam", {"attention": "channel_attention"}, ("1512.03385", "1807.06521"), False),
+        ("resnet18", {"bn_epsilon": 1e-3}, ("1512.03385",), False),
+        ("resnet18", {"attention": None}, ("1512.03385",), True),
+        ("swin_tiny", {"drop_path_rate": 0.0}, ("2103.14030",), True),
+        ("swin_tiny", {"window_size": 8}, ("2103.14030",), False),
+        ("inception_v3", {"dropout": 0.5}, ("1512.00567",), True),
+        ("inception_v3", {"auxiliary": True}, ("1512.00567",), False),
+    ],
+)
+def test_describe_follows_the_options(name, overrides, papers, has_weights, monkeypatch):
+    monkeypatch.setattr("kzoo.zoo.build", lambda *args, **options: tiny())  # what it builds does not matter here
+    info = kzoo.describe(name, **overrides)
+    assert info.papers == papers
+    assert info.weights == (known(name) if has_weights else ())
+    assert bool(known(name)) >= has_weights

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import keras
 
 from kzoo.layers import ATTENTION
-from kzoo.models.blocks import BN_MOMENTUM, relu
+from kzoo.models.blocks import BN_MOMENTUM, INITIALIZER, relu
 from kzoo.models.inception import check_config, check_known_size, check_modules, classifier, join, main_head, scaled
 from kzoo.registry import Entry, register
 from kzoo.taps import mark
@@ -118,7 +118,7 @@ def conv_unit(
         strides=strides,
         padding=padding,
         use_bias=False,
-        kernel_initializer="he_normal",
+        kernel_initializer=INITIALIZER,
         name=f"{name}_conv{number}",
     )(x)
     x = keras.layers.BatchNormalization(

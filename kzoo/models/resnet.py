@@ -22,7 +22,7 @@ import keras
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.layers import ATTENTION, AttentionStem, Subsample
 from kzoo.layers.checks import is_integer
-from kzoo.models.blocks import batch_norm, classifier_head, conv, relu
+from kzoo.models.blocks import INITIALIZER, batch_norm, classifier_head, conv, relu
 from kzoo.models.slots import attend, check_attention, replace_conv, slot_of, stage_positions
 from kzoo.registry import Entry, register
 from kzoo.taps import mark
@@ -47,6 +47,7 @@ class ResNetConfig:
             `"last"` (of the stages before the last).
         conv_bias: whether convolutions that batch normalisation follows have biases.
         bn_epsilon: of every batch normalisation.
+        initializer: of the convolutions' kernels, Keras' name; `"he_normal"` takes longer to draw than `"he_uniform"`.
         attention: name in `kzoo.layers.ATTENTION`, or None. Its slot is at the end of every residual branch
             (`"branch"`), in place of the 3×3 convolution of every bottleneck or the second one of every basic
             block (`"spatial"`), or between blocks (`"stage"`). A callable `(x, name) -> x` fills the branch.
@@ -64,6 +65,7 @@ class ResNetConfig:
     stride_block: str = "first"
     conv_bias: bool = False
     bn_epsilon: float = 1e-5
+    initializer: str = INITIALIZER
     attention: str | Callable | None = None
     stage_attention: tuple[int, ...] | None = None
 
@@ -81,6 +83,7 @@ class ResNetConfig:
         check_choice("stride_block", self.stride_block, ("first", "last"))
         if self.preactivation and (self.block != "bottleneck" or self.shortcut != "projection"):
             raise InvalidValueError("preactivation=True needs block='bottleneck' and shortcut='projection'")
+        check_choice("initializer", self.initializer, ("he_uniform", "he_normal", "glorot_uniform", "glorot_normal"))
         check_attention(self.attention)
         self._check_stage_attention()
 
@@ -172,7 +175,15 @@ def stem(x, config: ResNetConfig):
     else:
         kernel_size, strides = (7, 2) if config.stem == "imagenet" else (3, 1)
         use_bias = config.conv_bias or config.preactivation
-        x = conv(x, config.widths[0], kernel_size, strides, use_bias=use_bias, name="stem_conv")
+        x = conv(
+            x,
+            config.widths[0],
+            kernel_size,
+            strides,
+            use_bias=use_bias,
+            initializer=config.initializer,
+            name="stem_conv",
+        )
     if config.preactivation:
         return x
     x = batch_norm(x, epsilon=config.bn_epsilon, name="stem_bn")
@@ -192,7 +203,8 @@ def branch_conv(x, spec: tuple[int, int, int], number: int, config: ResNetConfig
     filters, kernel_size, strides = spec
     if number == 2 and slot_of(config.attention) == "spatial":
         return replace_conv(x, config.attention, strides, block, f"{name}_attention")
-    return conv(x, filters, kernel_size, strides, use_bias=bias, name=f"{name}_conv{number}")
+    options = dict(use_bias=bias, initializer=config.initializer, name=f"{name}_conv{number}")
+    return conv(x, filters, kernel_size, strides, **options)
 
 
 def residual_block(x, width: int, strides: int, config: ResNetConfig, name: str, block: int):
@@ -217,7 +229,8 @@ def shortcut(x, channels: int, strides: int, config: ResNetConfig, name: str):
         return x
     if config.shortcut == "padding":
         return Subsample(strides, channels, name=f"{name}_shortcut")(x)
-    x = conv(x, channels, 1, strides, use_bias=config.conv_bias, name=f"{name}_shortcut_conv")
+    options = dict(use_bias=config.conv_bias, initializer=config.initializer, name=f"{name}_shortcut_conv")
+    x = conv(x, channels, 1, strides, **options)
     return batch_norm(x, epsilon=config.bn_epsilon, name=f"{name}_shortcut_bn")
 
 
@@ -240,14 +253,17 @@ def preactivation_block(x, width: int, strides: int, config: ResNetConfig, name:
         y = attend(y, config.attention, f"{name}_attention")
     channels = y.shape[-1]
     if x.shape[-1] != channels:
-        x = conv(active, channels, 1, strides, use_bias=True, name=f"{name}_shortcut_conv")
+        options = dict(use_bias=True, initializer=config.initializer, name=f"{name}_shortcut_conv")
+        x = conv(active, channels, 1, strides, **options)
     elif strides > 1:
         x = Subsample(strides, name=f"{name}_shortcut")(x)
     return keras.layers.Add(name=f"{name}_add")([x, y])
 
 
 def _cifar(blocks: int, **options) -> ResNetConfig:
-    return ResNetConfig(depths=(blocks,) * 3, widths=(16, 32, 64), stem="cifar", shortcut="padding", **options)
+    return ResNetConfig(
+        depths=(blocks,) * 3, widths=(16, 32, 64), stem="cifar", shortcut="padding", initializer="he_normal", **options
+    )
 
 
 _DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}

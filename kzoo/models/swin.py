@@ -13,7 +13,7 @@ import keras
 from kzoo.layers import WindowAttention
 from kzoo.layers.checks import pair
 from kzoo.layers.windows import padding_to_multiple
-from kzoo.models.blocks import classifier_head
+from kzoo.models.blocks import INITIALIZER, classifier_head
 from kzoo.models.transformer_blocks import TransformerConfig, dense, known_size, layer_norm, trunk
 from kzoo.registry import Entry, register
 
@@ -67,7 +67,7 @@ def patch_embedding(x, config: SwinConfig):
     if bottom or right:
         x = keras.layers.ZeroPadding2D(((0, bottom), (0, right)), name="stem_pad")(x)
     x = keras.layers.Conv2D(
-        config.width, PATCH, strides=PATCH, padding="valid", kernel_initializer="he_normal", name="stem_conv"
+        config.width, PATCH, strides=PATCH, padding="valid", kernel_initializer=INITIALIZER, name="stem_conv"
     )(x)
     return layer_norm(x, "stem_norm")
 

@@ -18,13 +18,10 @@ import keras
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.layers import ATTENTION
 from kzoo.layers.checks import check_positive
-from kzoo.models.blocks import batch_norm, classifier_head, head_activation, relu
+from kzoo.models.blocks import INITIALIZER, batch_norm, classifier_head, head_activation, relu
 from kzoo.models.slots import attend, check_attention, replace_conv, slot_of
 from kzoo.registry import Entry, register
 from kzoo.taps import mark
-
-# as wide as he_normal, whose truncated normal would make a build take half as long again
-INITIALIZER = "he_uniform"
 
 
 @dataclass(frozen=True, kw_only=True)

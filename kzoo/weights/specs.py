@@ -1,55 +1,157 @@
-"""Which public checkpoints exist, where they are, and under which licence."""
+"""Which public checkpoints exist, where they are, under which licence, and which images they want.
 
-from dataclasses import dataclass
+`checkpoints.csv` has a row for each. Its facts are those that the publishers state:
+
+- timm's checkpoints: timm 1.0.31's configs; where they state two sizes, the one that is the model's default.
+  `top1` of torchvision's weights (`tv`, `tv2`) is in torchvision 0.28's `meta`, that of Swin in the authors'
+  repository, that of other ResNets in the table of timm's model cards, that of other Inceptions in timm's
+  documentation.
+- keras.applications': the addresses and MD5 hashes in the package, and its `preprocess_input`; licences from Keras
+  2.2's documentation, which names no versions; `top1` from keras.io. Nobody states size or crop of the images that
+  it was measured on, so they are the usual 7/8 of the resized image.
+
+A number that none of these states is left out.
+"""
+
+import csv
+import os
+from dataclasses import dataclass, fields
+from importlib import resources
 from pathlib import Path
 
 from kzoo.errors import WeightsError, did_you_mean
+from kzoo.weights.fetch import fetch_hub, fetch_keras
 
 HUB = "hf://"
+DEFAULT = "imagenet"
+# published as pickles alone, which run code when they are opened
+PICKLES_ONLY = {
+    "googlenet_bn": "https://download.pytorch.org/models/googlenet-1378be20.pth",
+    **{
+        f"nat_{size}": "https://github.com/SHI-Labs/Neighborhood-Attention-Transformer"
+        for size in ("mini", "tiny", "small", "base")
+    },
+}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WeightsSpec:
     """A public checkpoint.
 
     Attributes:
-        source: what `kzoo.load_weights` takes.
+        model: of the zoo that it fits.
+        name: for `kzoo.build(model, weights=name)`.
+        source: `"hf://owner/name"`, or the address of a file of keras.applications.
+        file_hash: published MD5 of that file; empty for the hub, which has its own.
         licence: of the weights, as their publisher states it.
+        preprocessing: name in `kzoo.models.blocks.PREPROCESSING` of the mean and standard deviation, always for
+            RGB pixels of 0 to 255.
+        channel_order: in which the file's own first kernel reads the colours. Loading turns `"bgr"` around.
+        size: height and width of the images that it was measured on.
+        crop: side of the centre crop over the shorter side of the resized image.
+        interpolation: of that resizing, `"bilinear"` or `"bicubic"`, with antialiasing.
+        num_classes: width of its classifier.
+        top1: published accuracy on ImageNet-1K's validation images, in percent; None where nothing is published.
+        published: where.
+
+    Example:
+        >>> WEIGHTS["vgg16"]["tv_in1k"].top1
+        71.592
     """
 
+    model: str
+    name: str
     source: str
+    file_hash: str
     licence: str
+    preprocessing: str
+    channel_order: str
+    size: int
+    crop: float
+    interpolation: str
+    num_classes: int
+    top1: float | None
+    published: str
+
+
+def _read() -> dict[str, dict[str, WeightsSpec]]:
+    parse = {"size": int, "crop": float, "num_classes": int, "top1": lambda text: float(text) if text else None}
+    table: dict[str, dict[str, WeightsSpec]] = {}
+    with (resources.files(__package__) / "checkpoints.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            spec = WeightsSpec(**{f.name: parse.get(f.name, str)(row[f.name]) for f in fields(WeightsSpec)})
+            table.setdefault(spec.model, {})[spec.name] = spec
+    return table
 
 
 # model -> name -> checkpoint; the first of each model is also called "imagenet"
-WEIGHTS: dict[str, dict[str, WeightsSpec]] = {
-    name: {"a1_in1k": WeightsSpec(f"{HUB}timm/{name}.a1_in1k", "Apache-2.0")}
-    for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-}
-WEIGHTS["resnet50_se"] = {"a1_in1k": WeightsSpec(f"{HUB}timm/seresnet50.a1_in1k", "Apache-2.0")}
+WEIGHTS: dict[str, dict[str, WeightsSpec]] = _read()
 
 
 def known(model: str) -> tuple[str, ...]:
     """The names that `build(model, weights=...)` accepts, the default one first."""
     names = tuple(WEIGHTS.get(model, ()))
-    return ("imagenet", *names) if names else ()
+    return (DEFAULT, *names) if names else ()
 
 
-def resolve(model: str, weights: str | Path) -> str | Path:
-    """The source of a checkpoint given by name; a path or hub address is returned as it is.
+def resolve(model: str, weights: str | Path) -> tuple[str | Path, WeightsSpec | None]:
+    """Finds a checkpoint without fetching it.
+
+    Args:
+        model: name of the zoo.
+        weights: a name that `known` lists, an address `"hf://owner/name"`, or the path of a file or folder.
+
+    Returns:
+        Where the weights are, and their spec if they are a known checkpoint: under its address, or in a file or
+        folder that has the public name.
 
     Raises:
-        WeightsError: neither a known name nor a path that exists.
+        WeightsError: neither a known name nor an address nor a path that exists.
     """
     text = str(weights)
     if text in known(model):
         specs = WEIGHTS[model]
-        return specs[text if text in specs else next(iter(specs))].source
-    if text.startswith(HUB) or Path(text).is_file():
-        return weights
+        spec = specs[text if text in specs else next(iter(specs))]
+        return spec.source, spec
+    if text.startswith(HUB) or os.path.exists(text):
+        return weights, _find(text)
     names = known(model)
     accepted = f"one of {', '.join(names)}, " if names else ""
-    raise WeightsError(
-        f"weights={text!r} is no file and no checkpoint known for {model}; pass {accepted}'hf://owner/name', "
-        f"or the path of a .safetensors, .weights.h5 or .keras file{did_you_mean(text, names)}"
+    reason = (
+        f" (it is published as a pickle alone, at {PICKLES_ONLY[model]}; convert it where you trust it)"
+        if model in PICKLES_ONLY
+        else ""
     )
+    raise WeightsError(
+        f"weights={text!r} is no file and no checkpoint known for {model}{reason}; pass {accepted}'hf://owner/name', "
+        f"or the path of a .safetensors, .weights.h5, .h5 or .keras file{did_you_mean(text, names)}"
+    )
+
+
+def fetch_source(source: str | Path, spec: WeightsSpec | None) -> Path:
+    """Fetches what `resolve` found, or finds it in a cache; a path stays as it is.
+
+    Raises:
+        WeightsError: it cannot be had.
+    """
+    text = str(source)
+    if text.startswith(HUB):
+        return fetch_hub(text.removeprefix(HUB))
+    if spec and text == spec.source:
+        return fetch_keras(text, spec.file_hash)
+    return Path(source)
+
+
+def _find(text: str) -> WeightsSpec | None:
+    """The spec of an address or of a path."""
+    path = Path(text)
+    names = {path.name, path.name.removesuffix(".safetensors")}
+    if path.name.startswith("model."):  # model.safetensors in a folder that is a copy of the hub's
+        names.add(path.parent.name)
+    for specs in WEIGHTS.values():
+        for spec in specs.values():
+            if text.partition("@")[0] == spec.source or (
+                not text.startswith(HUB) and spec.source.rpartition("/")[2] in names
+            ):
+                return spec
+    return None

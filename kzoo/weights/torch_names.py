@@ -1,8 +1,6 @@
 """How torch state dicts name and lay out the weights of the zoo's models."""
 
-import math
 import re
-from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -25,6 +23,7 @@ _VARIABLES = {
 # a counter that inference does not use, and what Swin's windows follow from their size
 IGNORED = re.compile(r"(.*\.)?(num_batches_tracked|relative_position_index|attn_mask)")
 AUXILIARY = re.compile(r"(aux\d|AuxLogits)\..*")  # heads for training, which public files hold
+HEAD_LAYERS = ("head_fc1", "head_fc2", "head_dense")
 PREFIXES = ("module.", "model.", "backbone.", "encoder.")  # what wrappers put before every name
 
 
@@ -44,30 +43,56 @@ def torch_names(path: str, model: keras.Model) -> list[str]:
     return [f"{name}.{_VARIABLES[variable]}".removesuffix(".") for name in layer_names(layer, model)]
 
 
-def torch_shape(variable: keras.Variable, array_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that `array_shape` would have in Keras layout if it held `variable`.
+class TorchNames:
+    """The arrays of a file with torch names, as a model of the zoo sees them.
 
-    Convolution kernels are (out, in, h, w) in torch and (h, w, in, out) in Keras; dense ones are transposed,
-    and may be stored as convolutions of 1×1, or of a whole map that the zoo flattens channels first.
+    Attributes:
+        arrays: name -> array, without a wrapper's prefix.
     """
-    if variable.name != "kernel":
-        return tuple(array_shape)
-    if len(array_shape) == 4 and len(variable.shape) == 2:
-        array_shape = (array_shape[0], math.prod(array_shape[1:]))
-    return tuple(array_shape[axis] for axis in _axes(len(array_shape)))
 
+    def __init__(self, arrays: dict[str, np.ndarray], model: keras.Model):
+        arrays = {name: array for name, array in arrays.items() if not IGNORED.fullmatch(name)}
+        prefix = next((each for each in PREFIXES if arrays and all(name.startswith(each) for name in arrays)), "")
+        self.arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
+        self._model = model
 
-def to_keras(variable: keras.Variable) -> Callable[[np.ndarray], np.ndarray]:
-    """Turns a torch array into the layout of `variable`."""
+    def find(self, variable: keras.Variable) -> str | None:
+        """The name of a variable's array, None where the file has none."""
+        return next((name for name in torch_names(variable.path, self._model) if name in self.arrays), None)
 
-    def convert(array: np.ndarray) -> np.ndarray:
-        if variable.name == "kernel":
-            if array.ndim == 4 and len(variable.shape) == 2:
-                array = array.reshape(len(array), -1)
-            array = array.transpose(_axes(array.ndim))
-        return array.astype("float32")
+    def convert(self, variable: keras.Variable, name: str) -> tuple[np.ndarray, list[str]]:
+        """An array in the layout of `variable`, and what was done to it beyond the order of its axes.
 
-    return convert
+        Convolution kernels are (out, in, h, w) in torch and (h, w, in, out) in Keras; dense ones are transposed,
+        and may be stored as convolutions of 1×1, or of a whole map that the zoo flattens channels first.
+        """
+        array = self.arrays[name]
+        if variable.name != "kernel":
+            return array, []
+        notes = []
+        if array.ndim == 4 and len(variable.shape) == 2:
+            height, width = array.shape[2:]
+            notes.append(f"{height}×{width} convolution to dense")
+            array = array.reshape(len(array), -1)
+        return array.transpose(_axes(array.ndim)), notes
+
+    def of_absent_head(self) -> list[str]:
+        """Names that belong to layers of a head which the model was built without."""
+        present = {layer.name for layer in self._model.layers}
+        names = (
+            name
+            for layer in HEAD_LAYERS
+            if layer not in present
+            for kind in ("kernel", "bias")
+            for name in torch_names(f"{layer}/{kind}", self._model)
+        )
+        return [name for name in names if name in self.arrays]
+
+    def of_absent_auxiliary(self) -> list[str]:
+        """Names that belong to auxiliary heads which the model was built without."""
+        if any(layer.name.startswith("auxiliary") for layer in self._model.layers):
+            return []
+        return [name for name in self.arrays if AUXILIARY.fullmatch(name)]
 
 
 def _axes(rank: int) -> tuple[int, ...]:

@@ -9,8 +9,6 @@ saved_models/attention_cost.
 import dataclasses
 import json
 import os
-import statistics
-import time
 from pathlib import Path
 
 import keras
@@ -20,7 +18,7 @@ import tyro
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from sheets import Sheet, in_markdown, interleaved_ms, median_ms, on_console
 
 import kzoo
 from kzoo.edge import LiteRTModel
@@ -62,18 +60,6 @@ def model_of(layer: keras.layers.Layer, side: int, channels: int) -> keras.Model
     """The layer alone on a square map."""
     inputs = keras.Input((side, side, channels))
     return keras.Model(inputs, layer(inputs))
-
-
-def median_ms(run, repeats: int) -> float:
-    """Median time of `run()` after two runs to warm up."""
-    for _ in range(min(2, repeats)):
-        run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times)
 
 
 def feature_map(side: int, channels: int) -> np.ndarray:
@@ -152,21 +138,24 @@ def measure_local(options: Options) -> list[dict]:
         "global": MultiHeadSelfAttention(heads),
     }
     x, rows = feature_map(side, options.channels), []
+    runs = {}
     for name, layer in track(mechanisms.items(), "local mechanisms"):
         model = model_of(layer, side, options.channels)
-        graph = tf.function(model)
-        lite = LiteRTModel(convert(model, x.shape))
+        graph, lite = tf.function(model), LiteRTModel(convert(model, x.shape))
+        runs[f"{name} litert_ms"] = lambda lite=lite: lite.predict(x)
+        runs[f"{name} tensorflow_ms"] = lambda graph=graph: graph(x).numpy()
         rows.append(
             {
                 "mechanism": name,
                 "macs": layer.macs(x.shape),
                 "written_bytes": lite.activation_bytes(),
-                "litert_ms": median_ms(lambda lite=lite: lite.predict(x), 4 * options.repeats),
-                "tensorflow_ms": median_ms(lambda graph=graph: graph(x).numpy(), options.repeats),
                 "partitions": lite.xnnpack_partitions(),
             }
         )
-    return rows
+    times = interleaved_ms(runs, 4 * options.repeats)
+    return [
+        row | {kind: times[f"{row['mechanism']} {kind}"] for kind in ("litert_ms", "tensorflow_ms")} for row in rows
+    ]
 
 
 def measure_in_resnet50() -> list[dict]:
@@ -208,9 +197,6 @@ def draw(growth: dict, options: Options) -> Figure:
     axis.grid(alpha=0.3)
     axis.legend()
     return figure
-
-
-Sheet = tuple[str, tuple[str, ...], list[tuple[str, ...]]]  # title, columns, rows
 
 
 def sheets(growth: dict, local: list[dict], in_resnet50: list[dict], options: Options) -> list[Sheet]:
@@ -259,22 +245,6 @@ def sheets(growth: dict, local: list[dict], in_resnet50: list[dict], options: Op
             ],
         ),
     ]
-
-
-def on_console(sheet: Sheet) -> Table:
-    """The sheet for a terminal."""
-    title, columns, rows = sheet
-    table = Table(*columns, title=title)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def in_markdown(sheet: Sheet) -> str:
-    """The sheet under a heading."""
-    title, columns, rows = sheet
-    lines = (" | ".join(cells) for cells in (columns, ["---"] * len(columns), *rows))
-    return "\n".join([f"## {title}", "", *(f"| {line} |" for line in lines), ""])
 
 
 PAGE = """# What attention costs

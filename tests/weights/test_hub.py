@@ -1,4 +1,6 @@
-"""Weights of the hub, without a network."""
+"""Checkpoints of the hub, without a network."""
+
+from dataclasses import replace
 
 import pytest
 from helpers import assert_weights_are, weights_of
@@ -6,38 +8,40 @@ from weights.torch_files import assert_layer_is, random_state, save, tiny
 
 import kzoo
 from kzoo.errors import WeightsError
+from kzoo.registry import lookup
+
+FETCH = ("kzoo.weights.load.fetch_hub", "kzoo.weights.specs.fetch_hub")  # of load_weights and of build
 
 
 def test_hub(monkeypatch, tmp_path):
     asked, state = [], random_state()
     path = save(state, tmp_path / "model.safetensors")
-
-    def download(repository, filename):
-        asked.append((repository, filename))
-        return str(path)
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    for place in FETCH:
+        monkeypatch.setattr(place, lambda repository: asked.append(repository) or path)
     model = tiny()
     assert kzoo.load_weights(model, "hf://someone/tiny").source == "hf://someone/tiny"
     assert_layer_is(model, "stem_conv", state, "conv1")
     with pytest.raises(WeightsError, match="does not fit resnet18"):
         kzoo.build("resnet18", weights="imagenet")
     with pytest.raises(WeightsError, match="does not fit resnet18"):
-        kzoo.build("resnet18", weights="a1_in1k")
-    hub = ("timm/resnet18.a1_in1k", "model.safetensors")
-    assert asked == [("someone/tiny", "model.safetensors"), hub, hub]
+        kzoo.build("resnet18", weights="tv_in1k")
+    assert asked == ["someone/tiny", "timm/resnet18.a1_in1k", "timm/resnet18.tv_in1k"]
 
 
 def test_hub_out_of_reach(monkeypatch):
-    def download(repository, filename):
-        raise ConnectionError("no route to host\nand more")
+    def fetch(repository):
+        raise WeightsError(f"could not fetch {repository}")
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    for place in FETCH:
+        monkeypatch.setattr(place, fetch)
     model = tiny()
     before = weights_of(model)
-    with pytest.raises(WeightsError, match=r"someone/tiny .*\(ConnectionError: no route to host\); download it"):
+    with pytest.raises(WeightsError, match="could not fetch someone/tiny"):
         kzoo.load_weights(model, "hf://someone/tiny")
     assert_weights_are(model, before)
+    monkeypatch.setattr("kzoo.zoo.lookup", lambda name: replace(lookup(name), features=None))  # fails once it builds
+    with pytest.raises(WeightsError, match="could not fetch timm/swin_large"):
+        kzoo.build("swin_large", weights="imagenet")
 
 
 def test_names_of_public_weights():

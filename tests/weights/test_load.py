@@ -127,14 +127,14 @@ def saved_state(path):
     return state, path
 
 
-@pytest.mark.parametrize("saved_as", ["tiny.safetensors", "tiny.keras", "tiny.weights.h5"])
+@pytest.mark.parametrize("saved_as", ["tiny.safetensors", "tiny.keras", "tiny.weights.h5", "tiny.h5"])
 def test_without_a_classifier_the_files_one_is_passed_over(saved_as, tmp_path):
     state, path = saved_state(tmp_path / saved_as)
     trunk = kzoo.build("cifar_resnet20", weights=path, include_top=False, **TINY)
     assert_layer_is(trunk, "stage2_block1_conv2", state, "layer2.0.conv2")
 
 
-@pytest.mark.parametrize("saved_as", ["tiny.safetensors", "tiny.keras", "tiny.weights.h5"])
+@pytest.mark.parametrize("saved_as", ["tiny.safetensors", "tiny.keras", "tiny.weights.h5", "tiny.h5"])
 def test_another_number_of_classes(saved_as, tmp_path):
     state, path = saved_state(tmp_path / saved_as)
     model = tiny(num_classes=3)
@@ -160,7 +160,7 @@ def test_another_number_of_classes(saved_as, tmp_path):
     [lambda whole: whole[: len(whole) // 2], lambda whole: whole[:-1], lambda whole: b"", lambda whole: b"\x80" * 99],
     ids=["half", "a byte short", "empty", "noise"],
 )
-@pytest.mark.parametrize("suffix", [".safetensors", ".keras", ".weights.h5"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".keras", ".weights.h5", ".h5"])
 def test_damaged_files(content, suffix, tmp_path):
     model, path = tiny(), tmp_path / f"tiny{suffix}"
     if suffix == ".safetensors":
@@ -204,8 +204,11 @@ def test_sources_that_are_no_weights(tmp_path):
     (tmp_path / "weights.npz").write_bytes(b"PK")
     for source, message in (
         (tmp_path / "none.safetensors", "no weights file at .*none.safetensors"),
-        (tmp_path, "no weights file at"),
-        (tmp_path / "weights.npz", r"has an unknown format; use \.safetensors, \.weights\.h5 or \.keras"),
+        (tmp_path, "is a folder without model.safetensors or model.safetensors.index.json"),
+        (tmp_path / "weights.npz", r"has an unknown format; use \.safetensors, .* \.weights\.h5, \.h5 or \.keras"),
+        (tmp_path / "null\0.h5", "no weights file at"),
+        (tmp_path / ("long" * 99 + ".h5"), "cannot be opened"),
+        (None, "source=None is no path"),
     ):
         with pytest.raises(WeightsError, match=message):
             kzoo.load_weights(model, source)
@@ -213,7 +216,7 @@ def test_sources_that_are_no_weights(tmp_path):
         kzoo.load_weights(model, tmp_path, head="drop")
 
 
-@pytest.mark.parametrize("name", ["tiny.keras", "tiny.weights.h5"])
+@pytest.mark.parametrize("name", ["tiny.keras", "tiny.weights.h5", "tiny.h5"])
 def test_files_that_keras_wrote(name, tmp_path):
     donor, path = tiny("cbam"), tmp_path / name
     save_keras(donor, path)

@@ -1,5 +1,8 @@
 """A tiny network, and files for it as torch code and as Keras write them."""
 
+import json
+from pathlib import Path
+
 import keras
 import numpy as np
 import safetensors.numpy
@@ -60,11 +63,24 @@ def save(state, path):
     return path
 
 
+def save_shards(state, folder) -> Path:
+    """Two shards and their index, as the hub's libraries name them."""
+    names = sorted(state)
+    index = {}
+    for number, part in enumerate((names[::2], names[1::2]), start=1):
+        shard = f"model-0000{number}-of-00002.safetensors"
+        save({name: state[name] for name in part}, folder / shard)
+        index |= dict.fromkeys(part, shard)
+    path = folder / "model.safetensors.index.json"
+    path.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": index}))
+    return path
+
+
 def save_keras(model, path) -> None:
-    """Saves the whole model or its weights alone, as the suffix says, with an optimizer's state beside them."""
+    """Saves the weights alone or the whole model, as the suffix says, with an optimizer's state beside them."""
     model.compile("adam", "mse")
     model.optimizer.build(model.trainable_variables)
-    model.save(path) if path.suffix == ".keras" else model.save_weights(path)
+    model.save_weights(path) if path.name.endswith(".weights.h5") else model.save(path)
 
 
 def in_keras_layout(array):

@@ -1,0 +1,145 @@
+"""Fetching weights files: from the Hugging Face Hub, and from where keras.applications has its own."""
+
+import hashlib
+import os
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+
+from kzoo.errors import OutputError, WeightsError
+from kzoo.files import atomic_path, ensure_writable
+from kzoo.weights.files import INDEX_FILE, SINGLE_FILE, read_index
+
+CONNECT_SECONDS = 5  # for a host to answer at all; a download that goes on may take as long as it needs
+
+
+def fetch_hub(repository: str) -> Path:
+    """Fetches `model.safetensors` of a hub repository, or the index and all its shards, or finds them in the cache.
+
+    Args:
+        repository: `owner/name` or `owner/name@revision`.
+
+    Returns:
+        The file, or the index beside its shards.
+
+    Raises:
+        WeightsError: it cannot be had; within 10 s where there is no network.
+    """
+    import huggingface_hub
+    from huggingface_hub import constants
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    name, _, revision = repository.partition("@")
+    host = constants.ENDPOINT
+    # without a network the hub's own client tries for half a minute, or for minutes where nothing refuses it
+    silence = why_silent(lambda: huggingface_hub.get_session().head(host, timeout=CONNECT_SECONDS))
+
+    def fetch(file: str) -> Path:
+        if not silence:
+            return Path(huggingface_hub.hf_hub_download(name, file, revision=revision or None))
+        cached = huggingface_hub.try_to_load_from_cache(name, file, revision=revision or None)
+        if not isinstance(cached, str):  # unknown, or known to be absent
+            raise LocalEntryNotFoundError(file)
+        return Path(cached)
+
+    try:
+        try:
+            return fetch(SINGLE_FILE)
+        except EntryNotFoundError:  # in shards, perhaps
+            index = fetch(INDEX_FILE)
+        for shard in sorted(set(read_index(index).values())):
+            fetch(shard)
+        return index
+    except WeightsError:
+        raise
+    except Exception as error:  # absent, private, malformed: the hub has an exception for each
+        reason = f"{type(error).__name__}: {_line(error)}"
+        if silence and isinstance(error, EntryNotFoundError):
+            reason = f"{host} does not answer, {silence}; and the local cache does not hold it"
+        elif isinstance(error, EntryNotFoundError):
+            reason = "the repository has neither; safetensors files alone are read"
+        raise WeightsError(
+            f"could not fetch {SINGLE_FILE} or {INDEX_FILE} of {repository} from the Hugging Face Hub ({reason}); "
+            "download it elsewhere and pass its path as the weights"
+        ) from error
+
+
+def fetch_keras(url: str, file_hash: str) -> Path:
+    """Fetches a file of keras.applications, or finds it where that keeps its own: `~/.keras/models`, or `KERAS_HOME`.
+
+    Args:
+        url: of the file.
+        file_hash: published MD5 or SHA-256 of the file, hexadecimal.
+
+    Returns:
+        The file, whole and with this hash.
+
+    Raises:
+        WeightsError: it cannot be had, within 10 s where there is no network, or has another hash. Nothing of the
+            download is kept.
+    """
+    folder = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
+    path = folder / url.rpartition("/")[2]
+    if path.is_file() and _digest(path, file_hash) == file_hash:
+        return path
+    advice = f"download it elsewhere and pass its path as the weights, or put it into {folder}"
+    if silence := why_silent(lambda: _head(url)):
+        raise WeightsError(f"could not fetch {url} (no answer, {silence}), and {folder} does not hold it; {advice}")
+    try:
+        ensure_writable(folder)
+    except OutputError as error:
+        raise WeightsError(f"{error}, by setting KERAS_HOME") from error
+    with atomic_path(path) as partial:
+        try:
+            keras.utils.get_file(partial.name, url, cache_dir=folder, cache_subdir="", force_download=True)
+            found = _digest(partial, file_hash)
+        except Exception as error:  # Keras raises bare ones
+            raise WeightsError(f"could not fetch {url} ({_line(error)}); {advice}") from error
+        if found != file_hash:
+            raise WeightsError(
+                f"{url} has the hash {found}, not the published {file_hash}: the download is incomplete or the file "
+                f"was replaced, and it was deleted; try again, or {advice}"
+            )
+    return path
+
+
+def why_silent(request: Callable[[], object]) -> str | None:
+    """Why a host does not answer, or None if it does, were it with an error.
+
+    Args:
+        request: asks it. It runs in a thread of its own, as looking up a name of a host heeds no timeout.
+    """
+    outcome: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            request()
+            outcome.append(None)
+        except urllib.error.HTTPError:
+            outcome.append(None)
+        except Exception as error:  # each client has its own
+            outcome.append(f"{type(error).__name__}: {_line(error)}")
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(CONNECT_SECONDS + 1)
+    return outcome[0] if outcome else f"waited {CONNECT_SECONDS + 1} s"
+
+
+def _head(url: str) -> None:
+    with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=CONNECT_SECONDS):
+        pass
+
+
+def _digest(path: Path, like: str) -> str:
+    """SHA-256 where `like` is one, else MD5."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256" if len(like) == 64 else "md5").hexdigest()
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no reason given"])[0]

@@ -1,0 +1,90 @@
+"""Finding the array of every variable of a model, and deciding whether all of it fits."""
+
+from pathlib import Path
+from typing import Protocol
+
+import keras
+import numpy as np
+
+from kzoo.weights.adapt import adapt
+from kzoo.weights.files import check_values
+from kzoo.weights.report import HEAD, WeightsReport
+
+
+class Names(Protocol):
+    """A file's arrays by name, and which of them belongs to a variable: `TorchNames` and `KerasNames`."""
+
+    arrays: dict[str, np.ndarray]
+
+    def find(self, variable: keras.Variable) -> str | None: ...
+
+    def convert(self, variable: keras.Variable, name: str) -> tuple[np.ndarray, list[str]]: ...
+
+    def of_absent_head(self) -> list[str]: ...
+
+    def of_absent_auxiliary(self) -> list[str]: ...
+
+
+def match(model: keras.Model, path: Path, names: Names, report: WeightsReport, strict: bool, head: str):
+    """Fills in the report; returns variable path -> array in the variable's shape.
+
+    Raises:
+        WeightsError: the arrays do not fit, or are no finite floating-point numbers.
+    """
+    for name, array in names.arrays.items():
+        check_values(path, name, array)
+    found = {variable.path: names.find(variable) for variable in model.weights}
+    random = _random_layers(model, names, found, head)
+    matched, wrong = {}, []
+    for variable in model.weights:
+        name = found[variable.path]
+        if _layer(variable) in random:
+            report.initialised.append(variable.path)
+        elif name is None:
+            report.missing.append(variable.path)
+        else:
+            array, notes = _fit(variable, name, names, model)
+            if array.shape != tuple(variable.shape):
+                layout, whose = ("", "the model") if name == variable.path else (" in Keras layout", variable.path)
+                wrong.append(f"{name} has shape {array.shape}{layout}, {whose} {tuple(variable.shape)}")
+                continue
+            matched[variable.path] = array.astype("float32", copy=False)
+            report.loaded[variable.path] = name
+            if notes:
+                report.adapted[variable.path] = "; ".join(notes)
+    used = {*found.values(), *names.of_absent_auxiliary()}
+    if random or not any(layer.name == HEAD for layer in model.layers):
+        used.update(names.of_absent_head())
+    report.unexpected = [name for name in names.arrays if name not in used]
+    report.refuse_misfits(model.name, wrong, strict)
+    return matched
+
+
+def _fit(variable: keras.Variable, name: str, names: Names, model: keras.Model) -> tuple[np.ndarray, list[str]]:
+    """An array in its variable's layout and, where that can be, shape; and what was done to it."""
+    array, notes = names.convert(variable, name)
+    if array.shape != tuple(variable.shape) and (adapted := adapt(variable, array, model)):
+        array, note = adapted
+        notes = [*notes, note]
+    return array, notes
+
+
+def _random_layers(model: keras.Model, names: Names, found: dict[str, str | None], head: str) -> set[str]:
+    """The classifiers, those of auxiliary heads too, that keep their random weights."""
+    classifiers: dict[str, list[keras.Variable]] = {}
+    for variable in model.weights:
+        if _layer(variable).endswith(HEAD):
+            classifiers.setdefault(_layer(variable), []).append(variable)
+    if head != "if_fits":
+        return set(classifiers) if head == "initialise" else set()
+
+    def fits(variables: list[keras.Variable]) -> bool:
+        held = [(variable, found[variable.path]) for variable in variables if found[variable.path]]
+        shapes = (names.convert(variable, name)[0].shape == tuple(variable.shape) for variable, name in held)
+        return bool(held) and all(shapes)
+
+    return {layer for layer, variables in classifiers.items() if not fits(variables)}
+
+
+def _layer(variable: keras.Variable) -> str:
+    return variable.path.rpartition("/")[0]
