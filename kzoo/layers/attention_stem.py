@@ -7,7 +7,7 @@ from keras import ops
 from kzoo.layers.checks import check_feature_map, check_positive
 from kzoo.layers.dot_product import attend, merge_heads, split_heads
 from kzoo.layers.local_attention import Axis, mask
-from kzoo.layers.stand_alone_attention import add_embeddings, check_even_heads, relative_logits
+from kzoo.layers.stand_alone_attention import add_embeddings, check_even_heads, query_key_initializer, relative_logits
 from kzoo.layers.windows import partition
 
 
@@ -48,7 +48,8 @@ class AttentionStem(keras.layers.Layer):
         self.num_mixtures = check_positive("num_mixtures", num_mixtures)
         check_even_heads(self, self.filters, self.num_heads)
         options = dict(use_bias=False, dtype=self.dtype_policy)
-        self.query_key = keras.layers.Dense(2 * filters, name="query_key", **options)
+        initializer = query_key_initializer(2 * filters, filters // num_heads)
+        self.query_key = keras.layers.Dense(2 * filters, name="query_key", kernel_initializer=initializer, **options)
         self.values = keras.layers.Dense(num_mixtures * filters, name="values", **options)
 
     def build(self, input_shape):

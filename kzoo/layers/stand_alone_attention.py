@@ -61,7 +61,9 @@ class StandAloneSelfAttention(keras.layers.Layer):
         channels = check_feature_map(self, input_shape, static=True)
         filters = self.filters or channels
         check_even_heads(self, filters, self.num_heads)
-        self.qkv = keras.layers.Dense(3 * filters, use_bias=self.use_bias, name="qkv", dtype=self.dtype_policy)
+        initializer = query_key_initializer(2 * filters, filters // self.num_heads)
+        options = dict(use_bias=self.use_bias, kernel_initializer=initializer, dtype=self.dtype_policy)
+        self.qkv = keras.layers.Dense(3 * filters, name="qkv", **options)
         self.qkv.build((None, None, None, channels))
         size = filters // self.num_heads // 2
         self.row_embedding, self.column_embedding = add_embeddings(self, self.kernel_size, self.num_heads, size)
@@ -126,6 +128,21 @@ def check_even_heads(layer: keras.layers.Layer, filters: int, num_heads: int) ->
             f"{filters // num_heads} channels; the position embeddings need an even number, half for rows and half "
             "for columns"
         )
+
+
+def query_key_initializer(columns: int, size: int):
+    """Glorot's initial kernel, with the first columns, those of queries and keys, smaller by √√size each.
+
+    Their products then start as if they were divided by √size. Without that the softmax over large heads is close to
+    a maximum from the start: a deep network amplifies rounding to errors of 1.
+    """
+
+    def draw(shape, dtype=None):
+        factors = np.ones(shape[-1], "float32")
+        factors[:columns] = size**-0.25
+        return keras.initializers.GlorotUniform()(shape, dtype) * ops.cast(factors, dtype)
+
+    return draw
 
 
 def add_embeddings(layer: keras.layers.Layer, offsets: int, num_heads: int, size: int):

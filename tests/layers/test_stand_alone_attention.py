@@ -123,3 +123,11 @@ def test_bad_arguments(options, message):
 def test_inputs_that_are_no_map_of_known_size(shape):
     with pytest.raises(InvalidValueError, match=r"StandAloneSelfAttention .* got shape"):
         StandAloneSelfAttention()(keras.Input(shape))
+
+
+def test_queries_and_keys_start_small():
+    """As if their products were divided by √d: a saturated softmax would amplify rounding from layer to layer."""
+    layer = StandAloneSelfAttention(64, num_heads=4)
+    layer.build((None, 9, 9, 64))
+    query_key, value = np.split(np.array(layer.qkv.kernel), [128], axis=1)
+    assert query_key.std() == pytest.approx(value.std() * 16**-0.25, rel=0.05)
