@@ -25,18 +25,22 @@ def in_markdown(sheet: Sheet) -> str:
     return "\n".join([f"## {title}", "", *(f"| {line} |" for line in lines), ""])
 
 
+REST_S = 0.1  # the threads of a matrix product go on spinning for a while, and would slow down what comes next
+
+
 def median_ms(run: Callable, repeats: int) -> float:
     """Median time of `run()` after two runs to warm up."""
     return interleaved_ms({"": run}, repeats)[""]
 
 
-def interleaved_ms(runs: dict[str, Callable], repeats: int) -> dict[str, float]:
-    """Median time of each after two runs to warm up, all by turns: what slows the machine down hits them alike."""
+def interleaved_ms(runs: dict[str, Callable], repeats: int, pick: Callable = statistics.median) -> dict[str, float]:
+    """The time that `pick` picks for each after two runs to warm up, all by turns: a busy machine hits them alike."""
     times = {name: [] for name in runs}
     for repeat in range(-min(2, repeats), repeats):
         for name, run in runs.items():
+            time.sleep(REST_S)
             start = time.perf_counter()
             run()
             if repeat >= 0:
                 times[name].append(1000 * (time.perf_counter() - start))
-    return {name: statistics.median(each) for name, each in times.items()}
+    return {name: pick(each) for name, each in times.items()}
