@@ -174,8 +174,9 @@ Measured by
     python recipes/studies/full_size.py
 
 which also writes [full_size.json](full_size.json). The ceiling is the time that the model's multiply-adds would take
-at the speed of a {side}×{side} float32 matrix product in NumPy, measured by turns with the file; of both the fastest of
-{repeats} runs counts, as others use the machine too. "Largest error" is that of the file against Keras, relative to the largest output.
+at the speed of a {side}×{side} float32 matrix product in NumPy, measured by turns with the file; of both the fastest
+of {repeats} runs counts, as others use the machine too. "Largest error" is that of the file against Keras, relative
+to the largest output.
 
 """
 
