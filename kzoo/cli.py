@@ -1,4 +1,4 @@
-"""The `kzoo` command: list, info, train, evaluate, predict, export."""
+"""The `kzoo` command: list, info, train, evaluate, predict, export, check."""
 
 import dataclasses
 import json
@@ -17,6 +17,7 @@ from rich.table import Table
 from tyro.conf import Positional, arg
 
 import kzoo
+from kzoo.check.command import Check
 from kzoo.edge import LiteRTModel, export
 from kzoo.errors import InvalidValueError, UnknownNameError
 from kzoo.images import find_images
@@ -214,6 +215,7 @@ COMMANDS: dict[str, Callable] = {
     "evaluate": Evaluate,
     "predict": Predict,
     "export": Export,
+    "check": Check,
 }
 
 

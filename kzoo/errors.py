@@ -38,6 +38,10 @@ class OutputError(KzooError, OSError):
     """An output path that cannot be written."""
 
 
+class CheckFailed(KzooError, AssertionError):
+    """A model that does not do what every model of the zoo must do."""
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Ends an error message: close matches to `given` among `known`, or nothing.
 

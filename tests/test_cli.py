@@ -35,10 +35,10 @@ def test_help(capsys):
         main(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    assert all(command in text for command in ("list", "info", "train", "evaluate", "predict", "export"))
+    assert all(command in text for command in ("list", "info", "train", "evaluate", "predict", "export", "check"))
 
 
-@pytest.mark.parametrize("command", ["list", "info", "evaluate", "predict", "export"])
+@pytest.mark.parametrize("command", ["list", "info", "evaluate", "predict", "export", "check"])
 def test_help_of_commands(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

@@ -1,7 +1,8 @@
-"""The same models and layers under JAX: equal outputs, and no TensorFlow in the process."""
+"""The layers and a folded model under JAX: equal outputs, and no TensorFlow in the process.
 
-import importlib.util
-import os
+tests/test_whole_path.py does the same for every model of the zoo.
+"""
+
 import subprocess
 import sys
 
@@ -11,52 +12,54 @@ from helpers import feature_map, pixels, randomise
 from layers.cases import CASES
 
 import kzoo
+from kzoo.check.jax_process import JaxProcess, jax_environment
 from kzoo.registry import lookup
 
-NAMES = ("cifar_resnet20_cbam", "plain18_se", "resnet50", "resnet50_v2_cbam")
-FOLDED = ("cifar_resnet20_cbam",)
+NAME = "cifar_resnet20_cbam"
 CHILD = """
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 
 import kzoo
+import kzoo.check
 assert keras.backend.backend() == "jax"
 kzoo.build("cifar_resnet20", depths=(1, 1), widths=(4, 8))
 assert "tensorflow" not in sys.modules, "kzoo imported TensorFlow"
 assert kzoo.describe("cifar_resnet20").trainable_parameters == 269722
-for path in sorted(Path(sys.argv[1]).glob("*.keras")):
-    model = keras.saving.load_model(path)
-    arrays = np.load(path.with_suffix(".npz"))
-    models = {path.stem: model}
-    if path.stem in sys.argv[2:]:
-        models[f"{path.stem} folded"] = kzoo.fold_batch_norm(model)
-    for name, each in models.items():
-        outputs = keras.ops.convert_to_numpy(each(arrays["images"]))
-        error = np.abs(outputs - arrays["outputs"]).max() / np.abs(arrays["outputs"]).max()
-        print(f"{name}: {error:.2g}")
-        assert error < 1e-5, (name, error)
+model = kzoo.fold_batch_norm(keras.saving.load_model(sys.argv[1]))
+arrays = np.load(sys.argv[2])
+outputs = keras.ops.convert_to_numpy(model(arrays["images"]))
+error = np.abs(outputs - arrays["outputs"]).max() / np.abs(arrays["outputs"]).max()
+assert error < 1e-5, error
 """
 
+pytestmark = pytest.mark.skipif(not JaxProcess.available(), reason="jax is not installed")
 
-@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
-def test_outputs_equal_under_jax(tmp_path):
-    examples = {}
-    for name in NAMES:
-        model = kzoo.build(name, input_shape=(32, 32, 3), classifier_activation=None, **lookup(name).narrow)
-        examples[name] = randomise(model), pixels(3, 32, 32, 3)
-    for name, case in CASES.items():
-        model = randomise(case.model())
-        examples[name] = model, feature_map(2, *model.input.shape[1:])
-    for name, (model, images) in examples.items():
-        model.save(tmp_path / f"{name}.keras")
-        np.savez(tmp_path / f"{name}.npz", images=images, outputs=np.array(model(images)))
-    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+
+def test_layers_are_equal_under_jax(tmp_path):
+    with JaxProcess() as jax:
+        for name, case in CASES.items():
+            model = randomise(case.model())
+            images = feature_map(2, *model.input.shape[1:])
+            model.save(tmp_path / f"{name}.keras")
+            jax.ask(tmp_path / f"{name}.keras", images, np.array(model(images)))
+        errors = {name: jax.answer(tmp_path / f"{name}.keras") for name in CASES}
+    assert {name: error for name, error in errors.items() if not error < 1e-5} == {}
+
+
+def test_folds_under_jax_without_tensorflow(tmp_path):
+    path, arrays = tmp_path / "model.keras", tmp_path / "arrays.npz"
+    model = kzoo.build(NAME, input_shape=(32, 32, 3), classifier_activation=None, **lookup(NAME).narrow)
+    images = pixels(3, 32, 32, 3)
+    np.savez(arrays, images=images, outputs=np.array(randomise(model)(images)))
+    model.save(path)
     child = subprocess.run(
-        [sys.executable, "-c", CHILD, tmp_path, *FOLDED], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", CHILD, path, arrays],
+        env=jax_environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert child.returncode == 0, child.stderr[-3000:]
-    print(child.stdout)
-    assert len(child.stdout.splitlines()) == len(examples) + len(FOLDED)

@@ -1,14 +1,14 @@
 """What every model of the zoo must do: save, learn under XLA, fold, and run whole on the XNNPACK delegate."""
 
 import dataclasses
-import re
 
 import keras
-import numpy as np
 import pytest
-from helpers import assert_weights_are, pixels, randomise, relative_error, weights_of, weights_without_gradient
+from helpers import pixels, randomise, relative_error
 
 import kzoo
+from kzoo.check import Subject, checks
+from kzoo.check.jax_process import JaxProcess
 from kzoo.registry import lookup
 from kzoo.surgery import plan_folding
 from kzoo.taps import tap_names
@@ -26,11 +26,14 @@ def names(slow: tuple[str, ...] = ()) -> list:
     return marked
 
 
-def narrow(name: str) -> keras.Model:
-    """A small model of the same kind, that gives logits."""
-    entry = lookup(name)
-    shape = (entry.narrow_size, entry.narrow_size, 3)
-    return kzoo.build(name, input_shape=shape, num_classes=10, classifier_activation=None, **entry.narrow)
+@pytest.fixture(scope="module")
+def jax():
+    """The process that computes under JAX, if that is installed."""
+    if not JaxProcess.available():
+        yield None
+        return
+    with JaxProcess() as process:
+        yield process
 
 
 def norms(model) -> set[str]:
@@ -55,31 +58,15 @@ def test_builds_with_taps_at_their_strides(name):
 
 
 @pytest.mark.parametrize("name", names())
-def test_saves_and_folds_and_exports(name, tmp_path):
-    model = randomise(narrow(name))
-    images = pixels(4, *model.input.shape[1:])
-    expected = np.array(model(images))
-    assert np.isfinite(expected).all()
-
-    path = tmp_path / "model.keras"
-    model.save(path)
-    loaded = keras.saving.load_model(path)
-    assert_weights_are(loaded, weights_of(model))
-    np.testing.assert_array_equal(loaded(images), expected)
-    assert [layer.name for layer in loaded.layers] == [layer.name for layer in model.layers]
-
-    plan = plan_folding(model)
-    assert set(plan.kept) == norms_that_stay(model)
-    folded = kzoo.fold_batch_norm(model)
-    assert norms(folded) == norms_that_stay(model)
-    assert [v.path for v in folded.variables if "moving" in v.path and v.path.split("/")[0] not in plan.kept] == []
-    assert relative_error(folded(images), expected) < 1e-5
-    assert tap_names(folded) == tap_names(model)
-
-    report = kzoo.export(folded, tmp_path / "model.tflite", calibration=images)
-    assert report.xnnpack_partitions == 1
-    assert not [op for op in report.ops if op.startswith(("Flex", "CUSTOM"))]
-    assert report.max_rel_error < 1e-5
+def test_saves_and_folds_and_exports_and_equals_jax(name, tmp_path, jax):
+    subject = Subject(name, tmp_path, jax)
+    checks.builds(subject)
+    checks.saves(subject)
+    checks.folds(subject)
+    assert set(plan_folding(subject.model).kept) == norms_that_stay(subject.model) == norms(subject.folded)
+    checks.exports(subject)
+    if jax is not None:
+        checks.jax(subject)
 
 
 def norms_that_stay(model) -> set[str]:
@@ -94,28 +81,23 @@ def norms_that_stay(model) -> set[str]:
     return {layer.name for layer in model.layers if layer.name == "final_bn" or layer.name.endswith("_bn1")}
 
 
-def is_idle_bias(path: str) -> bool:
-    """Whether batch normalisation or a softmax takes this bias out again, so that its gradient is rounding alone."""
-    return re.fullmatch(r".*(conv\d?|_attention\d/(g|phi|out))/bias", path) is not None
-
-
 @pytest.mark.parametrize("name", names(slow=("_se", "_cbam")))  # every layer by itself learns under XLA too
-def test_learns_under_xla(name):
-    model = randomise(narrow(name))
-    images, labels = pixels(8, *model.input.shape[1:]), np.arange(8) % 10
-    assert [path for path in weights_without_gradient(model, images) if not is_idle_bias(path)] == []
+def test_learns_under_xla(name, tmp_path):
+    subject = Subject(name, tmp_path)
+    checks.gradients(subject)
+    checks.learns(subject)
+    assert subject.model.jit_compile is True
 
-    before = weights_of(model)
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=True)
-    loss = model.train_on_batch(images, labels)
-    assert model.jit_compile is True
-    assert np.isfinite(loss)
-    logits = randomise(narrow(name))(images, training=True)
-    eager = keras.ops.mean(keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
-    assert loss == pytest.approx(float(eager), rel=1e-4)  # XLA adds up in another order, through batch statistics
-    unmoved = [v.path for v, old in zip(model.variables, before, strict=True) if np.array_equal(v, old)]
-    assert [path for path in unmoved if not is_idle_bias(path)] == []
-    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+def test_biases_that_training_cannot_feel(tmp_path):
+    assert Subject("vgg11", tmp_path).idle_biases == set()
+    convolutions = {"stage1_conv1", "stage2_conv1", "stage2_conv2", "stage3_conv1", "stage4_conv1", "stage5_conv1"}
+    assert Subject("vgg11_bn", tmp_path).idle_biases == {f"{name}/bias" for name in convolutions}
+    assert {path.split("/")[1] for path in Subject("resnet50_nl", tmp_path).idle_biases} == {"g", "phi", "out"}
+    pre_activation = Subject("resnet50_v2", tmp_path).idle_biases  # they read sums of what they normalise
+    assert {"stage1_block2_conv3/bias", "stage4_block1_shortcut_conv/bias"} <= pre_activation
+    scaled = Subject("resnet50_v2_se", tmp_path).idle_biases  # each image scales the branches, not the shortcuts
+    assert scaled == {path for path in pre_activation if "shortcut" in path}
 
 
 @pytest.mark.slow

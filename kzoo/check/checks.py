@@ -1,0 +1,133 @@
+"""The checks. Each takes a `Subject`, returns a short note, and raises an error with the reason if it fails."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from kzoo.check.probe import pixels, relative_error, weights_of
+from kzoo.check.subject import CLASSES, Subject
+from kzoo.edge import export
+from kzoo.errors import CheckFailed
+from kzoo.surgery import plan_folding
+from kzoo.taps import tap_names
+
+TOLERANCE = 1e-5  # of outputs, relative to the largest
+LOSS_TOLERANCE = 1e-4  # XLA adds up in another order, through batch statistics
+
+
+class Skipped(Exception):
+    """A check that cannot be made here, with the reason."""
+
+
+def builds(subject: Subject) -> str:
+    """Builds, with a tap at every stride from the first to the last."""
+    model = subject.model
+    if model.output.shape != (None, CLASSES):
+        raise CheckFailed(f"the output is {model.output.shape}, not (None, {CLASSES})")
+    taps = tap_names(model)
+    if not taps:
+        raise CheckFailed("it has no taps")
+    levels = [int(tap[1:]) for tap in taps]
+    if levels != list(range(levels[0], levels[-1] + 1)):
+        raise CheckFailed(f"its taps are {', '.join(taps)}; a level is missing")
+    if not np.isfinite(subject.outputs).all():
+        raise CheckFailed("its outputs are not finite")
+    return f"{taps[0]}–{taps[-1]}"
+
+
+def saves(subject: Subject) -> str:
+    """A `.keras` file gives the same weights and outputs back, bit for bit."""
+    loaded = keras.saving.load_model(subject.file)
+    if [layer.name for layer in loaded.layers] != [layer.name for layer in subject.model.layers]:
+        raise CheckFailed("the loaded model has other layers")
+    changed = [
+        variable.path
+        for variable, new in zip(subject.model.weights, loaded.weights, strict=True)
+        if not np.array_equal(variable, new)
+    ]
+    if changed:
+        raise CheckFailed(f"loading changes {_list(changed)}")
+    if not np.array_equal(loaded(subject.images), subject.outputs):
+        raise CheckFailed("the loaded model gives other outputs")
+    return f"{subject.file.stat().st_size / 1e3:.0f} kB"
+
+
+def learns(subject: Subject) -> str:
+    """A training step compiled by XLA has the loss that TensorFlow finds without it, and moves every weight."""
+    images, labels = pixels(8, *subject.model.input.shape[1:]), np.arange(8) % CLASSES
+    with subject.training() as model:
+        logits = model(images, training=True)
+        losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        eager = float(keras.ops.mean(losses))
+        before = weights_of(model)
+        optimizer = keras.optimizers.SGD(1.0)  # a small gradient shall move a large weight too
+        model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=True)
+        loss = float(model.train_on_batch(images, labels))
+        moves = list(zip(model.weights, before, strict=True))
+        broken = [weight.path for weight, _ in moves if not np.isfinite(weight).all()]
+        still = {weight.path for weight, old in moves if np.array_equal(weight, old)}
+    error = abs(loss - eager) / abs(eager)
+    if not error < LOSS_TOLERANCE:
+        raise CheckFailed(f"the loss is {loss:.7g} under XLA and {eager:.7g} without")
+    if broken:
+        raise CheckFailed(f"not finite after a step: {_list(broken)}")
+    here, never = subject.without_gradient
+    stuck = still - subject.idle_biases - (here - never)
+    if stuck:
+        raise CheckFailed(f"a step does not move {_list(sorted(stuck))}")
+    return f"{error:.1e}"
+
+
+def gradients(subject: Subject) -> str:
+    """Every trainable weight receives a gradient."""
+    _, never = subject.without_gradient
+    if never:
+        raise CheckFailed(f"no gradient reaches {_list(sorted(never))}")
+    return f"{len(subject.model.trainable_variables)} weights"
+
+
+def folds(subject: Subject) -> str:
+    """Folding batch normalisation leaves the outputs, and what stays of it stays for a reason."""
+    kept = plan_folding(subject.model).kept
+    layers = {variable.path.split("/")[0] for variable in subject.folded.variables if "moving" in variable.path}
+    if layers - set(kept):
+        raise CheckFailed(f"statistics stay without a reason in {_list(sorted(layers - set(kept)))}")
+    if tap_names(subject.folded) != tap_names(subject.model):
+        raise CheckFailed("the folded model has other taps")
+    note = _judge(relative_error(subject.folded(subject.images), subject.outputs))
+    return note + (f", {len(kept)} stay" if kept else "")
+
+
+def exports(subject: Subject) -> str:
+    """The folded model is a LiteRT file of built-in ops, in one XNNPACK partition, with the same outputs."""
+    report = export(subject.folded, subject.directory / "model.tflite", calibration=subject.images)
+    if report.xnnpack_partitions != 1:
+        raise CheckFailed(f"XNNPACK runs it in {report.xnnpack_partitions} partitions")
+    foreign = [op for op in report.ops if op.startswith(("Flex", "CUSTOM"))]
+    if foreign:
+        raise CheckFailed(f"it needs {_list(foreign)}")
+    return _judge(report.max_rel_error)
+
+
+def jax(subject: Subject) -> str:
+    """The saved model has the same outputs under JAX."""
+    if subject.jax is None:
+        raise Skipped("JAX is not installed")
+    return _judge(subject.jax.answer(subject.file))
+
+
+def _judge(error: float) -> str:
+    if not error < TOLERANCE:  # a NaN fails too
+        raise CheckFailed(f"the outputs differ by {error:.2g}, accepted {TOLERANCE:g}")
+    return f"{error:.1e}"
+
+
+def _list(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+CHECKS: dict[str, Callable[[Subject], str]] = {
+    check.__name__: check for check in (builds, saves, learns, gradients, folds, exports, jax)
+}

@@ -1,0 +1,122 @@
+"""A second process that computes saved models with JAX, because one process has one backend."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kzoo.check.probe import explain, relative_error
+from kzoo.errors import CheckFailed
+
+CHILD = "from kzoo.check.jax_process import serve; serve()"
+# Hundreds of small programs are compiled for each model and run once
+QUICK_COMPILER = "--xla_backend_optimization_level=0"
+
+
+def jax_environment() -> dict[str, str]:
+    """The environment of a process that computes under JAX, on the processor."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_COMPILER}".strip()
+    return os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+
+
+class JaxProcess:
+    """Computes models under JAX while this process does something else.
+
+    The process starts with the first question and serves until the block ends.
+
+    Example:
+        >>> with JaxProcess() as jax:
+        ...     jax.ask(path, images, outputs)
+        ...     error = jax.answer(path)
+    """
+
+    def __init__(self):
+        self._child = None
+        self._log = None
+
+    @staticmethod
+    def available() -> bool:
+        """Whether JAX is installed."""
+        return importlib.util.find_spec("jax") is not None
+
+    def __enter__(self) -> "JaxProcess":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._stop()
+
+    def ask(self, path: Path, images: np.ndarray, outputs: np.ndarray) -> None:
+        """Has the `.keras` file at `path` computed on `images`, to be compared with `outputs`."""
+        np.savez(path.with_suffix(".npz"), images=images, outputs=outputs)
+        if self._child is None:
+            self._start()
+        with contextlib.suppress(BrokenPipeError):  # the answer tells why
+            self._child.stdin.write(f"{path}\n")
+            self._child.stdin.flush()
+
+    def answer(self, path: Path) -> float:
+        """The relative error of the file at `path`, which was asked for; waits for it.
+
+        Raises:
+            CheckFailed: JAX cannot compute the model.
+        """
+        while self._child is not None:
+            line = self._child.stdout.readline()
+            if not line:
+                raise CheckFailed(self._stop())
+            answer = json.loads(line)
+            if answer["path"] == str(path):
+                if "failure" in answer:
+                    raise CheckFailed(answer["failure"])
+                return answer["error"]
+        raise CheckFailed("the JAX process is not running")
+
+    def _start(self) -> None:
+        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  until _stop
+        self._child = subprocess.Popen(
+            [sys.executable, "-c", CHILD],
+            env=jax_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+
+    def _stop(self) -> str:
+        """Ends the process; returns how it ended by itself, if it did."""
+        if self._child is None:
+            return ""
+        with contextlib.suppress(BrokenPipeError):
+            self._child.stdin.close()
+        self._child.stdout.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(timeout=1)
+        self._child.kill()
+        status = self._child.wait()
+        self._log.seek(0)
+        said = self._log.read().strip().splitlines()
+        self._log.close()
+        self._child = None
+        return f"the JAX process ended with status {status}: {said[-1] if said else 'it said nothing'}"
+
+
+def serve() -> None:
+    """The child: reads paths of `.keras` files, writes their errors against the `.npz` beside them as JSON."""
+    answers = sys.stdout
+    sys.stdout = sys.stderr  # nothing else may speak between the answers
+    for line in sys.stdin:
+        path = Path(line.rstrip("\n"))
+        try:
+            arrays = np.load(path.with_suffix(".npz"))
+            outputs = keras.saving.load_model(path).predict_on_batch(arrays["images"])
+            answer = {"error": relative_error(outputs, arrays["outputs"])}
+        except Exception as error:
+            answer = {"failure": explain(error)}
+        print(json.dumps({"path": str(path), **answer}), file=answers, flush=True)
