@@ -125,7 +125,7 @@ class Predict:
             more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
             raise InvalidValueError(f"no image could be read: {broken[0]}{more}")
         if self.json:
-            print(json.dumps(read, indent=2, ensure_ascii=False))
+            print(json.dumps(read, indent=2))
         else:
             console = Console()
             for image in read:

@@ -57,10 +57,6 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
 def check_choice(what: str, value: object, choices: Iterable[object]) -> None:
     """Raises `InvalidValueError` unless `value` is one of `choices`."""
     choices = list(choices)
-    try:
-        accepted = value in choices
-    except ValueError:  # an array compares with nothing as one value
-        accepted = False
-    if not accepted:
+    if not any(type(value) is type(choice) and value == choice for choice in choices):  # True is no 1
         accepted = ", ".join(repr(choice) for choice in choices)
         raise InvalidValueError(f"{what}={value!r} is not accepted; use one of {accepted}")

@@ -17,6 +17,7 @@ import numpy as np
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.images import INTERPOLATION, MODES, read_image
+from kzoo.models.inception import without_auxiliary
 from kzoo.registry import lookup
 from kzoo.weights import DEFAULT, resolve
 from kzoo.zoo import build
@@ -111,7 +112,7 @@ def open_classifier(
 
 
 def load_keras(path: str | Path) -> keras.Model:
-    """Reads a `.keras` file.
+    """Reads a `.keras` file; auxiliary heads, which serve training alone, are left out.
 
     Raises:
         InvalidValueError: it is absent or no such file.
@@ -119,7 +120,7 @@ def load_keras(path: str | Path) -> keras.Model:
     if not Path(path).is_file():
         raise InvalidValueError(f"no file at {path}")
     try:
-        return keras.saving.load_model(path, compile=False)
+        return without_auxiliary(keras.saving.load_model(path, compile=False))
     except Exception as error:  # zip, JSON, HDF5 and Keras each raise their own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InvalidValueError(f"{path} cannot be read as a Keras model ({reason})") from error

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kzoo.errors import UnknownNameError, did_you_mean
+from kzoo.errors import InvalidValueError, UnknownNameError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def lookup(name: str) -> Entry:
     Raises:
         UnknownNameError: no such model; the message lists close matches.
     """
-    if name not in _ENTRIES:
+    if not isinstance(name, str) or name not in _ENTRIES:
         raise UnknownNameError(
             f"unknown model {name!r}{did_you_mean(str(name), _ENTRIES) or '; kzoo.list_models() shows all'}"
         )
@@ -73,4 +73,6 @@ def list_models(pattern: str = "*") -> list[str]:
         >>> list_models("resnet50*_cbam")
         ['resnet50_cbam', 'resnet50_v1_cbam', 'resnet50_v2_cbam']
     """
+    if not isinstance(pattern, str):
+        raise InvalidValueError(f"pattern={pattern!r} must be text, such as 'resnet50*'")
     return sorted(fnmatch.filter(_ENTRIES, pattern))

@@ -48,7 +48,7 @@ def pyramid(model: keras.Model, levels: Sequence[str]) -> keras.Model:
         TensorShape([8, 7, 7, 512])
     """
     known = tap_names(model)
-    if isinstance(levels, str) or not levels:
+    if not isinstance(levels, Sequence) or isinstance(levels, str) or not levels:
         raise InvalidValueError(f"levels={levels!r} must be a list of tap names among {', '.join(known)}")
     for level in levels:
         if level not in known:

@@ -13,6 +13,7 @@ from kzoo import weights as weights_room
 from kzoo.errors import InvalidValueError, UnknownOptionError, did_you_mean
 from kzoo.graph import count_macs
 from kzoo.layers import ATTENTION
+from kzoo.layers.checks import activation, check_flag
 from kzoo.models.blocks import preprocess
 from kzoo.registry import Entry, lookup
 from kzoo.taps import tap_names
@@ -65,6 +66,9 @@ def build(
     """
     entry = lookup(name)
     config = _configure(entry, overrides)
+    check_flag("include_top", include_top)
+    check_flag("include_preprocessing", include_preprocessing)
+    activation("classifier_activation", classifier_activation)
     input_shape = _check_input_shape(entry, config, input_shape)
     source, spec = (None, None) if weights is None else weights_room.resolve(name, weights)
     head = "keep" if num_classes is None else "if_fits"
@@ -79,11 +83,14 @@ def build(
     path = None if weights is None else weights_room.fetch_source(source, spec)  # before anything is built
 
     inputs = keras.Input(input_shape, name="image")
-    x = preprocess(inputs, spec.preprocessing if spec else entry.preprocessing) if include_preprocessing else inputs
+    x = inputs
+    if include_preprocessing:
+        wanted = spec.preprocessing if spec else path and weights_room.preprocessing_of(name, path)
+        x = preprocess(inputs, wanted or entry.preprocessing)
     maps = entry.features(x, config)
     outputs = list(maps.values())[-1]
     if include_top:
-        outputs = entry.head(maps, num_classes, classifier_activation, config)
+        outputs = entry.head(maps, int(num_classes), classifier_activation, config)
     model = keras.Model(inputs, outputs, name=name)
     if path is not None:
         report = weights_room.load_weights(model, path, head=head)

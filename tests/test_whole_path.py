@@ -15,15 +15,12 @@ from kzoo.taps import tap_names
 
 
 def names(slow: tuple[str, ...] = ()) -> list:
-    """Every name; slow are those that equal an earlier one once both are narrow, and those that end in `slow`."""
-    marked, seen = [], set()
+    """A name of each kind of narrow model; slow are those that end in `slow`. `kzoo check --all` takes every name."""
+    kinds = {}
     for name in kzoo.list_models():
         entry = lookup(name)
-        kind = (dataclasses.replace(entry.config, **entry.narrow), entry.preprocessing)
-        is_slow = kind in seen or name.endswith(slow)
-        marked.append(pytest.param(name, marks=[pytest.mark.slow] if is_slow else []))
-        seen.add(kind)
-    return marked
+        kinds.setdefault((dataclasses.replace(entry.config, **entry.narrow), entry.preprocessing), name)
+    return [pytest.param(name, marks=[pytest.mark.slow] if name.endswith(slow) else []) for name in kinds.values()]
 
 
 @pytest.fixture(scope="module")

@@ -210,3 +210,46 @@ def test_describe_follows_the_options(name, overrides, papers, has_weights, monk
     assert info.papers == papers
     assert info.weights == (known(name) if has_weights else ())
     assert bool(known(name)) >= has_weights
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet18", dict(bn_epsilon=-1)),
+        ("resnet18", dict(bn_epsilon=float("nan"))),
+        ("resnet18", dict(bn_epsilon="x")),
+        ("resnet50", dict(conv_bias="no")),
+        ("resnet50", dict(preactivation="no")),
+        ("resnet50", dict(stride_conv=True)),
+        ("vgg11", dict(batch_norm=0)),
+        ("swin_tiny", dict(mlp_ratio="x")),
+        ("swin_tiny", dict(mlp_ratio=float("inf"))),
+        ("swin_tiny", dict(mlp_ratio=1e-12)),
+        ("swin_tiny", dict(mlp_ratio=10**9)),
+        ("swin_tiny", dict(drop_path_rate=[0.1])),
+        ("swin_tiny", dict(layer_scale="x")),
+        ("swin_tiny", dict(normalise_taps="no")),
+        ("nat_mini", dict(clamp_kernel=object())),
+        ("resnet18", dict(attention=lambda x: x)),
+        ("resnet18", dict(classifier_activation="softmaxx")),
+        ("resnet18", dict(include_top="yes")),
+        ("resnet18", dict(include_preprocessing="no")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_values_that_an_option_cannot_take(name, options):
+    with pytest.raises(InvalidValueError, match=next(iter(options))):
+        kzoo.build(name, **options)
+
+
+def test_names_and_patterns_must_be_text():
+    with pytest.raises(UnknownNameError, match="unknown model"):
+        kzoo.build(["resnet50"])
+    with pytest.raises(InvalidValueError, match="pattern=3 must be text"):
+        kzoo.list_models(3)
+    with pytest.raises(InvalidValueError, match="levels=3 must be a list of tap names"):
+        kzoo.pyramid(kzoo.build("simple_cnn"), 3)
+
+
+def test_the_number_of_classes_may_be_a_numpy_integer():
+    assert kzoo.build("simple_cnn", num_classes=np.int64(5), dense_units=np.int64(8)).output.shape == (None, 5)

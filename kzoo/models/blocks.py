@@ -29,16 +29,24 @@ PREPROCESSING = {
 }
 
 
-def preprocess(x, name: str):
-    """Normalises pixels of 0 to 255; images that are not RGB get the average constants in every channel."""
+def scale_and_offset(name: str, channels: int) -> tuple[list[float], list[float]]:
+    """What pixels are multiplied by, and what is then added, for each channel.
+
+    Images that are not RGB get the average constants in every channel.
+    """
     spec = PREPROCESSING[name]
     mean, std = spec.mean, spec.std
-    channels = x.shape[-1]
     if channels != 3:
         mean, std = (sum(mean) / 3,) * channels, (sum(std) / 3,) * channels
+    return [1 / s for s in std], [-m / s for m, s in zip(mean, std, strict=True)]
+
+
+def preprocess(x, name: str):
+    """Normalises pixels of 0 to 255, see `scale_and_offset`."""
+    scale, offset = scale_and_offset(name, x.shape[-1])
     return keras.layers.Rescaling(
-        scale=[1 / s for s in std],
-        offset=[-m / s for m, s in zip(mean, std, strict=True)],
+        scale=scale,
+        offset=offset,
         name="preprocessing",
         dtype="float32",  # a half-precision pixel would lose up to 3 of its 8 bits
     )(x)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from kzoo.errors import InvalidValueError
 from kzoo.layers import NeighborhoodAttention
-from kzoo.layers.checks import check_odd
+from kzoo.layers.checks import check_flag, check_odd
 from kzoo.models.blocks import classifier_head, conv
 from kzoo.models.transformer_blocks import TransformerConfig, known_size, layer_norm, trunk
 from kzoo.registry import Entry, register
@@ -27,6 +27,7 @@ class NATConfig(TransformerConfig):
     def __post_init__(self):
         super().__post_init__()
         check_odd("kernel_size", self.kernel_size)
+        check_flag("clamp_kernel", self.clamp_kernel)
         if self.width % 2:
             raise InvalidValueError(
                 f"width={self.width} must be even: the tokenizer's first convolution has half of it"

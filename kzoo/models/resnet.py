@@ -21,7 +21,7 @@ import keras
 
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.layers import ATTENTION, AttentionStem, Subsample
-from kzoo.layers.checks import is_integer
+from kzoo.layers.checks import check_flag, check_number, is_integer
 from kzoo.models.blocks import INITIALIZER, batch_norm, classifier_head, conv, relu
 from kzoo.models.slots import attend, check_attention, replace_conv, slot_of, stage_positions
 from kzoo.registry import Entry, register
@@ -81,6 +81,9 @@ class ResNetConfig:
         check_choice("shortcut", self.shortcut, ("projection", "padding", "none"))
         check_choice("stride_conv", self.stride_conv, (1, 2))
         check_choice("stride_block", self.stride_block, ("first", "last"))
+        check_flag("preactivation", self.preactivation)
+        check_flag("conv_bias", self.conv_bias)
+        check_number("bn_epsilon", self.bn_epsilon, lambda value: 0 < value < 1, "above 0 and below 1, such as 1e-5")
         if self.preactivation and (self.block != "bottleneck" or self.shortcut != "projection"):
             raise InvalidValueError("preactivation=True needs block='bottleneck' and shortcut='projection'")
         check_choice("initializer", self.initializer, ("he_uniform", "he_normal", "glorot_uniform", "glorot_normal"))

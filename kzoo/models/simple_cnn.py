@@ -93,7 +93,7 @@ def head(maps: dict, num_classes: int, activation, config: SimpleCNNConfig):
     if None in x.shape[1:3]:
         raise InvalidValueError("simple_cnn needs a fixed image size; give input_shape=(height, width, channels)")
     x = keras.layers.Flatten(name="head_flatten")(x)
-    x = keras.layers.Dense(config.dense_units, kernel_initializer=INITIALIZER, name="head_fc1")(x)
+    x = keras.layers.Dense(int(config.dense_units), kernel_initializer=INITIALIZER, name="head_fc1")(x)
     x = relu(x, name="head_relu1")
     x = keras.layers.Dropout(config.dropout, name="head_dropout1")(x)
     x = keras.layers.Dense(num_classes, name="head_dense")(x)

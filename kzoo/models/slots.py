@@ -1,5 +1,6 @@
 """Where attention goes in a network: the three slots of `kzoo.layers.ATTENTION`."""
 
+import inspect
 from collections.abc import Callable
 
 import keras
@@ -19,7 +20,16 @@ def check_attention(attention: str | Callable | None) -> None:
             f"attention={attention!r} is a layer or its class; pass a function that makes one for each block, such "
             f"as lambda x, name: {given}(name=name)(x)"
         )
-    if not (attention is None or callable(attention)):
+    if callable(attention):
+        try:
+            inspect.signature(attention).bind("x", "name")
+        except TypeError as error:
+            raise InvalidValueError(
+                f"attention={attention!r} must be called with a map and a name, (x, name) -> x; {error}"
+            ) from error
+        except ValueError:  # a callable of C code tells no signature
+            return
+    elif attention is not None:
         check_choice("attention", attention, [*ATTENTION, None])
 
 

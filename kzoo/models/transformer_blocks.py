@@ -12,6 +12,7 @@ import numpy as np
 
 from kzoo.errors import InvalidValueError
 from kzoo.layers import DropPath, LayerScale, SideOutput
+from kzoo.layers.checks import check_flag, check_number
 from kzoo.models.slots import attend, check_attention, slot_of
 from kzoo.taps import mark
 
@@ -60,12 +61,16 @@ class TransformerConfig:
             raise InvalidValueError(
                 f"width={self.width!r} must be a positive integer that num_heads[0]={self.num_heads[0]} divides"
             )
-        if not self.mlp_ratio > 0:
-            raise InvalidValueError(f"mlp_ratio={self.mlp_ratio!r} must be above 0, such as 4")
-        if not 0 <= self.drop_path_rate < 1:
-            raise InvalidValueError(f"drop_path_rate={self.drop_path_rate!r} must be at least 0 and below 1")
-        if self.layer_scale is not None and not self.layer_scale > 0:
-            raise InvalidValueError(f"layer_scale={self.layer_scale!r} must be above 0, such as 1e-5, or None")
+        check_number(
+            "mlp_ratio",
+            self.mlp_ratio,
+            lambda value: value * self.width >= 1 and value <= 64,
+            f"of at most 64 that gives {self.width} channels a hidden unit, such as 4",
+        )
+        check_number("drop_path_rate", self.drop_path_rate, lambda value: 0 <= value < 1, "of at least 0 and below 1")
+        if self.layer_scale is not None:
+            check_number("layer_scale", self.layer_scale, lambda value: value > 0, "above 0, such as 1e-5, or None")
+        check_flag("normalise_taps", self.normalise_taps)
         check_attention(self.attention)
         if slot_of(self.attention) not in (None, "branch"):
             raise InvalidValueError(

@@ -17,7 +17,7 @@ import keras
 
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.layers import ATTENTION
-from kzoo.layers.checks import check_positive
+from kzoo.layers.checks import check_flag, check_positive
 from kzoo.models.blocks import INITIALIZER, batch_norm, classifier_head, head_activation, relu
 from kzoo.models.slots import attend, check_attention, replace_conv, slot_of
 from kzoo.registry import Entry, register
@@ -66,7 +66,7 @@ class VGGConfig:
                 raise InvalidValueError(f"{field}={sizes!r} must be a tuple of positive integers, one per stage")
         if len(self.depths) != len(self.widths) or not self.depths:
             raise InvalidValueError(f"depths={self.depths} and widths={self.widths} must have one number per stage")
-        check_choice("batch_norm", self.batch_norm, (True, False))
+        check_flag("batch_norm", self.batch_norm)
         check_choice("head", self.head, ("dense", "average"))
         if self.map_size is not None:
             check_positive("map_size", self.map_size)
@@ -139,7 +139,7 @@ def dense_head(x, num_classes: int, activation, config: VGGConfig):
     x = keras.layers.Permute((3, 1, 2), name="head_permute")(x)
     x = keras.layers.Flatten(name="head_flatten")(x)
     for number in (1, 2):
-        x = keras.layers.Dense(config.dense_units, kernel_initializer=INITIALIZER, name=f"head_fc{number}")(x)
+        x = keras.layers.Dense(int(config.dense_units), kernel_initializer=INITIALIZER, name=f"head_fc{number}")(x)
         x = relu(x, name=f"head_relu{number}")
         x = keras.layers.Dropout(config.dropout, name=f"head_dropout{number}")(x)
     x = keras.layers.Dense(num_classes, name="head_dense")(x)

@@ -1,6 +1,16 @@
 """Loading weights: where public checkpoints are, how foreign names map, and a strict loader."""
 
 from kzoo.weights.load import WeightsReport, load_weights
-from kzoo.weights.specs import DEFAULT, WEIGHTS, WeightsSpec, fetch_source, known, resolve
+from kzoo.weights.specs import DEFAULT, WEIGHTS, WeightsSpec, fetch_source, known, preprocessing_of, resolve
 
-__all__ = ["DEFAULT", "WEIGHTS", "WeightsReport", "WeightsSpec", "fetch_source", "known", "load_weights", "resolve"]
+__all__ = [
+    "DEFAULT",
+    "WEIGHTS",
+    "WeightsReport",
+    "WeightsSpec",
+    "fetch_source",
+    "known",
+    "load_weights",
+    "preprocessing_of",
+    "resolve",
+]

@@ -88,7 +88,8 @@ def fetch_keras(url: str, file_hash: str) -> Path:
         return path
     advice = f"download it elsewhere and pass its path as the weights, or put it into {folder}"
     if silence := why_silent(lambda: _head(url)):
-        raise WeightsError(f"could not fetch {url} (no answer, {silence}), and {folder} does not hold it; {advice}")
+        held = f"{path} has another hash than the published one" if path.is_file() else f"{folder} does not hold it"
+        raise WeightsError(f"could not fetch {url} (no answer, {silence}), and {held}; {advice}")
     try:
         ensure_writable(folder)
     except OutputError as error:

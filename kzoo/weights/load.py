@@ -1,18 +1,23 @@
 """Strict loading of weights: everything fits, or nothing is touched."""
 
+import logging
 import os
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from kzoo.errors import WeightsError, check_choice
+from kzoo.models.blocks import scale_and_offset
 from kzoo.weights.fetch import fetch_hub
 from kzoo.weights.files import find, is_torch, read_keras, read_torch
 from kzoo.weights.keras_names import KerasNames
 from kzoo.weights.match import match
 from kzoo.weights.report import WeightsReport
-from kzoo.weights.specs import HUB
+from kzoo.weights.specs import HUB, find_spec, preprocessing_of
 from kzoo.weights.torch_names import TorchNames
+
+_log = logging.getLogger("kzoo")
 
 
 def load_weights(model: keras.Model, source: str | Path, *, strict: bool = True, head: str = "keep") -> WeightsReport:
@@ -46,10 +51,13 @@ def load_weights(model: keras.Model, source: str | Path, *, strict: bool = True,
         cifar_resnet20.safetensors: 97 loaded, 0 adapted, 0 initialised, 0 missing, 0 unexpected
     """
     check_choice("head", head, ("keep", "initialise", "if_fits"))
+    if not isinstance(model, keras.Model):
+        raise WeightsError(f"model={model!r} is no keras.Model; pass what kzoo.build gives")
     if not isinstance(source, (str, os.PathLike)):
         raise WeightsError(f"source={source!r} is no path and no address; pass a path or 'hf://owner/name'")
     text = str(source)
     path = find(fetch_hub(text.removeprefix(HUB)) if text.startswith(HUB) else Path(source))
+    _check_preprocessing(model, path)
     report = WeightsReport(source=text)
     names = TorchNames(read_torch(path), model) if is_torch(path) else KerasNames(read_keras(path), model)
     arrays = match(model, path, names, report, strict, head)
@@ -57,3 +65,21 @@ def load_weights(model: keras.Model, source: str | Path, *, strict: bool = True,
         if variable.path in arrays:
             variable.assign(arrays[variable.path])
     return report
+
+
+def _check_preprocessing(model: keras.Model, path: Path) -> None:
+    """Refuses a known checkpoint for images that are normalised in another way than the model does; warns where the
+    file's names suggest it.
+    """
+    wanted = preprocessing_of(model.name, path)
+    layer = next((layer for layer in model.layers if layer.name == "preprocessing"), None)
+    if wanted is None or not isinstance(layer, keras.layers.Rescaling):
+        return
+    scale, offset = scale_and_offset(wanted, model.input.shape[-1])
+    if np.allclose(layer.scale, scale) and np.allclose(layer.offset, offset):
+        return
+    difference = f"weights for images with the {wanted!r} normalisation, and {model.name} was built with another"
+    advice = "give the weights to kzoo.build, which then normalises as they want it"
+    if find_spec(path):
+        raise WeightsError(f"{path} has {difference}; {advice}")
+    _log.warning("%s seems to have %s; if so, %s", path, difference, advice)

@@ -60,7 +60,10 @@ def _advice(wrong: list[str], missing: list[str]) -> str:
             "or with head='average' and num_classes, or with include_top=False"
         )
     if wrong and all(HEAD in item for item in wrong):
-        return "for another number of classes pass head='initialise'"
+        return (
+            "the file is for another number of classes: build with that num_classes, or keep yours and a classifier "
+            "with random weights by passing num_classes to kzoo.build or head='initialise' to kzoo.load_weights"
+        )
     if missing and not wrong and all(item.startswith("head_") for item in missing):
         without_dense = " and head='average'" if any(DENSE_HEAD in item for item in missing) else ""
         return (

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from kzoo.errors import WeightsError, did_you_mean
 from kzoo.weights.fetch import fetch_hub, fetch_keras
+from kzoo.weights.files import find, is_torch
 
 HUB = "hf://"
 DEFAULT = "imagenet"
@@ -114,7 +115,7 @@ def resolve(model: str, weights: str | Path) -> tuple[str | Path, WeightsSpec | 
         spec = specs[text if text in specs else next(iter(specs))]
         return spec.source, spec
     if text.startswith(HUB) or os.path.exists(text):
-        return weights, _find(text)
+        return weights, find_spec(text)
     names = known(model)
     accepted = f"one of {', '.join(names)}, " if names else ""
     reason = (
@@ -142,12 +143,14 @@ def fetch_source(source: str | Path, spec: WeightsSpec | None) -> Path:
     return Path(source)
 
 
-def _find(text: str) -> WeightsSpec | None:
-    """The spec of an address or of a path."""
-    path = Path(text)
+def find_spec(source: str | Path) -> WeightsSpec | None:
+    """The spec of an address or of a path: under a public name, or in the hub's cache."""
+    text = str(source).rstrip("/")
+    path = Path(os.path.abspath(text))
     names = {path.name, path.name.removesuffix(".safetensors")}
     if path.name.startswith("model."):  # model.safetensors in a folder that is a copy of the hub's
         names.add(path.parent.name)
+    names |= {part.rpartition("--")[2] for part in path.parts if part.startswith("models--")}
     for specs in WEIGHTS.values():
         for spec in specs.values():
             if text.partition("@")[0] == spec.source or (
@@ -155,3 +158,15 @@ def _find(text: str) -> WeightsSpec | None:
             ):
                 return spec
     return None
+
+
+def preprocessing_of(model: str, path: Path) -> str | None:
+    """How images are normalised for the weights at `path`, or None where nothing tells.
+
+    A file that is no known checkpoint, but has torch names, is taken for one like those that the hub has for `model`.
+    """
+    spec = find_spec(path)
+    if spec:
+        return spec.preprocessing
+    from_hub = (each.preprocessing for each in WEIGHTS.get(model, {}).values() if each.source.startswith(HUB))
+    return next(from_hub, None) if path.exists() and is_torch(find(path)) else None

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from goldens.seeded import seeded, seeded_pictures
-from helpers import pixels, randomise, relative_error
+from helpers import assert_weights_are, pixels, randomise, relative_error, weights_of
 
 import kzoo
 from kzoo.errors import WeightsError
+from kzoo.registry import lookup
+from kzoo.weights import WEIGHTS, resolve
 from kzoo.weights.torch_names import torch_names
 from kzoo.zoo import count_parameters
 
@@ -139,3 +141,50 @@ def test_a_dense_head_of_another_size_does_not_fit(tmp_path):
         kzoo.load_weights(small(input_shape=(8, 8, 3)), path)
     with pytest.raises(WeightsError, match="4 are unexpected: pre_logits"):
         kzoo.load_weights(small(head="average", num_classes=24), path)
+
+
+CAFFE, TORCH_CONSTANTS = (1.0, -103.939), (1 / (0.225 * 255), -0.406 / 0.225)
+
+
+def blue(model) -> tuple[float, float]:
+    layer = model.get_layer("preprocessing")
+    return float(layer.scale[2]), float(layer.offset[2])
+
+
+def vgg16_file(tmp_path, name: str) -> tuple[Path, dict]:
+    """A file with torch names for a narrow vgg16, and the options that build it."""
+    entry = lookup("vgg16")
+    options = dict(input_shape=(64, 96, 3), **entry.narrow)
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return save(torch_state(kzoo.build("vgg16", **options), TIMM, (2, 3)), path), options
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mine.safetensors", "vgg16.tv_in1k.safetensors", "models--timm--vgg16.tv_in1k/snapshots/1a2b/model.safetensors"],
+)
+def test_a_file_with_torch_names_gets_the_normalisation_of_torch(tmp_path, name):
+    path, options = vgg16_file(tmp_path, name)
+    assert blue(kzoo.build("vgg16", **options)) == pytest.approx(CAFFE)
+    assert blue(kzoo.build("vgg16", weights=path, **options)) == pytest.approx(TORCH_CONSTANTS)
+
+
+def test_a_relative_path_keeps_its_checkpoint(tmp_path, monkeypatch):
+    path, options = vgg16_file(tmp_path, "vgg16.tv_in1k/model.safetensors")
+    monkeypatch.chdir(path.parent)
+    assert blue(kzoo.build("vgg16", weights="model.safetensors", **options)) == pytest.approx(TORCH_CONSTANTS)
+    assert resolve("vgg16", "hf://timm/vgg16.tv_in1k/")[1] is WEIGHTS["vgg16"]["tv_in1k"]
+
+
+def test_a_model_with_another_normalisation_refuses_a_known_checkpoint(tmp_path, caplog):
+    path, options = vgg16_file(tmp_path, "vgg16.tv_in1k.safetensors")
+    model = kzoo.build("vgg16", **options)
+    before = weights_of(model)
+    with pytest.raises(WeightsError, match=r"'torch' normalisation, and vgg16 was built with another; give .*build"):
+        kzoo.load_weights(model, path)
+    assert_weights_are(model, before)
+    kzoo.load_weights(kzoo.build("vgg16", include_preprocessing=False, **options), path)
+    assert caplog.text == ""
+    kzoo.load_weights(model, path.rename(tmp_path / "mine.safetensors"))
+    assert "seems to have weights for images with the 'torch' normalisation" in caplog.text
