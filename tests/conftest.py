@@ -4,11 +4,47 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from dataclasses import dataclass
+
 import keras
 import pytest
+
+from kzoo import registry
+from kzoo.taps import mark
 
 
 @pytest.fixture(autouse=True)
 def fresh_keras():
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
+
+
+@dataclass(frozen=True)
+class SmallConfig:
+    """Of the models that tests register for themselves."""
+
+    total_stride: int = 2
+    width: int = 6
+
+
+@pytest.fixture
+def add(monkeypatch):
+    """Registers a small model with a layer of one's own behind its stem, until the test ends."""
+
+    def register(name, layer=None, levels=(1, 2)):
+        def features(x, config):
+            x = keras.layers.Conv2D(config.width, 3, 2, "same", use_bias=False, name="conv")(x)
+            x = keras.layers.BatchNormalization(name="bn")(x)
+            first = mark(layer(x) if layer else x, levels[0])
+            x = keras.layers.ReLU(name="relu")(first)
+            x = keras.layers.Conv2D(config.width, 3, 2, "same", name="conv2")(x)
+            return {f"p{levels[0]}": first, f"p{levels[1]}": mark(x, levels[1])}
+
+        def head(maps, num_classes, activation, config):
+            x = keras.layers.GlobalAveragePooling2D(name="head_pool")(maps[f"p{levels[1]}"])
+            return keras.layers.Dense(num_classes, activation, name="head_dense")(x)
+
+        entry = registry.Entry(name, "small", SmallConfig(), features, head, (32, 32, 3), 10, "tf", ())
+        monkeypatch.setitem(registry._ENTRIES, name, entry)
+
+    return register

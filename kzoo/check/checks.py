@@ -80,7 +80,7 @@ def learns(subject: Subject) -> str:
 
 
 def gradients(subject: Subject) -> str:
-    """Every trainable weight receives a gradient."""
+    """Every trainable weight receives a gradient, under one draw of the weights or another."""
     _, never = subject.without_gradient
     if never:
         raise CheckFailed(f"no gradient reaches {_list(sorted(never))}")

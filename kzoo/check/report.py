@@ -27,10 +27,11 @@ def write_markdown(rows: Mapping[str, Row], path: Path) -> None:
 {summary(rows)} (kzoo {kzoo.__version__}, {minutes:.0f} minutes). Made by
 
 ```
-kzoo check --all --output {path.parent.name}
+kzoo check --all --output FOLDER
 ```
 
-on a narrow version of every model with random weights. Numbers are errors relative to the largest output.
+on a narrow version of every model with random weights. Numbers are relative errors, of the loss or of the
+largest output.
 
 {checks}
 
