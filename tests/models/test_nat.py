@@ -153,7 +153,7 @@ def test_every_layer_has_a_name_of_the_contract():
     ("overrides", "message"),
     [
         (dict(kernel_size=6), "kernel_size=6 must be a positive odd number"),
-        (dict(layer_scale=-1), "layer_scale=-1 must be above 0"),
+        (dict(layer_scale=-1), "layer_scale=-1 must be a number above 0"),
         (dict(width=65), r"width=65 must be a positive integer that num_heads\[0\]=2 divides"),
         (dict(width=33, num_heads=(3, 6, 12, 24)), "width=33 must be even"),
         (dict(depths=(3, 4)), "must have one number per stage"),

@@ -247,9 +247,9 @@ def test_every_layer_has_a_name_of_the_contract():
         (dict(width=100), r"width=100 must be a positive integer that num_heads\[0\]=3 divides"),
         (dict(width=0), "width=0"),
         (dict(num_heads=(3, 5, 12, 24)), "num_heads=5 does not divide channels=192"),
-        (dict(mlp_ratio=0), "mlp_ratio=0 must be above 0"),
-        (dict(drop_path_rate=1), "drop_path_rate=1 must be at least 0 and below 1"),
-        (dict(layer_scale=0), "layer_scale=0 must be above 0"),
+        (dict(mlp_ratio=0), "mlp_ratio=0 must be a number of at most 64"),
+        (dict(drop_path_rate=1), "drop_path_rate=1 must be a number of at least 0 and below 1"),
+        (dict(layer_scale=0), "layer_scale=0 must be a number above 0"),
         (dict(window_size=0), "window_size=0 must be"),
         (
             dict(attention="window"),

@@ -224,7 +224,7 @@ def test_attention_goes_the_whole_path(attention, tmp_path):
         (dict(dropout=1), "dropout=1 must be a number of at least 0 and below 1"),
         (dict(dropout=-0.1), "dropout=-0.1"),
         (dict(dropout=None), "dropout=None must be a number"),
-        (dict(batch_norm="yes"), "batch_norm='yes' is not accepted"),
+        (dict(batch_norm="yes"), "batch_norm='yes' must be True or False"),
         (dict(attention="sam"), "attention='sam' is not accepted; use one of 'se', 'cbam'"),
         (dict(input_shape=(31, 224, 3)), "needs at least 32×32 pixels"),
     ],
