@@ -6,6 +6,7 @@
 
 from kzoo import layers
 from kzoo.edge import ExportReport, export
+from kzoo.models.backbone import backbone, freeze_backbone
 from kzoo.registry import list_models
 from kzoo.surgery import fold_batch_norm
 from kzoo.taps import pyramid
@@ -17,10 +18,12 @@ __all__ = [
     "ExportReport",
     "ModelInfo",
     "WeightsReport",
+    "backbone",
     "build",
     "describe",
     "export",
     "fold_batch_norm",
+    "freeze_backbone",
     "layers",
     "list_models",
     "load_weights",

@@ -2,10 +2,12 @@
 
 import fnmatch
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from kzoo.errors import InvalidValueError, UnknownNameError, did_you_mean
+from kzoo.errors import InvalidValueError, UnknownNameError, UnknownOptionError, did_you_mean
+
+CLASSIFICATION, SEGMENTATION = "classification", "segmentation"
 
 
 @dataclass(frozen=True)
@@ -16,10 +18,12 @@ class Entry:
         name: what `kzoo.build` takes.
         family: the family it belongs to.
         config: frozen dataclass of the family; its fields are the overrides that `build` accepts.
-        features: `(x, config) -> {tap: map}`, finest first; the last map is the trunk's output.
+        features: `(x, config) -> {tap: map}`, finest first; the last map is the trunk's output. Models on a backbone
+            have `image`, their input, before the taps.
         head: `(maps, num_classes, activation, config) -> predictions` from all of them.
         input_shape: default (height, width, channels).
         num_classes: default.
+        task: `"classification"`: a probability for each class of an image, or `"segmentation"`: of each of its pixels.
         preprocessing: name of the pixel normalisation, see `kzoo.models.blocks.PREPROCESSING`.
         papers: arXiv numbers.
         narrow: overrides that give a small model of the same kind, for tests.
@@ -35,6 +39,7 @@ class Entry:
     num_classes: int
     preprocessing: str
     papers: tuple[str, ...]
+    task: str = CLASSIFICATION
     narrow: Mapping[str, Any] = field(default_factory=dict)
     narrow_size: int = 32
 
@@ -64,6 +69,23 @@ def lookup(name: str) -> Entry:
             f"unknown model {name!r}{did_you_mean(str(name), _ENTRIES) or '; kzoo.list_models() shows all'}"
         )
     return _ENTRIES[name]
+
+
+def configure(entry: Entry, overrides: Mapping[str, Any]) -> Any:
+    """The config of `entry` with some fields replaced.
+
+    Raises:
+        UnknownOptionError: an override that is no field of the config; the message lists those that are.
+        InvalidValueError: a value that a field cannot take.
+    """
+    names = [each.name for each in fields(entry.config)]
+    for override in overrides:
+        if override not in names:
+            raise UnknownOptionError(
+                f"{entry.name} has no option {override!r}; its options are {', '.join(names)}"
+                f"{did_you_mean(override, names)}"
+            )
+    return replace(entry.config, **overrides)
 
 
 def list_models(pattern: str = "*") -> list[str]:

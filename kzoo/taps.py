@@ -1,7 +1,7 @@
 """Taps: names for the feature maps of a model.
 
-The last tensor at stride 2^n passes through an identity layer called `p{n}`. The name survives saving,
-folding and cloning, where a Python attribute would not.
+The last tensor at stride 2^n passes through an identity layer called `p{n}`, a feature pyramid's map through
+`fpn_p{n}`. The name survives saving, folding and cloning, where a Python attribute would not.
 """
 
 import re
@@ -11,7 +11,8 @@ import keras
 
 from kzoo.errors import InvalidValueError, UnknownNameError
 
-_TAP = re.compile(r"p\d+")
+TAP = re.compile(r"p\d+")
+_ANY_TAP = re.compile(r"(?:fpn_)?p(\d+)")
 
 
 def mark(x, level: int):
@@ -20,13 +21,13 @@ def mark(x, level: int):
 
 
 def tap_names(model: keras.Model) -> list[str]:
-    """The taps of `model`, finest first.
+    """The taps of `model`, finest first; those of a feature pyramid follow the backbone's.
 
     >>> tap_names(kzoo.build("cifar_resnet20"))
     ['p0', 'p1', 'p2']
     """
-    names = [layer.name for layer in model.layers if _TAP.fullmatch(layer.name)]
-    return sorted(names, key=lambda name: int(name[1:]))
+    names = [layer.name for layer in model.layers if _ANY_TAP.fullmatch(layer.name)]
+    return sorted(names, key=lambda name: (not TAP.fullmatch(name), int(_ANY_TAP.fullmatch(name)[1])))
 
 
 def pyramid(model: keras.Model, levels: Sequence[str]) -> keras.Model:
@@ -34,7 +35,7 @@ def pyramid(model: keras.Model, levels: Sequence[str]) -> keras.Model:
 
     Args:
         model: any model with taps.
-        levels: tap names such as `["p3", "p4", "p5"]`; `p{n}` has stride 2^n.
+        levels: tap names such as `["p3", "p4", "p5"]`; `p{n}` and `fpn_p{n}` have stride 2^n.
 
     Returns:
         A `keras.Model` whose output is a dict from level to map.

@@ -10,12 +10,12 @@ import keras
 
 from kzoo import models  # noqa: F401  registers every family
 from kzoo import weights as weights_room
-from kzoo.errors import InvalidValueError, UnknownOptionError, did_you_mean
+from kzoo.errors import InvalidValueError
 from kzoo.graph import count_macs
 from kzoo.layers import ATTENTION
 from kzoo.layers.checks import activation, check_flag
 from kzoo.models.blocks import preprocess
-from kzoo.registry import Entry, lookup
+from kzoo.registry import Entry, configure, lookup
 from kzoo.taps import tap_names
 
 _log = logging.getLogger("kzoo")
@@ -29,6 +29,7 @@ def build(
     input_shape: tuple[int | None, int | None, int] | None = None,
     num_classes: int | None = None,
     weights: str | None = None,
+    backbone_weights: str | None = None,
     include_top: bool = True,
     classifier_activation: str | None = "softmax",
     include_preprocessing: bool = True,
@@ -43,15 +44,18 @@ def build(
         weights: None for random ones, `"imagenet"` or another name that `kzoo.describe` lists,
             `"hf://owner/name"`, or a path. Where `num_classes` is given and differs from the checkpoint's,
             the classifier keeps its random weights.
-        include_top: whether the classifier is there; without it the output is the last feature map.
+        backbone_weights: the same for the backbone alone of a model that stands on one (`"imagenet"`, ...); the
+            decoder keeps its random weights.
+        include_top: whether the classifier is there; without it the output is the last feature map, of a feature
+            pyramid the dict of its maps.
         classifier_activation: of the classifier; None gives logits.
         include_preprocessing: whether the first layer normalises RGB pixels of 0 to 255, with the mean and
             deviation of a known checkpoint, or else with the family's. Without it the model eats normalised images.
         **overrides: fields of the family's config, such as `attention="cbam"` or `widths=(8, 16, 32)`.
 
     Returns:
-        A model from RGB images, channels last, to class probabilities (batch, num_classes). Feature maps are
-        reached with `kzoo.pyramid`.
+        A model from RGB images, channels last, to class probabilities: (batch, num_classes), or (batch, height, width,
+        num_classes) from a segmentation model. Feature maps are reached with `kzoo.pyramid`.
 
     Raises:
         UnknownNameError: no such model; the message lists close matches.
@@ -63,51 +67,59 @@ def build(
         >>> model = kzoo.build("resnet50_cbam", num_classes=10)
         >>> model.predict(images).shape  # uint8 or float pixels, (8, 224, 224, 3)
         (8, 10)
+        >>> kzoo.build("unet", backbone="resnet34_cbam", num_classes=11).predict(images).shape
+        (8, 224, 224, 11)
     """
     entry = lookup(name)
-    config = _configure(entry, overrides)
+    config = configure(entry, overrides)
+    trunk = getattr(config, "backbone_entry", None) or entry  # whose images the model takes
     check_flag("include_top", include_top)
     check_flag("include_preprocessing", include_preprocessing)
     activation("classifier_activation", classifier_activation)
     input_shape = _check_input_shape(entry, config, input_shape)
     source, spec = (None, None) if weights is None else weights_room.resolve(name, weights)
+    if backbone_weights is not None:
+        _check_backbone_weights(entry, trunk, weights, backbone_weights)
+        source, spec = weights_room.resolve(trunk.name, backbone_weights)
     head = "keep" if num_classes is None else "if_fits"
     if num_classes is None:
-        num_classes = spec.num_classes if spec else entry.num_classes
+        num_classes = spec.num_classes if spec and weights is not None else entry.num_classes
     if include_top and not _is_positive(num_classes):
         raise InvalidValueError(f"num_classes={num_classes!r} must be a positive integer")
     if keras.config.image_data_format() != "channels_last":
         raise InvalidValueError(
             "the zoo's models are channels last; call keras.config.set_image_data_format('channels_last') first"
         )
-    path = None if weights is None else weights_room.fetch_source(source, spec)  # before anything is built
+    path = None if source is None else weights_room.fetch_source(source, spec)  # before anything is built
 
     inputs = keras.Input(input_shape, name="image")
     x = inputs
     if include_preprocessing:
-        wanted = spec.preprocessing if spec else path and weights_room.preprocessing_of(name, path)
-        x = preprocess(inputs, wanted or entry.preprocessing)
+        wanted = spec.preprocessing if spec else path and weights_room.preprocessing_of(trunk.name, path)
+        x = preprocess(inputs, wanted or trunk.preprocessing)
     maps = entry.features(x, config)
     outputs = list(maps.values())[-1]
     if include_top:
         outputs = entry.head(maps, int(num_classes), classifier_activation, config)
     model = keras.Model(inputs, outputs, name=name)
-    if path is not None:
+    if backbone_weights is not None:
+        weights_room.load_backbone(model, trunk, path)
+    elif path is not None:
         report = weights_room.load_weights(model, path, head=head)
         if report.initialised:
             _log.warning("%s: the classifier for %d classes keeps random weights", source, num_classes)
     return model
 
 
-def _configure(entry: Entry, overrides: dict[str, Any]) -> Any:
-    fields = [field.name for field in dataclasses.fields(entry.config)]
-    for override in overrides:
-        if override not in fields:
-            raise UnknownOptionError(
-                f"{entry.name} has no option {override!r}; its options are {', '.join(fields)}"
-                f"{did_you_mean(override, fields)}"
-            )
-    return dataclasses.replace(entry.config, **overrides)
+def _check_backbone_weights(entry: Entry, trunk: Entry, weights: Any, backbone_weights: Any) -> None:
+    if trunk is entry:
+        advice = "give backbone= too" if hasattr(entry.config, "backbone") else "use weights="
+        raise InvalidValueError(f"backbone_weights={backbone_weights!r} is for a model on a backbone; {advice}")
+    if weights is not None:
+        raise InvalidValueError(
+            f"weights={weights!r} are for the whole model and backbone_weights={backbone_weights!r} for a part of it; "
+            "give one of them"
+        )
 
 
 def _check_input_shape(entry: Entry, config: Any, shape: Any) -> tuple:
@@ -183,7 +195,7 @@ def describe(name: str, **overrides: Any) -> ModelInfo:
         2101760
     """
     entry = lookup(name)
-    config = _configure(entry, overrides)
+    config = configure(entry, overrides)
     model = build(name, **overrides)
     return ModelInfo(
         name=name,

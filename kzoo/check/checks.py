@@ -9,8 +9,9 @@ from kzoo.check.probe import pixels, relative_error, weights_of
 from kzoo.check.subject import CLASSES, Subject
 from kzoo.edge import export
 from kzoo.errors import CheckFailed
+from kzoo.registry import CLASSIFICATION, SEGMENTATION
 from kzoo.surgery import plan_folding
-from kzoo.taps import tap_names
+from kzoo.taps import TAP, tap_names
 
 TOLERANCE = 1e-5  # of outputs, relative to the largest
 LOSS_TOLERANCE = 1e-4  # XLA adds up in another order, through batch statistics
@@ -23,12 +24,13 @@ class Skipped(Exception):
 def builds(subject: Subject) -> str:
     """Builds, with a tap at every stride from the first to the last."""
     model = subject.model
-    if model.output.shape != (None, CLASSES):
-        raise CheckFailed(f"the output is {model.output.shape}, not (None, {CLASSES})")
+    rank = {CLASSIFICATION: 2, SEGMENTATION: 4}[subject.entry.task]
+    if len(model.output.shape) != rank or model.output.shape[-1] != CLASSES:
+        raise CheckFailed(f"the output is {model.output.shape}, not {CLASSES} numbers for each image or pixel")
     taps = tap_names(model)
     if not taps:
         raise CheckFailed("it has no taps")
-    levels = [int(tap[1:]) for tap in taps]
+    levels = [int(tap[1:]) for tap in taps if TAP.fullmatch(tap)]
     if levels != list(range(levels[0], levels[-1] + 1)):
         raise CheckFailed(f"its taps are {', '.join(taps)}; a level is missing")
     if not np.isfinite(subject.outputs).all():
@@ -55,7 +57,8 @@ def saves(subject: Subject) -> str:
 
 def learns(subject: Subject) -> str:
     """A training step compiled by XLA has the loss that TensorFlow finds without it, and moves every weight."""
-    images, labels = pixels(8, *subject.model.input.shape[1:]), np.arange(8) % CLASSES
+    images, shape = pixels(8, *subject.model.input.shape[1:]), (8, *subject.model.output.shape[1:-1])
+    labels = np.arange(np.prod(shape)).reshape(shape) % CLASSES
     with subject.training() as model:
         logits = model(images, training=True)
         losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)

@@ -25,6 +25,7 @@ from kzoo.layers.squeeze_excite import ChannelAttention, SqueezeExcite
 from kzoo.layers.stand_alone_attention import StandAloneSelfAttention
 from kzoo.layers.stochastic_depth import DropPath
 from kzoo.layers.subsample import Subsample
+from kzoo.layers.upsample import MatchSize, Upsample
 from kzoo.layers.window_attention import WindowAttention
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "LayerScale",
     "LearnedPositionEncoding",
     "LocalResponseNormalization",
+    "MatchSize",
     "MultiHeadSelfAttention",
     "NeighborhoodAttention",
     "NonLocal",
@@ -50,6 +52,7 @@ __all__ = [
     "SqueezeExcite",
     "StandAloneSelfAttention",
     "Subsample",
+    "Upsample",
     "WindowAttention",
 ]
 

@@ -1,5 +1,16 @@
 """The families. Importing this package registers every model of the zoo."""
 
-from kzoo.models import googlenet, inception_v3, nat, residual_attention, resnet, simple_cnn, swin, vgg
+from kzoo.models import fpn, googlenet, inception_v3, nat, residual_attention, resnet, simple_cnn, swin, unet, vgg
 
-__all__ = ["googlenet", "inception_v3", "nat", "residual_attention", "resnet", "simple_cnn", "swin", "vgg"]
+__all__ = [
+    "fpn",
+    "googlenet",
+    "inception_v3",
+    "nat",
+    "residual_attention",
+    "resnet",
+    "simple_cnn",
+    "swin",
+    "unet",
+    "vgg",
+]

@@ -8,7 +8,10 @@ import keras
 import numpy as np
 
 from kzoo.errors import WeightsError, check_choice
+from kzoo.models.backbone import backbone
 from kzoo.models.blocks import scale_and_offset
+from kzoo.registry import Entry
+from kzoo.taps import tap_names
 from kzoo.weights.fetch import fetch_hub
 from kzoo.weights.files import find, is_torch, read_keras, read_torch
 from kzoo.weights.keras_names import KerasNames
@@ -64,6 +67,28 @@ def load_weights(model: keras.Model, source: str | Path, *, strict: bool = True,
     for variable in model.weights:
         if variable.path in arrays:
             variable.assign(arrays[variable.path])
+    return report
+
+
+def load_backbone(model: keras.Model, entry: Entry, source: str | Path) -> WeightsReport:
+    """Loads weights of a classifier into the backbone of a model.
+
+    Args:
+        model: built on the backbone.
+        entry: of the backbone.
+        source: as in `load_weights`. Norms of taps, which classifiers have not, keep their initial weights; stages
+            that the model leaves out are left out of the file too.
+
+    Raises:
+        WeightsError: as `load_weights`.
+    """
+    trunk = backbone(model, entry.name)
+    cut = entry.config.total_stride > 2 ** int(tap_names(trunk)[-1][1:])
+    report = load_weights(trunk, source, strict=False)
+    report.initialised = [path for path in report.missing if "_tap_norm/" in path]
+    report.missing = [path for path in report.missing if path not in report.initialised]
+    report.unexpected = [] if cut else report.unexpected
+    report.refuse_misfits(f"{entry.name} in {model.name}", [], strict=True)
     return report
 
 
