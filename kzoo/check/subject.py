@@ -1,9 +1,10 @@
 """The small version of a model that the checks look at: built, computed and saved once for all of them."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -36,19 +37,29 @@ class Subject:
         name: of the registered model.
         directory: an existing folder for its files.
         jax: the process that computes the saved model under JAX; None if there is none.
+        options: overrides in place of the entry's narrow ones.
+        size: (height, width) of the images; default: the entry's narrow ones.
     """
 
-    def __init__(self, name: str, directory: Path, jax: JaxProcess | None = None):
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        jax: JaxProcess | None = None,
+        options: Mapping[str, Any] | None = None,
+        size: tuple[int, int] | None = None,
+    ):
         self.name = name
         self.entry = lookup(name)
         self.directory = Path(directory)
         self.jax = jax
+        self.options = self.entry.narrow if options is None else options
+        self.size = size or (self.entry.narrow_size,) * 2
 
     @cached_property
     def model(self) -> keras.Model:
-        size = self.entry.narrow_size
-        options = dict(input_shape=(size, size, 3), num_classes=CLASSES, classifier_activation=None)
-        return randomise(build(self.name, **options, **self.entry.narrow))
+        options = dict(input_shape=(*self.size, 3), num_classes=CLASSES, classifier_activation=None)
+        return randomise(build(self.name, **options, **self.options))
 
     @cached_property
     def images(self) -> np.ndarray:

@@ -105,7 +105,7 @@ def pyramid_maps(x, taps: Mapping[int, Any], config: FPNConfig) -> dict[int, Any
     if config.design == "finest_level":
         maps = dict([next(iter(maps.items()))])
     maps = {level: _conv(each, config.channels, f"fpn_p{level}_smooth") for level, each in maps.items()}
-    maps = extend(maps, chosen[coarsest] if coarsest in chosen else None, config)
+    maps = extend(maps, chosen[coarsest], config)
     return {level: keras.layers.Identity(name=f"fpn_p{level}")(each) for level, each in maps.items()}
 
 
@@ -148,7 +148,7 @@ def image_pyramid(x, chosen: Mapping[int, Any], config: FPNConfig) -> dict[int, 
 
 
 def call_again(trunk: keras.Model, x, name: str):
-    """What the layer `name` gives if the layers of `trunk` are called on `x` too. Its layers are shared, not nested."""
+    """What the layer `name` gives if the layers of `trunk` are called on `x` too: shared, and not nested."""
     tensors = {}
 
     def call(layer, *args, **kwargs):

@@ -2,7 +2,7 @@
 
 | names | layout |
 | --- | --- |
-| `unet` | Figure 1: two unpadded 3×3 convolutions a level, 2×2 max-pooling, 2×2 transposed convolutions, cropped skips |
+| `unet` | Figure 1: two unpadded 3×3 convolutions a level, 2×2 max-pooling, transposed convolutions, cropped skips |
 | `unet_padded` | the same with padding, so that the output has the size of the image, and batch normalisation |
 | `unet` with `backbone=` | the encoder is a network of the zoo; the decoder goes up to the size of the image |
 

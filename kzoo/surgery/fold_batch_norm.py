@@ -36,8 +36,8 @@ def plan_folding(model: keras.Model) -> FoldPlan:
     """Decides for every batch normalisation of `model` whether it can be folded exactly, without changing it.
 
     One folds if a Conv2D, DepthwiseConv2D, Conv2DTranspose or Dense layer, or one with a method `absorb`, feeds
-    it and nothing else, without an activation in between, if neither layer is called twice, and if it
-    normalises the channels. Average pooling may stand in between.
+    it and nothing else, without an activation in between, and if it normalises the channels. Both may be called
+    several times, always one after the other. Average pooling may stand in between layers that are called once.
 
     Raises:
         InvalidValueError: the model is not functional.
@@ -65,9 +65,7 @@ def plan_folding(model: keras.Model) -> FoldPlan:
 def _find_linear(layers: dict, graph: Graph, norm: keras.layers.BatchNormalization) -> tuple[str, str]:
     """The linear layer that can take `norm` in, or the reason why none can."""
     calls = graph.calls[norm.name]
-    if len(calls) != 1:
-        return "", f"it is shared by {len(calls)} calls"
-    if not calls[0].sources:
+    if not all(call.sources for call in calls):
         return "", "no layer feeds it"
     name = _before_pooling(layers, graph, calls[0].sources[0][0])
     linear = layers.get(name)
@@ -84,9 +82,11 @@ def _find_linear(layers: dict, graph: Graph, norm: keras.layers.BatchNormalizati
         return "", f"{name} is channels first"
     if not absorbs and linear.activation is not keras.activations.linear:
         return "", f"{name} before it has an activation, which is not linear"
-    if len(graph.calls[name]) != 1:
-        return "", f"{name} before it is shared by {len(graph.calls[name])} calls"
-    if len(graph.consumers[(name, 0)]) != 1 or name in graph.outputs:
+    if len(calls) != len(graph.calls[name]):
+        return "", f"it is called {len(calls)} times and {name} before it {len(graph.calls[name])} times"
+    if len(calls) > 1 and {call.sources[0][0] for call in calls} != {name}:
+        return "", f"it is shared by {len(calls)} calls, and not all follow {name}"
+    if name in graph.outputs or any(len(graph.consumers[name, index]) != 1 for index in range(len(calls))):
         return "", f"the output of {name} is used elsewhere too"
     return name, ""
 

@@ -46,6 +46,14 @@ def _set_aside(layer, x):
     return layer([x, keras.layers.MaxPooling2D(2, name="aside")(x)])
 
 
+def _match(layer, x):
+    return layer([x, keras.layers.Conv2D(2, 4, name="smaller")(x)])
+
+
+def _match_larger(layer, x):
+    return layer([keras.layers.Conv2D(CHANNELS, 4, name="smaller")(x), x])
+
+
 def _regress(layer, x):
     keys = keras.layers.Conv2D(3, 1, name="keys")(x)
     return layer(keras.layers.Conv2D(3, 1, name="queries")(x), keys, x)
@@ -91,4 +99,8 @@ CASES: dict[str, Case] = {
     "local_response_normalization": Case(layers.LocalResponseNormalization),
     "depth_concat": Case(layers.DepthConcat, apply=_concatenate),
     "subsample": Case(lambda: layers.Subsample(2, 32)),
+    "upsample": Case(lambda: layers.Upsample(3)),
+    "upsample_bilinear": Case(lambda: layers.Upsample(8, "bilinear")),
+    "match_size": Case(layers.MatchSize, apply=_match),
+    "match_size_larger": Case(lambda: layers.MatchSize(2), apply=_match_larger),
 }

@@ -110,6 +110,12 @@ def shared_norm(x):
     return norm(conv("linear")(norm(conv("first")(x))))
 
 
+def shared_by_others(x):
+    linear, norm = conv(), layers.BatchNormalization(name="norm")
+    first = norm(linear(x))
+    return layers.Add()([first, norm(conv("other")(linear(x)))])
+
+
 def a_model_inside(x):
     inner_input = keras.Input(SHAPE)
     inner = keras.Model(inner_input, layers.BatchNormalization()(conv()(inner_input)), name="norm")
@@ -128,8 +134,9 @@ REFUSALS = [
     (over_rows, "it normalises axis 1, not the channels"),
     (used_elsewhere, "the output of linear is used elsewhere too"),
     (an_output_too, "the output of linear is used elsewhere too"),
-    (shared_linear, "linear before it is shared by 2 calls"),
-    (shared_norm, "it is shared by 2 calls"),
+    (shared_linear, "it is called 1 times and linear before it 2 times"),
+    (shared_norm, "it is called 2 times and first before it 1 times"),
+    (shared_by_others, "it is shared by 2 calls, and not all follow linear"),
     (a_model_inside, "it is a model inside the model; fold it by itself"),
     (separable, "linear before it is a SeparableConv2D, not a convolution or dense layer"),
 ]
@@ -146,6 +153,19 @@ def test_refusals(graph, reason, caplog):
     assert f"norm stays: {reason}" in caplog.text
     assert len(folded.weights) == len(model.weights)
     assert_equal_outputs(folded, model, feature_map(2, *SHAPE))
+
+
+def test_a_pair_that_is_called_together_folds():
+    linear, norm = conv(), layers.BatchNormalization(name="norm")
+    inputs = keras.Input(SHAPE)
+    large, small = (norm(linear(x)) for x in (inputs, layers.MaxPooling2D(2)(inputs)))
+    model = randomise(keras.Model(inputs, [layers.ReLU()(large), small]))
+    folded = kzoo.fold_batch_norm(model)
+    assert norms(folded) == []
+    assert len(folded.weights) == 2
+    images = feature_map(2, *SHAPE)
+    for actual, expected in zip(folded(images), model(images), strict=True):
+        assert relative_error(actual, expected) < 1e-5
 
 
 def test_models_without_a_graph():
