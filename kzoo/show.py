@@ -52,9 +52,12 @@ class Info:
     """Of the model."""
     attention: str | None = None
     """Attention to put in, such as "se"."""
+    backbone: str | None = None
+    """Network under a U-Net or a feature pyramid, such as "resnet34_cbam"."""
 
     def run(self) -> None:
-        info = describe(self.name, **({} if self.attention is None else {"attention": self.attention}))
+        options = {"attention": self.attention, "backbone": self.backbone}
+        info = describe(self.name, **{name: value for name, value in options.items() if value is not None})
         table = make_table(info.name, "", header=False)
         table.add_row("family", info.family)
         table.add_row("input", "×".join(map(str, info.input_shape)))
@@ -68,7 +71,8 @@ class Info:
             table.add_row(f"option {option}", escape(repr(value)))
         rich.print(table)
         if not info.weights:
-            rich.print("no public weights")
+            backbone = info.options.get("backbone")
+            rich.print(f"no public weights{f'; kzoo info {backbone} lists those of its backbone' if backbone else ''}")
             return
         table = make_table("weights=", "licence", "images", "classes", "ImageNet-1K top-1", "source")
         for name in info.weights[1:]:

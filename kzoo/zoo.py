@@ -221,7 +221,10 @@ def _fits_checkpoints(own: Any, config: Any) -> bool:
 
 
 def _papers(entry: Entry, config: Any) -> tuple[str, ...]:
-    """The entry's papers, with that of its attention replaced if the attention was."""
+    """The entry's papers, with that of its attention replaced if the attention was, and those of its backbone."""
+    backbone = getattr(config, "backbone_entry", None)
+    if backbone is not None:
+        return tuple(dict.fromkeys([*entry.papers, *_papers(lookup(backbone.name), backbone.config)]))
     own, new = (getattr(each, "attention", None) for each in (entry.config, config))
     if new == own:
         return entry.papers

@@ -253,3 +253,12 @@ def test_names_and_patterns_must_be_text():
 
 def test_the_number_of_classes_may_be_a_numpy_integer():
     assert kzoo.build("simple_cnn", num_classes=np.int64(5), dense_units=np.int64(8)).output.shape == (None, 5)
+
+
+def test_describes_a_model_on_a_backbone():
+    info = kzoo.describe("unet", backbone="resnet18_se")
+    assert info.papers == ("1505.04597", "1512.03385", "1709.01507")
+    assert list(info.taps) == ["p1", "p2", "p3", "p4", "p5"]
+    assert info.options["backbone"] == "resnet18_se"
+    assert info.weights == ()
+    assert kzoo.describe("fpn").papers == ("1612.03144", "1901.02446", "1512.03385")

@@ -13,7 +13,7 @@ from kzoo.models.slots import check_attention
 from kzoo.registry import CLASSIFICATION, Entry, configure, lookup
 from kzoo.taps import TAP
 
-OWN_LAYERS = re.compile(r"(unet|fpn|head)_.*")  # what is not the backbone's in a model on a backbone
+OWN_LAYERS = re.compile(r"(unet|fpn|head)_.*|.*_tap_norm")  # of a model on a backbone, that no classifier has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +141,8 @@ def backbone(model: keras.Model, name: str) -> keras.Model:
 def freeze_backbone(model: keras.Model, frozen: bool = True) -> keras.Model:
     """Keeps the encoder's weights as they are in training, the statistics of its batch normalisations too.
 
+    Normalisations of taps, which no checkpoint has, learn with the decoder.
+
     Args:
         model: a U-Net or an FPN. Compile it afterwards.
         frozen: False lets the encoder learn again.
@@ -154,7 +156,7 @@ def freeze_backbone(model: keras.Model, frozen: bool = True) -> keras.Model:
     Example:
         >>> model = kzoo.freeze_backbone(kzoo.build("fpn", backbone_weights="imagenet", num_classes=11))
     """
-    if not any(OWN_LAYERS.fullmatch(layer.name) for layer in model.layers):
+    if not any(layer.name.startswith(("unet_", "fpn_")) for layer in model.layers):
         raise InvalidValueError(f"{model.name} has no decoder; freeze_backbone takes models such as 'unet' and 'fpn'")
     for layer in model.layers:
         if not OWN_LAYERS.fullmatch(layer.name):

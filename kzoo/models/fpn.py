@@ -184,6 +184,7 @@ def head(maps: dict, num_classes: int, activation, config: FPNConfig):
     finest = next(iter(levels))
     branches = []
     for level, x in levels.items():
+        fitted = level  # the level at which x last had the size of another map
         for number, target in enumerate(range(max(level - 1, finest), finest - 1, -1), start=1):
             name = f"head_p{level}"
             x = conv(x, config.head_width, 3, name=f"{name}_conv{number}")
@@ -192,7 +193,8 @@ def head(maps: dict, num_classes: int, activation, config: FPNConfig):
             if level > finest:
                 x = Upsample(2, "bilinear", name=f"{name}_up{number}")(x)
                 if target in levels:
-                    x = MatchSize(name=f"{name}_fit{number}")([x, levels[target]])
+                    x = MatchSize(2 ** (fitted - target) - 1, name=f"{name}_fit{number}")([x, levels[target]])
+                    fitted = target
         branches.append(x)
     x = keras.layers.Add(name="head_sum")(branches) if len(branches) > 1 else branches[0]
     x = keras.layers.Conv2D(num_classes, 1, kernel_initializer=INITIALIZER, name="head_conv")(x)

@@ -39,7 +39,7 @@ class UNetConfig(BackboneConfig):
             for valid, or same on a backbone, which knows no other.
         batch_norm: whether batch normalisation follows the 3×3 convolutions; None for no, or yes on a backbone.
         upsampling: `"transposed"`: 2×2 convolutions with stride 2 that double the map; `"nearest"`: repeated pixels
-            and a 2×2 convolution.
+            and a 2×2 convolution, with padding alone.
         dropout: rate behind the encoder in training; None for 0.5, or 0 on a backbone.
         decoder_attention: at the end of each level of the decoder: name in `kzoo.layers.ATTENTION`, a callable
             `(x, name) -> x`, or None.
@@ -69,6 +69,11 @@ class UNetConfig(BackboneConfig):
             check_flag("batch_norm", self.batch_norm)
         if self.dropout is not None:
             check_number("dropout", self.dropout, lambda value: 0 <= value < 1, "of at least 0 and below 1")
+        if self.upsampling == "nearest" and self.unpadded:
+            raise InvalidValueError(
+                "upsampling='nearest' has a 2×2 convolution that pads, which an unpadded U-Net must not; use "
+                "padding='same' or upsampling='transposed'"
+            )
         check_attention(self.decoder_attention)
         check_attention(self.skip_attention)
         if self.backbone is None:
@@ -198,13 +203,15 @@ def decoder(image, maps: Mapping, config: UNetConfig):
     x = maps[levels[-1]]
     if config.dropout_rate:
         x = keras.layers.Dropout(config.dropout_rate, name="unet_dropout")(x)
+    fitted = levels[-1]  # the level at which x last had the size of another map
     for level, width in zip(steps, widths, strict=True):
         name = f"unet_p{level}"
         x = upsample(x, width, config, name)
         if level in maps:
-            x = join(x, maps[level], config, name)
+            x = join(x, maps[level], 2 ** (fitted - level) - 1, config, name)
+            fitted = level
         elif level == 0:
-            x = MatchSize(name=f"{name}_fit")([x, image])
+            x = MatchSize(2**fitted - 1, name=f"{name}_fit")([x, image])
         x = double_conv(x, width, config, name)
         if config.decoder_attention is not None:
             x = attend(x, config.decoder_attention, f"{name}_attention")
@@ -226,14 +233,17 @@ def upsample(x, width: int, config: UNetConfig, name: str):
     return keras.layers.Conv2D(width, 2, padding="same", **options)(x)
 
 
-def join(x, skip, config: UNetConfig, name: str):
-    """The encoder's map in front of the decoder's, both of one size: without padding the skip's centre is taken."""
+def join(x, skip, rounding: int, config: UNetConfig, name: str):
+    """The encoder's map in front of the decoder's, both of one size.
+
+    Without padding the skip's centre is taken; else `x` differs by `rounding` pixels at most.
+    """
     if config.skip_attention is not None:
         skip = attend(skip, config.skip_attention, f"{name}_skip_attention")
     if config.unpadded:
         skip = MatchSize(rounding=0, name=f"{name}_crop")([skip, x])
     else:
-        x = MatchSize(name=f"{name}_fit")([x, skip])
+        x = MatchSize(rounding, name=f"{name}_fit")([x, skip])
     return keras.layers.Concatenate(name=f"{name}_concat")([skip, x])
 
 

@@ -15,7 +15,7 @@ from kzoo.taps import tap_names
 from kzoo.weights.fetch import fetch_hub
 from kzoo.weights.files import find, is_torch, read_keras, read_torch
 from kzoo.weights.keras_names import KerasNames
-from kzoo.weights.match import match
+from kzoo.weights.match import Names, match
 from kzoo.weights.report import WeightsReport
 from kzoo.weights.specs import HUB, find_spec, preprocessing_of
 from kzoo.weights.torch_names import TorchNames
@@ -53,6 +53,13 @@ def load_weights(model: keras.Model, source: str | Path, *, strict: bool = True,
         >>> print(kzoo.load_weights(model, "cifar_resnet20.safetensors"))
         cifar_resnet20.safetensors: 97 loaded, 0 adapted, 0 initialised, 0 missing, 0 unexpected
     """
+    report, arrays, _ = _match(model, source, strict, head)
+    _assign(model, arrays)
+    return report
+
+
+def _match(model: keras.Model, source: str | Path, strict: bool, head: str) -> tuple[WeightsReport, dict, Names]:
+    """The report, variable path -> array, and the file's names; nothing is assigned yet."""
     check_choice("head", head, ("keep", "initialise", "if_fits"))
     if not isinstance(model, keras.Model):
         raise WeightsError(f"model={model!r} is no keras.Model; pass what kzoo.build gives")
@@ -63,11 +70,13 @@ def load_weights(model: keras.Model, source: str | Path, *, strict: bool = True,
     _check_preprocessing(model, path)
     report = WeightsReport(source=text)
     names = TorchNames(read_torch(path), model) if is_torch(path) else KerasNames(read_keras(path), model)
-    arrays = match(model, path, names, report, strict, head)
+    return report, match(model, path, names, report, strict, head), names
+
+
+def _assign(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
     for variable in model.weights:
         if variable.path in arrays:
             variable.assign(arrays[variable.path])
-    return report
 
 
 def load_backbone(model: keras.Model, entry: Entry, source: str | Path) -> WeightsReport:
@@ -83,12 +92,16 @@ def load_backbone(model: keras.Model, entry: Entry, source: str | Path) -> Weigh
         WeightsError: as `load_weights`.
     """
     trunk = backbone(model, entry.name)
-    cut = entry.config.total_stride > 2 ** int(tap_names(trunk)[-1][1:])
-    report = load_weights(trunk, source, strict=False)
+    report, arrays, names = _match(trunk, source, strict=False, head="keep")
     report.initialised = [path for path in report.missing if "_tap_norm/" in path]
     report.missing = [path for path in report.missing if path not in report.initialised]
-    report.unexpected = [] if cut else report.unexpected
+    if report.unexpected and entry.config.total_stride > 2 ** int(tap_names(trunk)[-1][1:]):
+        inputs = keras.Input(trunk.input.shape[1:])  # the stages that are left out, too
+        whole = keras.Model(inputs, entry.features(inputs, entry.config), name=entry.name)
+        known = {type(names)(names.arrays, whole).find(variable) for variable in whole.weights}
+        report.unexpected = [name for name in report.unexpected if name not in known]
     report.refuse_misfits(f"{entry.name} in {model.name}", [], strict=True)
+    _assign(trunk, arrays)
     return report
 
 

@@ -140,6 +140,7 @@ def test_without_its_top_the_decoders_map():
         (dict(backbone="resnet18", decoder_widths=(4, 8)), InvalidValueError, "must have 5 numbers, .* p4 to p0"),
         (dict(padding="half"), InvalidValueError, "padding='half' is not accepted"),
         (dict(upsampling="bicubic"), InvalidValueError, "upsampling='bicubic' is not accepted"),
+        (dict(upsampling="nearest"), InvalidValueError, "must not; use padding='same' or upsampling='transposed'"),
         (dict(widths=(4,)), InvalidValueError, "must have two levels or more"),
         (dict(widths=(4, 0)), InvalidValueError, "must be a tuple of positive integers, one per level"),
         (dict(widths=64), InvalidValueError, "must be a tuple of positive integers, one per level"),
