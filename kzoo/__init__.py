@@ -10,6 +10,7 @@ from kzoo.models.backbone import backbone, freeze_backbone
 from kzoo.registry import list_models
 from kzoo.surgery import fold_batch_norm
 from kzoo.taps import pyramid
+from kzoo.tiles import predict_tiles
 from kzoo.weights import WeightsReport, load_weights
 from kzoo.zoo import ModelInfo, build, describe
 
@@ -27,5 +28,6 @@ __all__ = [
     "layers",
     "list_models",
     "load_weights",
+    "predict_tiles",
     "pyramid",
 ]

@@ -55,11 +55,7 @@ def read_image(
     Raises:
         InvalidValueError: the file is no readable image.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as file:
-            image = _convert(ImageOps.exif_transpose(file), MODES[shape[2]])
-    except Exception as error:  # each format has its own errors for broken files
-        raise InvalidValueError(f"{path} cannot be read as an image ({error})") from error
+    image = read_picture(path, shape[2])
     short = SLIMMEST * min(image.size)
     image = _centre(image, min(image.width, short), min(image.height, short))
     height, width = (math.floor(size / crop) for size in shape[:2])
@@ -69,6 +65,23 @@ def read_image(
         size = (height * image.width // image.height, height)
     image = _centre(image.resize(size, INTERPOLATION[interpolation]), shape[1], shape[0])
     return np.asarray(image).reshape(shape)
+
+
+def read_picture(path: str | Path, channels: int) -> Image.Image:
+    """Reads and turns a picture as `read_image` does, and leaves its size as it is.
+
+    Args:
+        path: a PNG, JPEG, WebP or BMP file.
+        channels: 3 for RGB or 1 for grey.
+
+    Raises:
+        InvalidValueError: the file is no readable image.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as file:
+            return _convert(ImageOps.exif_transpose(file), MODES[channels])
+    except Exception as error:  # each format has its own errors for broken files
+        raise InvalidValueError(f"{path} cannot be read as an image ({error})") from error
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Classifying pictures: models to probabilities, and the names of the classes.
+"""Opening models for pictures, and classifying with them: probabilities, and the names of the classes.
 
 >>> classifier = open_classifier("resnet50")
 >>> for path, probabilities in classify(classifier, find_images(["holiday"])):
@@ -15,14 +15,15 @@ import keras
 import numpy as np
 
 from kzoo.edge import LiteRTModel
-from kzoo.errors import InvalidValueError, check_choice
+from kzoo.errors import InvalidValueError, WeightsError, check_choice
 from kzoo.images import INTERPOLATION, MODES, read_image
 from kzoo.models.inception import without_auxiliary
-from kzoo.registry import lookup
+from kzoo.registry import SEGMENTATION, lookup
 from kzoo.weights import DEFAULT, resolve
 from kzoo.zoo import build
 
 BATCH_SIZE = 32
+FILES = (".keras", ".tflite")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,68 @@ class Classifier:
         ]
 
 
-def open_classifier(
+@dataclass(frozen=True)
+class Opened:
+    """A model, and how its user wants it to be fed; `open_model` makes one.
+
+    Attributes:
+        name: what it was opened by.
+        model: a Keras model or a LiteRT file.
+        labels: names of the classes from the user's file, if there is one.
+        image_size: height and width, where the user chose.
+        crop: see `kzoo.images.read_image`.
+        interpolation: see `kzoo.images.read_image`.
+    """
+
+    name: str
+    model: keras.Model | LiteRTModel
+    labels: Sequence[str] | None
+    image_size: int | None
+    crop: float
+    interpolation: str
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the images that it gets."""
+        lite = isinstance(self.model, LiteRTModel)
+        shape = self.model.input_shape if lite else tuple(self.model.inputs[0].shape)
+        if len(shape) != 4:
+            raise InvalidValueError(f"{self.name} takes {shape}, no images (images, height, width, channels)")
+        return _fixed(shape[1:], self.image_size, self.name)
+
+    @property
+    def output_shape(self) -> tuple:
+        """(images, classes) of a classifier, (images, height, width, classes) of a model for segmentation."""
+        if isinstance(self.model, LiteRTModel):
+            return tuple(int(size) for size in self.model.output["shape"])
+        counts = [len(tensors or ()) for tensors in (self.model.inputs, self.model.outputs)]
+        if counts != [1, 1]:
+            raise InvalidValueError(
+                f"{self.name} has {counts[0]} inputs and {counts[1]} outputs; a model from images alone to classes "
+                "alone, or to maps of classes, is needed"
+            )
+        return tuple(self.model.outputs[0].shape)
+
+    def gives_logits(self) -> bool:
+        """Whether the last layer of a Keras model says that its outputs are logits; a LiteRT file does not tell."""
+        if isinstance(self.model, LiteRTModel):
+            return False
+        last = self.model.get_layer(self.model.output_names[0])
+        return getattr(last, "activation", None) is keras.activations.linear
+
+    def are_probabilities(self, outputs: np.ndarray) -> bool:
+        """Whether values (..., classes) of the output could be probabilities of classes."""
+        rounding = self.model.output["quantization"][0] / 2 if isinstance(self.model, LiteRTModel) else 0
+        off = np.abs(outputs.sum(axis=-1) - 1).max()
+        return outputs.min() >= 0 and outputs.max() <= 1 and off <= 0.01 + outputs.shape[-1] * rounding
+
+    def class_names(self, count: int) -> tuple[str, ...]:
+        """The user's, those of the recipe that trained the file, ImageNet's where their number fits, or numbers."""
+        recipes = _recipe_classes(Path(self.name), count) if self.name.endswith(FILES) else None
+        return _class_names(self.labels or recipes, count, self.name)
+
+
+def open_model(
     model: str,
     *,
     weights: str | None = None,
@@ -60,8 +122,8 @@ def open_classifier(
     image_size: int | None = None,
     crop: float | None = None,
     interpolation: str | None = None,
-) -> Classifier:
-    """Builds or opens a classifier.
+) -> Opened:
+    """Builds or opens a model, whatever it tells of its images.
 
     Args:
         model: a name of the zoo, or the path of a `.keras` or `.tflite` file.
@@ -75,11 +137,7 @@ def open_classifier(
     Raises:
         UnknownNameError: no such model.
         WeightsError: the weights cannot be found or do not fit.
-        InvalidValueError: a file that is no classifier of images, or an option that does not fit it.
-
-    Example:
-        >>> open_classifier("resnet50").crop  # of the A1 recipe
-        0.95
+        InvalidValueError: a file that holds no model, or an impossible option.
     """
     if image_size is not None and image_size < 1:
         raise InvalidValueError(f"image_size={image_size} must be at least 1")
@@ -89,26 +147,62 @@ def open_classifier(
         check_choice("interpolation", interpolation, INTERPOLATION)
     names = None if labels is None else _read_labels(Path(labels))
     spec = None
-    if model.endswith((".keras", ".tflite")):
+    if model.endswith(FILES):
         if weights is not None:
             raise InvalidValueError(f"{model} has its own weights; weights go with a name of the zoo")
-        if model.endswith(".tflite"):
-            predict, shape, outputs = _open_lite(LiteRTModel(model))
-        else:
-            predict, shape, outputs = _open_keras(load_keras(model))
-        names = names or _recipe_classes(Path(model), outputs)
+        opened = LiteRTModel(model) if model.endswith(".tflite") else load_keras(model)
     else:
-        entry, weights = lookup(model), weights or DEFAULT
+        entry = lookup(model)
+        if entry.task == SEGMENTATION and weights is None:
+            raise WeightsError(
+                f"no checkpoint known for {model}; train one (kzoo train camvid_unet, say) and give its .keras file, "
+                "or give --weights FILE"
+            )
+        weights = weights or DEFAULT
         _, spec = resolve(model, weights)
         size = None if image_size is None else (image_size, image_size, entry.input_shape[2])
-        predict, shape, outputs = _open_keras(build(model, weights=weights, input_shape=size))
-    return Classifier(
-        predict,
-        _fixed(shape, image_size, model),
-        _class_names(names, outputs, model),
+        opened = build(model, weights=weights, input_shape=size)
+    return Opened(
+        model,
+        opened,
+        names,
+        image_size,
         crop=crop or (spec.crop if spec else 1.0),
         interpolation=interpolation or (spec.interpolation if spec else "bilinear"),
     )
+
+
+def open_classifier(model: str, **options) -> Classifier:
+    """Builds or opens a classifier; takes what `open_model` takes.
+
+    Raises:
+        InvalidValueError: a file that is no classifier of images, and what `open_model` raises.
+
+    Example:
+        >>> open_classifier("resnet50").crop  # of the A1 recipe
+        0.95
+    """
+    return as_classifier(open_model(model, **options))
+
+
+def as_classifier(opened: Opened) -> Classifier:
+    """What classifies with an opened model.
+
+    Raises:
+        InvalidValueError: it is no classifier of images.
+    """
+    shape, model = opened.output_shape, opened.model
+    if len(shape) != 2:
+        raise InvalidValueError(f"{opened.name} is no classifier: its output is {shape} instead of (images, classes)")
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        if isinstance(model, LiteRTModel):
+            outputs = model.predict(images)
+            return outputs if opened.are_probabilities(outputs) else softmax(outputs)
+        outputs = model.predict(images, batch_size=BATCH_SIZE, verbose=0)
+        return softmax(outputs) if opened.gives_logits() else outputs
+
+    return Classifier(predict, opened.input_shape, opened.class_names(shape[1]), opened.crop, opened.interpolation)
 
 
 def load_keras(path: str | Path) -> keras.Model:
@@ -124,38 +218,6 @@ def load_keras(path: str | Path) -> keras.Model:
     except Exception as error:  # zip, JSON, HDF5 and Keras each raise their own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InvalidValueError(f"{path} cannot be read as a Keras model ({reason})") from error
-
-
-def _open_keras(model: keras.Model):
-    """What predicts probabilities, the shape of an image, and the number of classes."""
-    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
-        raise InvalidValueError(
-            f"{model.name} is no classifier: one input, and one output (images, classes) are needed"
-        )
-    last = model.get_layer(model.output_names[0])
-    logits = getattr(last, "activation", None) is keras.activations.linear
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        outputs = model.predict(images, batch_size=BATCH_SIZE, verbose=0)
-        return softmax(outputs) if logits else outputs
-
-    return predict, tuple(model.inputs[0].shape[1:]), model.outputs[0].shape[1]
-
-
-def _open_lite(model: LiteRTModel):
-    """The same of a LiteRT file. Only the values of its outputs tell whether they are probabilities."""
-    shape = tuple(int(size) for size in model.output["shape"])
-    if len(model.input_shape) != 4 or len(shape) != 2:
-        raise InvalidValueError(f"the file maps {model.input_shape} to {shape}; a classifier of images is needed")
-    step = model.output["quantization"][0]  # 0 for floats
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        outputs = model.predict(images)
-        sums = outputs.sum(axis=-1)
-        sum_to_one = np.abs(sums - 1).max() <= 0.01 + shape[1] * step / 2  # each value is rounded to a step
-        return outputs if outputs.min() >= 0 and outputs.max() <= 1 and sum_to_one else softmax(outputs)
-
-    return predict, model.input_shape[1:], shape[1]
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -64,7 +64,8 @@ def learns(subject: Subject) -> str:
         losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         eager = float(keras.ops.mean(losses))
         before = weights_of(model)
-        optimizer = keras.optimizers.SGD(1.0)  # a small gradient shall move a large weight too
+        # a small gradient shall move a large weight too, also where the loss is a mean over pixels
+        optimizer = keras.optimizers.SGD(float(np.prod(shape[1:])))
         model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=True)
         loss = float(model.train_on_batch(images, labels))
         moves = list(zip(model.weights, before, strict=True))

@@ -1,0 +1,209 @@
+"""Segmenting pictures: a class for each pixel, at the picture's own size, and what is written about it.
+
+>>> segmenter = as_segmenter(open_model("runs/camvid_unet/model.keras"))
+>>> mask = segmenter.segment(read_picture("street.jpg", segmenter.channels))
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kzoo.errors import InvalidValueError
+from kzoo.files import atomic_path, ensure_writable, write_text
+from kzoo.images import INTERPOLATION, read_picture
+from kzoo.overlay import draw_overlay
+from kzoo.predict import Opened, softmax
+from kzoo.tiles import default_margin, lay_tiles, runner, stitch_tiles, tile_shapes, total_stride
+
+MOST_CLASSES = 256  # that fit into the 8 bits of a mask
+ENDINGS = {"overlay": "_overlay.png", "mask": "_predicted_mask.png", "areas": "_areas.json"}
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A model that gives each pixel a class.
+
+    Attributes:
+        run: pixels (n, height, width, channels) of 0 to 255 -> maps (n, h, w, classes).
+        probabilities: maps of a whole picture -> their probabilities.
+        tile: (height, width) that the model takes.
+        output: (height, width) that it gives; smaller for a network without padding.
+        channels: of the pictures.
+        classes: their names; where nobody knows them, their numbers.
+        stride: total stride of the model.
+        interpolation: of the resizing of pictures, see `kzoo.images.read_image`.
+    """
+
+    run: Callable[[np.ndarray], np.ndarray]
+    probabilities: Callable[[np.ndarray], np.ndarray]
+    tile: tuple[int, int]
+    output: tuple[int, int]
+    channels: int
+    classes: tuple[str, ...]
+    stride: int
+    interpolation: str
+
+    def segment(self, picture: Image.Image, tiles: bool = False) -> np.ndarray:
+        """Index of the class of each pixel, (height, width) of the picture, uint8.
+
+        Args:
+            picture: in the mode of the model's channels, any size.
+            tiles: whether the model sees the picture at its own size, tile by tile (`kzoo.predict_tiles`). If not, the
+                picture is resized to the model's size, whatever its shape, and the probabilities back to its own.
+        """
+        size = picture.size
+        if tiles:
+            margins = [default_margin(*sides, self.stride) for sides in zip(self.tile, self.output, strict=True)]
+        else:
+            margins = [0, 0]
+            picture = picture.resize(self.output[::-1], INTERPOLATION[self.interpolation])
+        pixels = np.asarray(picture).reshape(1, picture.height, picture.width, self.channels)
+        rows, columns = map(lay_tiles, pixels.shape[1:3], self.tile, self.output, margins, [self.stride] * 2)
+        if tiles and len(self.classes) > 2:  # the maps of a large picture would not fit into memory
+            return stitch_tiles(self._classes_of, pixels, rows, columns)[0, ..., 0]
+        maps = self.probabilities(stitch_tiles(self.run, pixels, rows, columns)[0])
+        return most_probable(maps, size)
+
+    def _classes_of(self, tiles: np.ndarray) -> np.ndarray:
+        return self.run(tiles).argmax(axis=-1)[..., None].astype("uint8")
+
+
+def as_segmenter(opened: Opened) -> Segmenter:
+    """What segments with an opened model.
+
+    Raises:
+        InvalidValueError: it gives no maps of classes for images, or they are of a coarser scale than the images.
+    """
+    if len(opened.output_shape) != 4:
+        raise InvalidValueError(
+            f"{opened.name} gives {opened.output_shape}, no maps (images, height, width, classes) of classes"
+        )
+    shape, model = opened.input_shape, opened.model
+    taken, given = tile_shapes(model, shape[:2])
+    ratios = {side / output for side, output in zip(taken[:2], given[:2], strict=True)}
+    if ratios & {2.0, 4.0, 8.0, 16.0, 32.0}:
+        raise InvalidValueError(
+            f"{opened.name} gives maps of {given[0]}×{given[1]} for images of {taken[0]}×{taken[1]}, a coarser scale; "
+            "a model for segmentation gives a class for each pixel"
+        )
+    for side, output in zip(taken[:2], given[:2], strict=True):
+        lay_tiles(output, side, output, 0, 1)  # raises if the output cannot lie in the middle of the image
+    count = max(2, given[2])
+    if count > MOST_CLASSES:
+        raise InvalidValueError(f"{opened.name} has {count} classes; a mask of 8 bits holds {MOST_CLASSES}")
+
+    def probabilities(maps: np.ndarray) -> np.ndarray:
+        if given[2] == 1:  # of the second of two classes
+            logits = opened.gives_logits() or maps.min() < 0 or maps.max() > 1
+            second = 1 / (1 + np.exp(-maps)) if logits else maps
+            return np.concatenate([1 - second, second], axis=-1)
+        return maps if not opened.gives_logits() and opened.are_probabilities(maps) else softmax(maps)
+
+    return Segmenter(
+        runner(model),
+        probabilities,
+        taken[:2],
+        given[:2],
+        shape[2],
+        opened.class_names(count),
+        total_stride(model),
+        opened.interpolation,
+    )
+
+
+def most_probable(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Index of the most probable class of each pixel, uint8, after a bilinear resizing to `size`.
+
+    Args:
+        probabilities: (height, width, classes).
+        size: (width, height) of the result. One class after the other is resized, so that a large picture needs no
+            memory for all of them.
+    """
+    best, mask = np.full(size[::-1], -1, "float32"), np.zeros(size[::-1], "uint8")
+    for index in range(probabilities.shape[-1]):
+        plane = Image.fromarray(np.ascontiguousarray(probabilities[..., index], "float32"))
+        plane = np.asarray(plane.resize(size, Image.Resampling.BILINEAR))
+        mask[plane > best] = index
+        best = np.maximum(best, plane)
+    return mask
+
+
+def class_areas(mask: np.ndarray, classes: Sequence[str]) -> list[dict]:
+    """Each class with its name, index, number of pixels and share of the area, in the order of the classes."""
+    pixels = np.bincount(mask.ravel(), minlength=len(classes))
+    return [
+        {"class": name, "index": index, "pixels": int(count), "share": float(count / mask.size)}
+        for index, (name, count) in enumerate(zip(classes, pixels, strict=True))
+    ]
+
+
+def output_paths(images: Sequence[Path], directory: Path) -> dict[Path, dict[str, Path]]:
+    """Where the overlay, the mask and the areas of each image go, all below `directory`.
+
+    Raises:
+        InvalidValueError: two images would share a file, an image would be overwritten, or is itself a result.
+    """
+    paths = {image: {kind: directory / f"{image.stem}{end}" for kind, end in ENDINGS.items()} for image in images}
+    inputs, owners = {image.resolve(): image for image in images}, {}
+    for image, outputs in paths.items():
+        first = owners.setdefault(outputs["mask"], image)
+        if first is not image:
+            raise InvalidValueError(
+                f"{first} and {image} would both be written as {outputs['mask']}; segment them in runs of their own, "
+                "each with its --output-dir"
+            )
+        if image.resolve().parent == directory.resolve() and image.name.endswith(tuple(ENDINGS.values())):
+            raise InvalidValueError(f"{image} is the result of a former run; leave {directory} out of the images")
+        for output in outputs.values():
+            if output.resolve() in inputs:
+                raise InvalidValueError(
+                    f"the result of {image} would overwrite the image {inputs[output.resolve()]}; choose another "
+                    "--output-dir"
+                )
+    return paths
+
+
+def segment(
+    segmenter: Segmenter, outputs: Mapping[Path, dict[str, Path]], tiles: bool = False
+) -> Iterator[dict | InvalidValueError]:
+    """Segments pictures and writes the overlay, the mask and the areas of each.
+
+    The mask holds the index of the class of each pixel in 8 bits, at the size of the picture (as its EXIF turns it).
+
+    Args:
+        segmenter: from `as_segmenter`.
+        outputs: pictures and their files, from `output_paths`.
+        tiles: see `Segmenter.segment`.
+
+    Yields:
+        What stands in the file of the areas (the picture, its size, its files, and `class_areas`), or the error of a
+        picture that cannot be read.
+
+    Raises:
+        OutputError: the folder cannot be made or written.
+    """
+    for path, files in outputs.items():
+        try:
+            picture = read_picture(path, segmenter.channels)
+        except InvalidValueError as error:
+            yield error
+            continue
+        mask = segmenter.segment(picture, tiles)
+        ensure_writable(files["mask"].parent)
+        drawings = {"overlay": draw_overlay(picture, mask, segmenter.classes), "mask": Image.fromarray(mask)}
+        for kind, drawing in drawings.items():
+            with atomic_path(files[kind]) as partial:
+                drawing.save(partial)
+        result = {
+            "image": str(path),
+            "width": picture.width,
+            "height": picture.height,
+            **{kind: str(files[kind]) for kind in drawings},
+            "classes": class_areas(mask, segmenter.classes),
+        }
+        write_text(files["areas"], json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        yield result
