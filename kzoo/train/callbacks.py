@@ -22,18 +22,20 @@ class EpochSeconds(keras.callbacks.Callback):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Keeps the last epoch (with the optimizer's state) and the best one, by validation accuracy.
+    """Keeps the last epoch (with the optimizer's state) and the best one, by a metric of validation.
 
     Each file is written to a temporary name and renamed, and has the number of its epoch in its name, so that no
     moment exists at which files and counts disagree.
 
     Args:
         directory: of the checkpoints.
-        best: the best validation accuracy of the epochs before.
+        best: the best value of the epochs before.
+        monitor: name of the metric in the logs.
     """
 
-    def __init__(self, directory: Path, best: float = -math.inf):
+    def __init__(self, directory: Path, best: float = -math.inf, monitor: str = "val_accuracy"):
         super().__init__()
+        self.monitor = monitor
         self.directory = directory
         self.best = best
 
@@ -41,9 +43,9 @@ class Checkpoint(keras.callbacks.Callback):
         if not math.isfinite(logs["loss"]):
             return
         older = [path for path in self.directory.glob("*.keras") if not path.name.startswith(".")]
-        improved = logs["val_accuracy"] > self.best
+        improved = logs[self.monitor] > self.best
         if improved:
-            self.best = logs["val_accuracy"]
+            self.best = logs[self.monitor]
             self._save(self.directory / f"best_{epoch + 1:04d}.keras")
         self._save(self.directory / f"epoch_{epoch + 1:04d}.keras")
         for path in older:  # only now: a kill before leaves the older pair whole

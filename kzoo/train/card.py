@@ -1,17 +1,39 @@
 """The model card of a run, in Markdown, with measured numbers only."""
 
 from kzoo.train.recipe import Recipe
+from kzoo.train.tasks import Task
 
 
 def _ops(ops: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in ops.items())
 
 
-def model_card(recipe: Recipe, report: dict) -> str:
+def _scores(task: Task, row: dict) -> str:
+    return " | ".join(column.show(row) for column in task.columns)
+
+
+def _by_class(task: Task, report: dict) -> str:
+    """A table of the scores of each class by each file; nothing for a task that has none."""
+    if not task.class_columns:
+        return ""
+    models = report["models"].values()
+    rows = "\n".join(
+        " | ".join(
+            [f"| {name}", *(column.text(row[column.key][name]) for row in models for column in task.class_columns)]
+        )
+        + " |"
+        for name in report["dataset"]["classes"]
+    )
+    titles = " | ".join(f"{column.title}, `{row['file']}`" for row in models for column in task.class_columns)
+    rule = " --- |" * (1 + len(models) * len(task.class_columns))
+    return f"\n| class | {titles} |\n|{rule}\n{rows}\n"
+
+
+def model_card(recipe: Recipe, task: Task, report: dict) -> str:
     """Writes the card from the run's report."""
     data, environment = report["dataset"], report["environment"]
     rows = "\n".join(
-        f"| `{row['file']}` | {row['accuracy']:.2%} | {row['loss']:.4f} | {row['size_bytes']:,} | "
+        f"| `{row['file']}` | {_scores(task, row)} | {row['size_bytes']:,} | "
         f"{row['latency_ms']:.2f} | {row['max_difference']:.1e} |"
         for row in report["models"].values()
     )
@@ -20,9 +42,11 @@ def model_card(recipe: Recipe, report: dict) -> str:
         f"{item['max_abs_error']:.1e} absolute and {item['max_rel_error']:.1e} relative on {item['verified_on']}"
         for name, item in report["exports"].items()
     )
-    changed = {key: value for key, value in report["recipe"].items() if value not in (None, [], False)}
+    settings = {key: value for key, value in report["recipe"].items() if key not in task.unused}
+    changed = {key: value for key, value in settings.items() if value not in (None, [], {}, False)}
     settings = "\n".join(f"| {key} | {value} |" for key, value in changed.items())
     classes = ", ".join(data["classes"][:20]) + (", ..." if len(data["classes"]) > 20 else "")
+    titles = [column.title for column in task.columns]
     smoke = "\n**A smoke run: a few images, to see that the path works. Its numbers mean nothing.**\n"
     return f"""# {recipe.name}
 
@@ -34,7 +58,7 @@ def model_card(recipe: Recipe, report: dict) -> str:
 import keras, kzoo
 
 model = keras.saving.load_model("model.keras")
-probabilities = model.predict(images)  # RGB pixels of 0 to 255, (n, height, width, 3)
+{task.usage}
 ```
 
 Classes, in order: {classes}.
@@ -44,8 +68,8 @@ Classes, in order: {classes}.
 On the {data["test"]} test images, with the weights of epoch {report["best_epoch"]}, which was best on
 {data["validation"]} validation images held out of the training set.
 
-| file | top-1 accuracy | cross-entropy | bytes | latency, 1 image, ms | largest difference to Keras |
-| --- | --- | --- | --- | --- | --- |
+| file | {" | ".join(titles)} | bytes | latency, 1 image, ms | largest difference to Keras |
+| --- |{" --- |" * len(titles)} --- | --- | --- |
 {rows}
 
 Latency is the median of runs taken in turn on {environment["cpu_cores"]} CPU cores
@@ -53,7 +77,7 @@ Latency is the median of runs taken in turn on {environment["cpu_cores"]} CPU co
 {environment["accelerators"]} accelerators): compare the rows, not the milliseconds.
 
 {exports}
-
+{_by_class(task, report)}
 ![Training curves](curves.png)
 
 ![Predictions](predictions.png)
@@ -69,6 +93,6 @@ Latency is the median of runs taken in turn on {environment["cpu_cores"]} CPU co
 
 ## Limits
 
-The accuracy holds for images like those of `{data["name"]}`. Nothing was measured on other cameras, crops or
+The {task.quality} holds for images like those of `{data["name"]}`. Nothing was measured on other cameras, crops or
 classes, nor on fairness between groups of people.
 """

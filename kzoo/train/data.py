@@ -1,4 +1,4 @@
-"""Classification datasets by name: embedded digits, TFDS sets, image folders."""
+"""Classification datasets by name: embedded digits, TFDS sets, image folders; and batches of any dataset."""
 
 import contextlib
 import dataclasses
@@ -15,11 +15,15 @@ DIGITS = "digits"
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 CACHE_LIMIT_BYTES = 2 * 2**30
 SHUFFLE_BUFFER = 50_000
+VOID = 255  # in masks, of pixels that are neither trained on nor counted
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Images of one split: a `tf.data.Dataset` of (uint8 (height, width, 3), integer label), and their number."""
+    """Images of one split: a `tf.data.Dataset` of (uint8 (height, width, 3), label), and their number.
+
+    The label is an integer, or for segmentation a mask, uint8 (height, width), of classes and `VOID`.
+    """
 
     dataset: Any
     size: int
@@ -37,7 +41,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class ImageDataset:
-    """A classification dataset. `validation` is held out of the training images; `test` is apart from both."""
+    """A dataset. `validation` is held out of the training images; `test` is apart from both."""
 
     name: str
     classes: tuple[str, ...]
@@ -51,7 +55,7 @@ def load_dataset(
     name: str,
     *,
     data_dir: str | None = None,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     validation_fraction: float = 0.1,
     seed: int = 0,
 ) -> ImageDataset:
@@ -62,7 +66,7 @@ def load_dataset(
             set with an image and a label, or a folder with `train/CLASS/*` and `test/CLASS/*` (and
             `validation/CLASS/*`, else it is held out of train).
         data_dir: where TFDS keeps its sets. A set that is not there is downloaded.
-        image_size: height and width to resize to.
+        image_size: (height, width) to resize to, or one number for both.
         validation_fraction: share of the training images that is held out where the set names no validation.
         seed: of that choice, for digits and folders; TFDS sets hold out their last training images.
 
@@ -74,8 +78,9 @@ def load_dataset(
         >>> data.train.size, data.validation.size, data.test.size
         (1293, 144, 360)
     """
+    image_size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if name == DIGITS:
-        return _load_digits(image_size or 32, validation_fraction, seed)
+        return _load_digits(image_size or (32, 32), validation_fraction, seed)
     if name and Path(name).is_dir():
         return _load_folder(Path(name), image_size, validation_fraction, seed)
     if not name or name.startswith(("/", ".", "~")):
@@ -98,20 +103,40 @@ def batches(
     """
     import tensorflow as tf
 
-    height, width, channels = split.dataset.element_spec[0].shape
-    dataset = split.dataset
-    if split.size * height * width * channels < CACHE_LIMIT_BYTES:
-        dataset = dataset.cache()
-    if training:
-        dataset = dataset.shuffle(min(split.size, SHUFFLE_BUFFER), seed=seed)
-    dataset = dataset.batch(batch_size, drop_remainder=training)
-
     def prepare(images, labels):
         images = tf.cast(images, tf.float32)
         if augment is not None:
             images = augment(images, training=True)
         return images, tf.one_hot(labels, num_classes)
 
+    return prepared_batches(split, batch_size, prepare, training=training, seed=seed)
+
+
+def prepared_batches(
+    split: Split,
+    batch_size: int,
+    prepare: Callable,
+    *,
+    training: bool = False,
+    seed: int = 0,
+    single: Callable | None = None,
+):
+    """A `tf.data.Dataset` of what `prepare` makes of (uint8 images, labels): cached, batched, prefetching.
+
+    In training it is shuffled with `seed` and the last, smaller batch is dropped. `single` changes each image and
+    its label before they are batched.
+    """
+    import tensorflow as tf
+
+    height, width, channels = split.dataset.element_spec[0].shape
+    dataset = split.dataset
+    if split.size * height * width * channels < CACHE_LIMIT_BYTES:
+        dataset = dataset.cache()
+    if training:
+        dataset = dataset.shuffle(min(split.size, SHUFFLE_BUFFER), seed=seed)
+    if single is not None:
+        dataset = dataset.map(single, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.batch(batch_size, drop_remainder=training)
     return dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
@@ -141,13 +166,13 @@ def _is_broken(path: Path) -> bool:
     return False
 
 
-def _load_digits(size: int, validation_fraction: float, seed: int) -> ImageDataset:
+def _load_digits(size: tuple[int, int], validation_fraction: float, seed: int) -> ImageDataset:
     import tensorflow as tf
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     digits = load_digits()
-    images = tf.image.resize(digits.images[..., None] * (255 / 16), (size, size))
+    images = tf.image.resize(digits.images[..., None] * (255 / 16), size)
     images = np.repeat(np.clip(np.round(images), 0, 255).astype("uint8"), 3, axis=-1)
     labels = digits.target.astype("int64")
     # the test images are always the same; only what is held out of the rest follows the seed
@@ -162,10 +187,12 @@ def _load_digits(size: int, validation_fraction: float, seed: int) -> ImageDatas
         Split(tf.data.Dataset.from_tensor_slices((images[part], labels[part])), len(part))
         for part in (train, validation, test)
     )
-    return ImageDataset(DIGITS, tuple("0123456789"), (size, size, 3), *splits)
+    return ImageDataset(DIGITS, tuple("0123456789"), (*size, 3), *splits)
 
 
-def _load_folder(root: Path, size: int | None, validation_fraction: float, seed: int) -> ImageDataset:
+def _load_folder(root: Path, size: tuple[int, int] | None, validation_fraction: float, seed: int) -> ImageDataset:
+    if is_pairs(root):
+        raise DatasetError(f"{root} holds images and masks, for models of the task segmentation; see kzoo list")
     if not (root / "train").is_dir() or not (root / "test").is_dir():
         raise DatasetError(f"{root} must have folders train and test (and may have validation), with one per class")
     if size is None:
@@ -177,7 +204,7 @@ def _load_folder(root: Path, size: int | None, validation_fraction: float, seed:
             return keras.utils.image_dataset_from_directory(
                 root / part,
                 class_names=list(classes),
-                image_size=(size, size),
+                image_size=size,
                 batch_size=None,
                 verbose=False,
                 **options,
@@ -190,7 +217,12 @@ def _load_folder(root: Path, size: int | None, validation_fraction: float, seed:
     else:
         train, validation = read("train", validation_split=validation_fraction, subset="both", seed=seed)
     splits = [_folder_split(dataset) for dataset in (train, validation, read("test", shuffle=False))]
-    return ImageDataset(str(root), classes, (size, size, 3), *splits)
+    return ImageDataset(str(root), classes, (*size, 3), *splits)
+
+
+def is_pairs(folder: Path) -> bool:
+    """Whether a folder is laid out as images and masks, for segmentation."""
+    return any((part / "images").is_dir() and (part / "masks").is_dir() for part in (folder, folder / "train"))
 
 
 def _folder_split(dataset) -> Split:
@@ -204,20 +236,32 @@ def _folder_split(dataset) -> Split:
     return Split(dataset.map(to_pixels, num_parallel_calls=tf.data.AUTOTUNE), size)
 
 
-def _load_tfds(name: str, data_dir: str | None, size: int | None, validation_fraction: float) -> ImageDataset:
+def _load_tfds(
+    name: str, data_dir: str | None, size: tuple[int, int] | None, validation_fraction: float
+) -> ImageDataset:
     import tensorflow_datasets as tfds
 
-    builder = _prepared_builder(name, data_dir)
+    builder = prepared_builder(name, data_dir)
     features = builder.info.features
     if not {"image", "label"} <= set(features) or not isinstance(features["label"], tfds.features.ClassLabel):
         raise DatasetError(f"{name} has {', '.join(features)}; a classification set has an image and a label")
     height, width, _ = features["image"].shape
     if size is None and (height is None or width is None):
         raise DatasetError(f"images of {name} differ in size; say which to resize to, as in --image-size 224")
+    specs = tfds_splits(builder, validation_fraction)
+    shape = size or (height, width)
+    splits = [Split(_read_tfds(builder, split, shape), count) for split, count in specs.items()]
+    return ImageDataset(name, tuple(features["label"].names), (*shape, 3), *splits)
+
+
+def tfds_splits(builder, validation_fraction: float) -> dict[str, int]:
+    """TFDS's names for what trains, validates and tests, in this order, each with its number of images."""
     counts = {split: info.num_examples for split, info in builder.info.splits.items()}
     test = next((split for split in ("test", "validation") if split in counts), None)
     if "train" not in counts or test is None:
-        raise DatasetError(f"{name} has splits {', '.join(counts)}; train, and test or validation, are needed")
+        raise DatasetError(
+            f"{builder.info.name} has splits {', '.join(counts)}; train, and test or validation, are needed"
+        )
     if "validation" in counts and test != "validation":
         specs = {"train": counts["train"], "validation": counts["validation"]}
     else:
@@ -225,13 +269,10 @@ def _load_tfds(name: str, data_dir: str | None, size: int | None, validation_fra
         if not 0 < kept < counts["train"]:
             raise DatasetError(f"validation_fraction={validation_fraction} leaves no image to train or to validate on")
         specs = {f"train[:{kept}]": kept, f"train[{kept}:]": counts["train"] - kept}
-    specs[test] = counts[test]
-    shape = (size or height, size or width)
-    splits = [Split(_read_tfds(builder, split, shape), count) for split, count in specs.items()]
-    return ImageDataset(name, tuple(features["label"].names), (*shape, 3), *splits)
+    return specs | {test: counts[test]}
 
 
-def _prepared_builder(name: str, data_dir: str | None):
+def prepared_builder(name: str, data_dir: str | None):
     """The TFDS builder of `name`, with its data on disk."""
     import tensorflow_datasets as tfds
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import platform
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -19,29 +20,29 @@ from kzoo.train import callbacks
 from kzoo.train.card import model_card
 from kzoo.train.data import ImageDataset
 from kzoo.train.measure import Measurement, keras_runner, measure
-from kzoo.train.pictures import draw_curves, draw_predictions
+from kzoo.train.pictures import draw_curves
 from kzoo.train.recipe import Recipe
+from kzoo.train.tasks import Column, Task
 from kzoo.zoo import build
 
 CALIBRATION_IMAGES = 200
 
 
-def finish(recipe: Recipe, data: ImageDataset, directory: Path) -> dict:
+def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> dict:
     """Turns the checkpoints of `directory` into finished, measured files; returns the report."""
     rich.print("evaluating on the test images")
     history = callbacks.read_history(directory / "history.csv")
-    draw_curves(history, directory / "curves.png", title=recipe.name)
+    draw_curves(history, directory / "curves.png", recipe.name, ("loss", task.monitor))
     best_path, best_epoch = callbacks.best_checkpoint(directory / "checkpoints")
     best = keras.saving.load_model(best_path, compile=False)
-    model = build(recipe.model, input_shape=data.image_shape, num_classes=len(data.classes))
+    model = build(recipe.model, input_shape=data.image_shape, num_classes=len(data.classes), **recipe.build_options)
     model.set_weights(best.get_weights())
-    images, labels = data.test.arrays()
-    models = {"keras": (directory / "model.keras", _predictor(model), keras_runner(model))}
+    models = {"keras": (directory / "model.keras", *_runners(model))}
     _save(model, models["keras"][0])
 
     rich.print("folding batch normalisation")
     folded = fold_batch_norm(model)
-    models["folded"] = (directory / "folded.keras", _predictor(folded), keras_runner(folded))
+    models["folded"] = (directory / "folded.keras", *_runners(folded))
     _save(folded, models["folded"][0])
 
     reports = {}
@@ -54,8 +55,9 @@ def finish(recipe: Recipe, data: ImageDataset, directory: Path) -> dict:
         models[precision] = (path, lite.predict, lite.predict)
 
     rich.print("measuring")
-    measurements, probabilities = measure(models, images, labels)
-    draw_predictions(images, labels, probabilities, data.classes, directory / "predictions.png")
+    test = data.test.dataset.batch(task.batch_size).as_numpy_iterator()
+    measurements, scorer = measure(models, test, lambda: task.scorer(data.classes))
+    task.draw(data, model, scorer, directory / "predictions.png")
     report = {
         "recipe": recipe.to_json(),
         "kzoo": kzoo.__version__,
@@ -69,31 +71,26 @@ def finish(recipe: Recipe, data: ImageDataset, directory: Path) -> dict:
         },
         "training_seconds": round(sum(row["seconds"] for row in history)),
         "best_epoch": best_epoch,
-        "models": {name: dataclasses.asdict(measurement) for name, measurement in measurements.items()},
+        "models": {name: measurement.to_json() for name, measurement in measurements.items()},
         "exports": {name: dataclasses.asdict(report) for name, report in reports.items()},
     }
     write_text(directory / "report.json", json.dumps(report, indent=2) + "\n")
-    write_text(directory / "README.md", model_card(recipe, report))
-    print_measurements(measurements, data)
+    write_text(directory / "README.md", model_card(recipe, task, report))
+    print_measurements(measurements, data, task.columns)
     rich.print(f"everything is in [bold]{directory}[/bold]")
     return report
 
 
-def print_measurements(measurements: dict[str, Measurement], data: ImageDataset) -> None:
-    """One table: accuracy, size, latency and largest output difference of each model."""
+def print_measurements(measurements: dict[str, Measurement], data: ImageDataset, columns: Sequence[Column]) -> None:
+    """One table: scores, size, latency and largest output difference of each model."""
     table = Table(title=f"{data.name}, {data.test.size} test images")
-    for column, justify in (
-        ("model", "left"),
-        ("accuracy", "right"),
-        ("size", "right"),
-        ("latency, 1 image", "right"),
-        ("largest difference", "right"),
-    ):
-        table.add_column(column, justify=justify)
+    table.add_column("model")
+    for title in (*(column.title for column in columns), "size", "latency, 1 image", "largest difference"):
+        table.add_column(title, justify="right")
     for name, row in measurements.items():
         table.add_row(
             name,
-            f"{row.accuracy:.2%}",
+            *(column.show(row.scores) for column in columns),
             f"{row.size_bytes / 1e6:.2f} MB",
             f"{row.latency_ms:.2f} ms",
             f"{row.max_difference:.1e}",
@@ -115,8 +112,9 @@ def environment() -> dict[str, str | int]:
     }
 
 
-def _predictor(model: keras.Model):
-    return lambda images: model.predict(np.asarray(images, "float32"), batch_size=256, verbose=0)
+def _runners(model: keras.Model) -> tuple[Callable, Callable]:
+    """What predicts a batch of images, and what is timed on one."""
+    return lambda images: model.predict_on_batch(np.asarray(images, "float32")), keras_runner(model)
 
 
 def _save(model: keras.Model, path: Path) -> None:

@@ -8,18 +8,18 @@ from pathlib import Path
 import keras
 import rich
 
+import kzoo
 from kzoo.errors import InvalidValueError, KzooError, OutputError
 from kzoo.files import LOCK, PARTIAL, ensure_writable, exclusive, refuse_unwritable, write_text
-from kzoo.registry import lookup
 from kzoo.train import callbacks
-from kzoo.train.augment import augmentation
-from kzoo.train.data import ImageDataset, batches, load_dataset, readable_images
+from kzoo.train.data import ImageDataset, readable_images
 from kzoo.train.finish import finish
 from kzoo.train.recipe import Recipe
+from kzoo.train.tasks import Task, task_of
 from kzoo.weights import resolve
 from kzoo.zoo import build, count_parameters
 
-SMOKE_EPOCHS, SMOKE_BATCH, SMOKE_IMAGES = 2, 16, 64
+SMOKE_EPOCHS = 2
 # fields that may differ between an interrupted run and the one that goes on
 _FREE = ("epochs", "resume", "output_dir", "data_dir", "jit_compile", "export")
 
@@ -46,25 +46,20 @@ def train(recipe: Recipe) -> dict:
         >>> report = train(dataclasses.replace(load_recipe("cifar10_resnet20"), epochs=3))
         >>> report["models"]["keras"]["accuracy"]
     """
-    lookup(recipe.model)
-    recipe = _shrink(recipe) if recipe.smoke else recipe
+    task = task_of(recipe.model)
+    recipe = _shrink(recipe, task) if recipe.smoke else recipe
     refuse_unwritable(recipe.run_dir)
-    if recipe.weights is not None:
-        resolve(recipe.model, recipe.weights)
+    for model, weights in ((recipe.model, recipe.weights), (recipe.backbone, recipe.backbone_weights)):
+        if model is not None and weights is not None:
+            resolve(model, weights)
     _say(f"data: {recipe.dataset}")
-    data = load_dataset(
-        recipe.dataset,
-        data_dir=recipe.data_dir,
-        image_size=recipe.image_size,
-        validation_fraction=recipe.validation_fraction,
-        seed=recipe.seed,
-    )
-    data = _take(data, SMOKE_IMAGES) if recipe.smoke else data
+    data = task.load(recipe)
+    data = _take(data, task.smoke_images) if recipe.smoke else data
     with readable_images(recipe.dataset):
-        return _train(recipe, data)
+        return _train(recipe, task, data)
 
 
-def _train(recipe: Recipe, data: ImageDataset) -> dict:
+def _train(recipe: Recipe, task: Task, data: ImageDataset) -> dict:
     directory = recipe.run_dir
     steps = data.train.size // recipe.batch_size
     if steps == 0:
@@ -75,15 +70,15 @@ def _train(recipe: Recipe, data: ImageDataset) -> dict:
     )
 
     keras.utils.set_random_seed(recipe.seed)
-    model = compiled_model(recipe, data, steps)
+    model = compiled_model(recipe, task, data, steps)
     done = _prepare_directory(recipe, directory)
     # three checkpoints with two optimizer slots while one is replaced, four finished files, logs and pictures
     ensure_writable(directory, need_bytes=(3 * 3 + 4) * 4 * model.count_params() + 4 * 2**20)
     with exclusive(directory):
-        return _run(recipe, data, model, done)
+        return _run(recipe, task, data, model, done)
 
 
-def _run(recipe: Recipe, data: ImageDataset, model: keras.Model, done: int) -> dict:
+def _run(recipe: Recipe, task: Task, data: ImageDataset, model: keras.Model, done: int) -> dict:
     directory = recipe.run_dir
     write_text(directory / "recipe.json", json.dumps(recipe.to_json(), indent=2) + "\n")
     if done:
@@ -91,28 +86,32 @@ def _run(recipe: Recipe, data: ImageDataset, model: keras.Model, done: int) -> d
         _say(f"resuming after {done} of {recipe.epochs} epochs" if done < recipe.epochs else "all epochs are done")
     if done < recipe.epochs:
         _say(f"model: {recipe.model}, {count_parameters(model):,} parameters; {_mode(recipe, model)}")
-        _fit(recipe, model, data, done)
-    return finish(recipe, data, directory)
+        _fit(recipe, task, model, data, done)
+    return finish(recipe, task, data, directory)
 
 
-def compiled_model(recipe: Recipe, data: ImageDataset, steps: int) -> keras.Model:
+def compiled_model(recipe: Recipe, task: Task, data: ImageDataset, steps: int) -> keras.Model:
     """The model with logits, in the recipe's precision, with optimizer, loss and metric."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
         model = build(
             recipe.model,
-            input_shape=data.image_shape,
+            input_shape=(None, None, 3) if recipe.crop_size else data.image_shape,
             num_classes=len(data.classes),
             weights=recipe.weights,
             classifier_activation=None,
+            **recipe.build_options,
+            **({"backbone_weights": recipe.backbone_weights} if recipe.backbone_weights else {}),
         )
     finally:
         keras.config.set_dtype_policy(before)
+    if recipe.freeze_backbone:
+        kzoo.freeze_backbone(model)
     model.compile(
         optimizer=make_optimizer(recipe, model, steps),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        loss=task.loss(recipe, data),
+        metrics=task.metrics(data),
         auto_scale_loss=False,
         jit_compile={"auto": "auto", "true": True, "false": False}[recipe.jit_compile],
     )
@@ -140,28 +139,20 @@ def make_optimizer(recipe: Recipe, model: keras.Model, steps: int) -> keras.opti
     return keras.optimizers.LossScaleOptimizer(optimizer) if recipe.precision == "mixed_float16" else optimizer
 
 
-def _fit(recipe: Recipe, model: keras.Model, data: ImageDataset, done: int) -> None:
+def _fit(recipe: Recipe, task: Task, model: keras.Model, data: ImageDataset, done: int) -> None:
     directory = recipe.run_dir
     checkpoints = directory / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
     log = directory / "history.csv"
     history = callbacks.keep_history(log, done)
     callbacks.forget_best_after(checkpoints, done)
-    best = max((row["val_accuracy"] for row in history), default=-float("inf"))
-    classes = len(data.classes)
-    training = batches(
-        data.train,
-        recipe.batch_size,
-        classes,
-        training=True,
-        augment=augmentation(recipe.augmentation, recipe.seed + done),
-        seed=recipe.seed + done,
-    )
+    monitor = f"val_{task.monitor}"
+    best = max((row[monitor] for row in history), default=-float("inf"))
     started = time.perf_counter()
     try:
         model.fit(
-            training,
-            validation_data=batches(data.validation, recipe.batch_size, classes),
+            task.training(recipe, data, recipe.seed + done),
+            validation_data=task.validation(recipe, data),
             epochs=recipe.epochs,
             initial_epoch=done,
             callbacks=[
@@ -169,7 +160,8 @@ def _fit(recipe: Recipe, model: keras.Model, data: ImageDataset, done: int) -> N
                 callbacks.EpochSeconds(),
                 keras.callbacks.CSVLogger(str(log), append=True),
                 keras.callbacks.TensorBoard(str(directory / "tensorboard"), write_graph=False),
-                callbacks.Checkpoint(checkpoints, best),
+                callbacks.Checkpoint(checkpoints, best, monitor),
+                *task.callbacks(data, directory),
             ],
             shuffle=False,  # the pipeline shuffles
             verbose="auto" if rich.get_console().is_terminal else 2,
@@ -208,9 +200,10 @@ def _prepare_directory(recipe: Recipe, directory: Path) -> int:
         return 0
     before = json.loads(stored.read_text(encoding="utf-8"))
     now = recipe.to_json()
-    changed = [key for key in now if key not in _FREE and before.get(key) != now[key]]
+    before = {key: before.get(key, Recipe.default(key)) for key in now}  # an older run lacks newer fields
+    changed = [key for key in now if key not in _FREE and before[key] != now[key]]
     if changed:
-        changes = ", ".join(f"{key} {before.get(key)!r} -> {now[key]!r}" for key in changed)
+        changes = ", ".join(f"{key} {before[key]!r} -> {now[key]!r}" for key in changed)
         raise OutputError(
             f"{directory} holds a run with other settings ({changes}); "
             "choose another --output-dir, or start again with --no-resume, which keeps the earlier run"
@@ -232,8 +225,8 @@ def _restore(model: keras.Model, path: Path) -> None:
         mine.assign(theirs)
 
 
-def _shrink(recipe: Recipe) -> Recipe:
-    return dataclasses.replace(recipe, epochs=min(recipe.epochs, SMOKE_EPOCHS), batch_size=SMOKE_BATCH)
+def _shrink(recipe: Recipe, task: Task) -> Recipe:
+    return dataclasses.replace(recipe, epochs=min(recipe.epochs, SMOKE_EPOCHS), batch_size=task.smoke_batch)
 
 
 def _take(data: ImageDataset, count: int) -> ImageDataset:

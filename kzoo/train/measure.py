@@ -3,13 +3,24 @@
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 
 LATENCY_ROUNDS = 40
+
+
+class Scorer(Protocol):
+    """Collects the predictions of one model."""
+
+    def add(self, outputs: np.ndarray, labels: np.ndarray) -> None:
+        """Takes a batch."""
+
+    def scores(self) -> dict[str, Any]:
+        """Of all that was added."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,19 +29,22 @@ class Measurement:
 
     Attributes:
         file: that holds it.
-        accuracy: top-1, between 0 and 1.
-        loss: mean cross-entropy.
+        scores: of its task.
         size_bytes: of the file.
         latency_ms: median of one image, all models timed in turn in the same run.
         max_difference: largest absolute difference of a class probability to the Keras model.
     """
 
     file: str
-    accuracy: float
-    loss: float
+    scores: dict[str, Any]
     size_bytes: int
     latency_ms: float
     max_difference: float
+
+    def to_json(self) -> dict:
+        """One flat row of a report."""
+        row = dataclasses.asdict(self)
+        return {"file": row.pop("file"), **row.pop("scores"), **row}
 
 
 def score(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
@@ -48,39 +62,54 @@ def keras_runner(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def measure(
-    models: Mapping[str, tuple[Path, Callable, Callable]], images: np.ndarray, labels: np.ndarray
-) -> tuple[dict[str, Measurement], np.ndarray]:
-    """Measures models against the first of them.
+    models: Mapping[str, tuple[Path, Callable, Callable]],
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    make_scorer: Callable[[], Scorer],
+) -> tuple[dict[str, Measurement], Scorer]:
+    """Measures models against the first of them, batch by batch.
 
     Args:
         models: name -> (file, predict for many images, run for one batch of one image).
-        images: (n, height, width, 3) pixels.
-        labels: (n,).
+        batches: of images (n, height, width, 3), pixels, and their labels.
+        make_scorer: gives an empty scorer.
 
     Returns:
-        The measurements, and the probabilities of the first model.
+        The measurements, and the scorer of the first model.
     """
-    outputs = {name: np.asarray(predict(images), "float32") for name, (_, predict, _) in models.items()}
-    reference = next(iter(outputs.values()))
-    one = np.asarray(images[:1], "float32")
-    times = {name: [] for name in models}
-    for _, _, run in models.values():
+    scorers = {name: make_scorer() for name in models}
+    differences = dict.fromkeys(models, 0.0)
+    one = None
+    for images, labels in batches:
+        one = np.asarray(images[:1], "float32") if one is None else one
+        reference = None
+        for name, (_, predict, _) in models.items():
+            outputs = np.asarray(predict(images), "float32")
+            reference = outputs if reference is None else reference
+            scorers[name].add(outputs, labels)
+            differences[name] = max(differences[name], float(np.abs(outputs - reference).max()))
+    times = _latencies({name: run for name, (_, _, run) in models.items()}, one)
+    measurements = {
+        name: Measurement(
+            file=file.name,
+            scores=scorers[name].scores(),
+            size_bytes=file.stat().st_size,
+            latency_ms=times[name],
+            max_difference=differences[name],
+        )
+        for name, (file, _, _) in models.items()
+    }
+    return measurements, next(iter(scorers.values()))
+
+
+def _latencies(runs: Mapping[str, Callable], one: np.ndarray) -> dict[str, float]:
+    """Median milliseconds of one image, all timed in turn."""
+    times = {name: [] for name in runs}
+    for run in runs.values():
         for _ in range(3):
             run(one)
     for _ in range(LATENCY_ROUNDS):
-        for name, (_, _, run) in models.items():
+        for name, run in runs.items():
             start = time.perf_counter()
             run(one)
             times[name].append(time.perf_counter() - start)
-    measurements = {}
-    for name, (file, _, _) in models.items():
-        accuracy, loss = score(outputs[name], labels)
-        measurements[name] = Measurement(
-            file=file.name,
-            accuracy=accuracy,
-            loss=loss,
-            size_bytes=file.stat().st_size,
-            latency_ms=statistics.median(times[name]) * 1e3,
-            max_difference=float(np.abs(outputs[name] - reference).max()),
-        )
-    return measurements, reference
+    return {name: statistics.median(taken) * 1e3 for name, taken in times.items()}

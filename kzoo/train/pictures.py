@@ -10,16 +10,18 @@ from kzoo.files import atomic_path
 RIGHT, WRONG = "#1b7837", "#b2182b"
 
 
-def draw_curves(history: Sequence[dict[str, float]], path: Path, title: str) -> None:
-    """Loss and accuracy by epoch, training and validation, as a PNG."""
+def draw_curves(
+    history: Sequence[dict[str, float]], path: Path, title: str, keys: Sequence[str] = ("loss", "accuracy")
+) -> None:
+    """Loss and a metric by epoch, training and validation, as a PNG."""
     figure, axes = _figure(1, 2, (10, 4))
     epochs = [row["epoch"] + 1 for row in history]
-    for axis, key in zip(axes.flat, ("loss", "accuracy"), strict=True):
+    for axis, key in zip(axes.flat, keys, strict=True):
         for prefix, label in (("", "training"), ("val_", "validation")):
             values = [row[prefix + key] for row in history]
             axis.plot(epochs, values, label=f"{label}: {values[-1]:.4f} at the end", marker="o", markersize=3)
         axis.set_xlabel("epoch")
-        axis.set_ylabel(key)
+        axis.set_ylabel(key.replace("_", " "))
         axis.grid(alpha=0.3)
         axis.legend()
         axis.xaxis.get_major_locator().set_params(integer=True)

@@ -2,12 +2,34 @@
 
 import dataclasses
 import importlib.util
+import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, get_args
+
+import tyro
 
 from kzoo.errors import InvalidValueError, UnknownNameError, check_choice, did_you_mean
 
-AUGMENTATIONS = ("flip", "translate", "rotate", "zoom", "contrast", "erase")
+Augmentation = Literal[
+    "flip",
+    "flip_vertical",
+    "translate",
+    "rotate",
+    "zoom",
+    "scale",
+    "elastic",
+    "brightness",
+    "contrast",
+    "saturation",
+    "erase",
+]
+AUGMENTATIONS = get_args(Augmentation)
+SEGMENTATION_FIELDS = frozenset(
+    {
+        *("backbone", "backbone_weights", "freeze_backbone", "class_names", "mask_values", "void", "test_fraction"),
+        *("crop_size", "dice_weight", "class_weights"),
+    }
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,17 +39,35 @@ class Recipe:
     name: str
     """Of the run."""
     model: str
-    """A name of `kzoo list`."""
+    """A name of `kzoo list`; it decides between classification and segmentation."""
+    model_options: Annotated[dict[str, Any], tyro.conf.Suppress] = dataclasses.field(default_factory=dict)
+    """Options of `kzoo.build`, such as dict(widths=(16, 32)); set in the recipe's file alone."""
+    backbone: str | None = None
+    """Of a segmentation model: a name of `kzoo list`; None means the model's own."""
     dataset: str
-    """"digits", a TFDS name such as "cifar10", or a folder with train/CLASS/*.png and test/CLASS/*.png."""
+    """"digits", a TFDS name such as "cifar10", or a folder with train/CLASS/*.png and test/CLASS/*.png. For
+    segmentation a TFDS name or a folder, by path or by its name in data_dir, with images/ and masks/, in train/, test/
+    and perhaps validation/, or once."""
     data_dir: str | None = None
     """Where TFDS keeps its datasets; None means TFDS_DATA_DIR or ~/tensorflow_datasets."""
-    image_size: int | None = None
-    """Height and width that images are resized to; None leaves them as they are."""
+    image_size: int | tuple[int, int] | None = None
+    """Height and width that images are resized to, or one number for both; None leaves them as they are."""
+    class_names: tuple[str, ...] = ()
+    """For segmentation: of the classes; without them the lines of the folder's classes.txt."""
+    mask_values: tuple[int, ...] = ()
+    """For segmentation: value of each class in the mask files; without them 0, 1, ..."""
+    void: tuple[int, ...] = ()
+    """For segmentation: values in the mask files of pixels that are neither trained on nor counted."""
+    test_fraction: float = 0.2
+    """For segmentation: share of a folder without splits that is held out for the test, whatever the seed."""
     validation_fraction: float = 0.1
     """Share of the training images that is held out to choose the best epoch; test images are never used."""
     weights: str | None = None
     """Weights to start from: a name, "hf://owner/name" or a path."""
+    backbone_weights: str | None = None
+    """For segmentation: weights of the backbone alone."""
+    freeze_backbone: bool = False
+    """For segmentation: keep the backbone as it is, with its statistics of batch normalisation."""
 
     epochs: int = 30
     """Passes over the training images."""
@@ -44,8 +84,15 @@ class Recipe:
     gradient, as papers state it, acts 1 / (1 - momentum) times as strongly: their 5e-4 is 5e-3 here."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes."""
-    augmentation: tuple[Literal["flip", "translate", "rotate", "zoom", "contrast", "erase"], ...] = ()
+    augmentation: tuple[Augmentation, ...] = ()
     """Random changes of the training images, made in the input pipeline."""
+    crop_size: int | tuple[int, int] | None = None
+    """For segmentation: height and width of a random part of each image to train on, or one number for both;
+    validation and test see whole images."""
+    dice_weight: float = 0.0
+    """For segmentation: the loss is cross-entropy plus this many times the Dice loss."""
+    class_weights: Literal["median_frequency", "log"] | None = None
+    """For segmentation: weigh classes in the cross-entropy by how rare they are in the training masks."""
 
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     """Of the training step; the finished model is always float32."""
@@ -67,17 +114,21 @@ class Recipe:
         for field in ("epochs", "batch_size"):
             if getattr(self, field) < 1:
                 raise InvalidValueError(f"{field}={getattr(self, field)} must be at least 1")
-        for field in ("learning_rate", "warmup_epochs", "weight_decay"):
+        for field in ("learning_rate", "warmup_epochs", "weight_decay", "dice_weight"):
             if not 0 <= getattr(self, field) < float("inf"):
                 raise InvalidValueError(f"{field}={getattr(self, field)} must be zero or more")
         if not 0 <= self.seed < 2**32:
             raise InvalidValueError(f"seed={self.seed} must be at least 0 and below 2^32")
-        if not 0 < self.validation_fraction < 1:
-            raise InvalidValueError(f"validation_fraction={self.validation_fraction} must be between 0 and 1")
+        for field in ("validation_fraction", "test_fraction"):
+            if not 0 < getattr(self, field) < 1:
+                raise InvalidValueError(f"{field}={getattr(self, field)} must be between 0 and 1")
         if not 0 <= self.label_smoothing < 1:
             raise InvalidValueError(f"label_smoothing={self.label_smoothing} must be at least 0 and below 1")
-        if self.image_size is not None and self.image_size < 1:
-            raise InvalidValueError(f"image_size={self.image_size} must be at least 1")
+        for field in ("image_size", "crop_size"):
+            if min(_pair(getattr(self, field)) or (1,)) < 1:
+                raise InvalidValueError(f"{field}={getattr(self, field)} must be at least 1")
+        if self.class_weights is not None:
+            check_choice("class_weights", self.class_weights, ("median_frequency", "log"))
         for name in self.augmentation:
             check_choice("augmentation", name, AUGMENTATIONS)
         for name in self.export:
@@ -90,14 +141,58 @@ class Recipe:
         directory = directory if directory.name else directory.absolute()
         return directory.with_name(f"{directory.name}-smoke") if self.smoke else directory
 
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(height, width) that images are resized to."""
+        return _pair(self.image_size)
+
+    @property
+    def crop_shape(self) -> tuple[int, int] | None:
+        """(height, width) of the parts that are trained on."""
+        return _pair(self.crop_size)
+
+    @property
+    def build_options(self) -> dict[str, Any]:
+        """What `kzoo.build` is told besides the name, the size of the images, the classes and the weights."""
+        return self.model_options | ({"backbone": self.backbone} if self.backbone else {})
+
     def to_json(self) -> dict:
         """The fields as JSON values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in self._plain().items()}
+        return json.loads(json.dumps(dataclasses.asdict(self), default=str))
 
-    def _plain(self) -> dict:
-        fields = dataclasses.asdict(self)
-        fields["output_dir"] = str(self.output_dir) if self.output_dir else None
-        return fields
+    @classmethod
+    def default(cls, name: str) -> Any:
+        """What a field is where nothing is said, as a JSON value; None for a field that must be given."""
+        field = next(field for field in dataclasses.fields(cls) if field.name == name)
+        made = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        return None if made is dataclasses.MISSING else json.loads(json.dumps(made))
+
+
+def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    return (size, size) if isinstance(size, int) else size
+
+
+_OF_DATA = ("class_names", "mask_values", "void", "validation_fraction", "test_fraction", "seed")
+
+
+def recipe_beside(model: Path, dataset: str) -> dict[str, Any]:
+    """How the recipe that wrote a model's file read and divided `dataset`; nothing if no report says so.
+
+    Args:
+        model: file of a run, which has its `report.json` beside it.
+        dataset: name; of another one the recipe says nothing.
+    """
+    try:
+        recipe = json.loads(model.with_name("report.json").read_text(encoding="utf-8"))["recipe"]
+        if recipe["dataset"] != dataset:
+            return {}
+        return {field: _tuple(recipe[field]) for field in _OF_DATA if field in recipe}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def recipe_dir() -> Path:

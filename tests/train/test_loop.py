@@ -18,7 +18,9 @@ from kzoo.errors import InvalidValueError, KzooError, OutputError, UnknownNameEr
 from kzoo.files import exclusive
 from kzoo.train import callbacks, train
 from kzoo.train.data import load_dataset
-from kzoo.train.loop import SMOKE_BATCH, SMOKE_IMAGES, make_optimizer
+from kzoo.train.loop import make_optimizer
+from kzoo.train.recipe import SEGMENTATION_FIELDS
+from kzoo.train.tasks import SMOKE_BATCH, SMOKE_IMAGES
 
 STEPS = SMOKE_IMAGES // SMOKE_BATCH
 
@@ -96,6 +98,16 @@ def test_other_settings_in_the_same_directory_are_refused(recipe):
     assert json.loads((recipe.run_dir / "recipe.json").read_text())["learning_rate"] == 0.2
 
 
+def test_run_of_an_older_version_goes_on(recipe):
+    """Its recipe.json lacks the fields that came later, which it was run with the defaults of."""
+    train(dataclasses.replace(recipe, epochs=1))
+    path = recipe.run_dir / "recipe.json"
+    older = {key: value for key, value in json.loads(path.read_text()).items() if key not in SEGMENTATION_FIELDS}
+    path.write_text(json.dumps({**older, "epochs": 1}))
+    assert train(recipe)["best_epoch"] in (1, 2)
+    assert finished_steps(recipe) == 2 * STEPS
+
+
 KILLED = """
     import dataclasses, os, signal, sys
     import keras
@@ -156,7 +168,7 @@ def test_killed_run_resumes_to_the_same_number_of_steps(moment, code, recipe, ca
 
 def test_resumed_run_learns_what_an_uninterrupted_one_does(recipe, monkeypatch):
     """Weights, momentum and the schedule's step are taken over: with fixed data the next epoch is the same."""
-    monkeypatch.setattr("kzoo.train.loop.batches", _unshuffled)
+    monkeypatch.setattr("kzoo.train.tasks.batches", _unshuffled)
     whole = dataclasses.replace(recipe, output_dir=recipe.output_dir / "whole")
     train(whole)
 

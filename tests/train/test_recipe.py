@@ -9,13 +9,16 @@ import pytest
 from kzoo.errors import InvalidValueError, UnknownNameError
 from kzoo.registry import lookup
 from kzoo.train import Recipe
-from kzoo.train.recipe import list_recipes, load_recipe, recipe_dir
+from kzoo.train.cli import parse
+from kzoo.train.recipe import list_recipes, load_recipe, recipe_beside, recipe_dir
 
 GOOD = dict(name="x", model="resnet18", dataset="digits")
 
 
 def test_recipes_exist():
-    assert {"quickstart", "fashion_mnist_resnet20", "cifar10_resnet20", "cifar10_resnet20_cbam"} <= set(list_recipes())
+    segmentation = {"camvid_unet", "camvid_fpn", "camvid_unet_cbam", "isbi_unet", "pets_unet"}
+    classification = {"quickstart", "fashion_mnist_resnet20", "cifar10_resnet20", "cifar10_resnet20_cbam"}
+    assert segmentation | classification <= set(list_recipes())
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -66,3 +69,46 @@ def test_impossible_values_are_refused_by_name(field, value):
 def test_smoke_runs_leave_the_real_run_alone():
     recipe = Recipe(**GOOD)
     assert dataclasses.replace(recipe, smoke=True).run_dir != recipe.run_dir
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("image_size", (16, 0)),
+        ("crop_size", 0),
+        ("dice_weight", -1.0),
+        ("test_fraction", 0.0),
+        ("class_weights", "rare"),
+    ],
+)
+def test_impossible_values_of_segmentation_are_refused_by_name(field, value):
+    with pytest.raises(InvalidValueError, match=field):
+        Recipe(**GOOD, **{field: value})
+
+
+def test_fields_of_segmentation_are_flags_and_options_of_the_model_are_not(capsys):
+    flags = "--image-size 176 240 --crop-size 96 --void 11 255 --class-names sky road --freeze-backbone"
+    recipe = parse(Recipe, flags.split(), "x", default=Recipe(**GOOD))
+    assert (recipe.shape, recipe.crop_shape) == ((176, 240), (96, 96))
+    assert (recipe.void, recipe.class_names, recipe.freeze_backbone) == ((11, 255), ("sky", "road"), True)
+    assert parse(Recipe, ["--image-size", "64"], "x", default=Recipe(**GOOD)).shape == (64, 64)
+    with pytest.raises(SystemExit):
+        parse(Recipe, ["--help"], "x", default=Recipe(**GOOD))
+    assert "model-options" not in capsys.readouterr().out
+
+
+def test_json_of_a_recipe_is_what_a_file_gives_back():
+    recipe = Recipe(**GOOD, model_options=dict(backbone_options=dict(widths=(8, 16))), void=(11,))
+    assert json.loads(json.dumps(recipe.to_json())) == recipe.to_json()
+    assert recipe.to_json()["model_options"] == {"backbone_options": {"widths": [8, 16]}}
+
+
+def test_report_beside_a_file_says_how_its_data_are_read(tmp_path):
+    recipe = Recipe(name="x", model="unet", dataset="scenes", void=(11,), mask_values=(0, 255), seed=3)
+    assert recipe_beside(tmp_path / "model.keras", "scenes") == {}
+    (tmp_path / "report.json").write_text(json.dumps({"recipe": recipe.to_json()}))
+    found = recipe_beside(tmp_path / "model.keras", "scenes")
+    assert (found["void"], found["mask_values"], found["class_names"], found["seed"]) == ((11,), (0, 255), (), 3)
+    assert recipe_beside(tmp_path / "model.keras", "other") == {}
+    (tmp_path / "report.json").write_text("[]")
+    assert recipe_beside(tmp_path / "model.keras", "scenes") == {}

@@ -1,0 +1,111 @@
+"""A class for each pixel, in the recipe engine."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kzoo.train.augment import augmentation, joint
+from kzoo.train.data import ImageDataset, prepared_batches
+from kzoo.train.dense import Confusion, MeanIoU, SegmentationLoss, class_weights
+from kzoo.train.pairs import load_pairs
+from kzoo.train.recipe import Recipe
+from kzoo.train.sheets import SheetWriter, draw_sheet
+from kzoo.train.tasks import Column
+
+SHOWN = 6  # images on a sheet
+
+
+class Segmentation:
+    """A class for each pixel."""
+
+    name = "segmentation"
+    monitor = "mean_iou"
+    columns = (
+        Column("mean_iou", "mean IoU", ".4f"),
+        Column("accuracy", "pixel accuracy", ".2%"),
+        Column("dice", "mean Dice", ".4f"),
+    )
+    class_columns = (Column("iou_by_class", "IoU", ".3f"), Column("dice_by_class", "Dice", ".3f"))
+    usage = (
+        "probabilities = model.predict(images)  # RGB pixels of 0 to 255, (n, height, width, 3)\n"
+        "classes = probabilities.argmax(axis=-1)  # of each pixel, (n, height, width)"
+    )
+    quality = "mean IoU"
+    smoke_batch, smoke_images = 4, 12
+    batch_size = 16
+    unused = frozenset()
+
+    def load(self, recipe: Recipe) -> ImageDataset:
+        return load_pairs(
+            recipe.dataset,
+            data_dir=recipe.data_dir,
+            image_size=recipe.shape,
+            class_names=recipe.class_names,
+            mask_values=recipe.mask_values,
+            void=recipe.void,
+            validation_fraction=recipe.validation_fraction,
+            test_fraction=recipe.test_fraction,
+            seed=recipe.seed,
+        )
+
+    def images(self, name: str, data_dir: str | None, size: tuple[int, int] | None, count: int) -> np.ndarray:
+        """Training images, to calibrate with, whatever their masks say."""
+        anything = dict(class_names=("first", "second"), mask_values=(0, 1), void=range(2, 256))
+        return load_pairs(name, data_dir=data_dir, image_size=size, **anything).train.arrays(count)[0]
+
+    def training(self, recipe: Recipe, data: ImageDataset, seed: int):
+        import tensorflow as tf
+
+        change = joint(augmentation(recipe.augmentation, seed))
+
+        def crop(image, mask):
+            both = tf.concat([image, mask[..., None]], axis=-1)
+            both = tf.image.random_crop(both, (*recipe.crop_shape, 4), seed=seed)
+            return both[..., :3], both[..., 3]
+
+        return prepared_batches(
+            data.train,
+            recipe.batch_size,
+            lambda images, masks: change(tf.cast(images, tf.float32), masks),
+            training=True,
+            seed=seed,
+            single=crop if recipe.crop_shape else None,
+        )
+
+    def validation(self, recipe: Recipe, data: ImageDataset):
+        import tensorflow as tf
+
+        return prepared_batches(
+            data.validation, recipe.batch_size, lambda images, masks: (tf.cast(images, tf.float32), masks)
+        )
+
+    def loss(self, recipe: Recipe, data: ImageDataset) -> keras.losses.Loss:
+        weights = class_weights(data.train, len(data.classes), recipe.class_weights) if recipe.class_weights else None
+        return SegmentationLoss(recipe.dice_weight, weights, recipe.label_smoothing)
+
+    def metrics(self, data: ImageDataset) -> list[keras.metrics.Metric]:
+        return [MeanIoU(len(data.classes))]
+
+    def callbacks(self, data: ImageDataset, directory: Path) -> list[keras.callbacks.Callback]:
+        images, masks = data.validation.take(SHOWN).arrays()
+        return [SheetWriter(images, masks, data.classes, directory / "sheets")]
+
+    def scorer(self, classes: Sequence[str]) -> Confusion:
+        return Confusion(classes)
+
+    def draw(self, data: ImageDataset, model: keras.Model, scorer: Confusion, path: Path) -> None:
+        """Two each of the worst, the middling and the best test images."""
+        scores = scorer.mean_iou_by_image()
+        order = np.argsort(scores)
+        middle = (len(order) - 1) // 2
+        chosen = dict.fromkeys(
+            order[[0, 1 % len(order), middle, -(-len(order) // 2) % len(order), -2 % len(order), -1]]
+        )
+        pairs = enumerate(data.test.dataset.as_numpy_iterator())
+        found = {index: pair for index, pair in pairs if index in chosen}
+        images, masks = (np.stack(part) for part in zip(*(found[index] for index in chosen), strict=True))
+        predicted = model.predict_on_batch(images.astype("float32")).argmax(axis=-1)
+        titles = [f"test image {index + 1}, mean IoU {scores[index]:.3f}" for index in chosen]
+        draw_sheet(images, masks, predicted, data.classes, path, titles)

@@ -1,0 +1,94 @@
+"""Sheets of images, what they show, and what a model makes of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from kzoo.files import atomic_path
+from kzoo.overlay import colours
+from kzoo.train.data import VOID
+from kzoo.train.dense import centre
+
+GAP, LINE = 6, 16
+
+
+def paint(masks: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Masks (n, height, width) as pictures (n, height, width, 3); void is striped black and white."""
+    rows, columns = np.indices(masks.shape[1:])
+    stripes = np.where((rows + columns) // 3 % 2, 255, 0).astype("uint8")
+    table = np.zeros((256, 3), "uint8")
+    table[: len(classes)] = colours(classes)
+    return np.where((masks == VOID)[..., None], stripes[None, ..., None], table[masks])
+
+
+def draw_sheet(
+    images: np.ndarray,
+    masks: np.ndarray,
+    predicted: np.ndarray,
+    classes: Sequence[str],
+    path: Path,
+    titles: Sequence[str] | None = None,
+) -> None:
+    """Image, truth and prediction side by side, with a legend, as a PNG.
+
+    Args:
+        images: (n, height, width, 3) pixels of 0 to 255.
+        masks: (n, height, width) classes, with void.
+        predicted: (n, rows, columns) classes; what an unpadded network leaves out at the borders stays void.
+        classes: names.
+        path: of the PNG.
+        titles: above each row.
+    """
+    images = np.asarray(images, "uint8")
+    whole = np.full(masks.shape, VOID, "uint8")
+    centre(whole, predicted)[...] = predicted
+    number, height, width = masks.shape
+    top = LINE + GAP
+    row = height + GAP + (LINE if titles else 0)
+    legend = 24 + max(len(name) for name in (*classes, "void")) * 8
+    sheet = Image.new(
+        "RGB", (3 * (width + GAP) + legend, max(top + number * row, top + (len(classes) + 1) * LINE)), "white"
+    )
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(12)
+    for column, name in enumerate(("image", "truth", "prediction")):
+        draw.text((column * (width + GAP), 2), name, "black", font)
+    columns = (images, paint(masks, classes), paint(whole, classes))
+    for index in range(number):
+        y = top + index * row
+        if titles:
+            draw.text((0, y), titles[index], "black", font)
+            y += LINE
+        for column, pictures in enumerate(columns):
+            sheet.paste(Image.fromarray(pictures[index]), (column * (width + GAP), y))
+    swatches = paint(np.repeat(np.array([*range(len(classes)), VOID], "uint8"), 144).reshape(-1, 12, 12), classes)
+    for index, name in enumerate((*classes, "void")):
+        x, y = 3 * (width + GAP), top + index * LINE
+        sheet.paste(Image.fromarray(swatches[index]), (x, y))
+        draw.text((x + 18, y - 1), name, "black", font)
+    with atomic_path(path) as partial:
+        sheet.save(partial)
+
+
+class SheetWriter(keras.callbacks.Callback):
+    """After each epoch, a sheet of the same validation images.
+
+    Args:
+        images: (n, height, width, 3) pixels of 0 to 255.
+        masks: (n, height, width) classes, with void.
+        classes: names.
+        directory: of the sheets.
+    """
+
+    def __init__(self, images: np.ndarray, masks: np.ndarray, classes: Sequence[str], directory: Path):
+        super().__init__()
+        self.images, self.masks, self.classes = images, masks, classes
+        self.directory = directory
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.directory.mkdir(exist_ok=True)
+        predicted = self.model.predict_on_batch(self.images.astype("float32")).argmax(axis=-1)
+        draw_sheet(self.images, self.masks, predicted, self.classes, self.directory / f"epoch_{epoch + 1:04d}.png")

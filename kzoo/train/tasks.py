@@ -1,0 +1,173 @@
+"""What differs between tasks, behind one interface; the loop, the end of a run and the card know no task."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import keras
+import numpy as np
+
+from kzoo.errors import InvalidValueError
+from kzoo.registry import lookup
+from kzoo.train.augment import augmentation
+from kzoo.train.data import ImageDataset, batches, load_dataset
+from kzoo.train.measure import Scorer, score
+from kzoo.train.pictures import draw_predictions
+from kzoo.train.recipe import SEGMENTATION_FIELDS, Recipe
+
+SMOKE_BATCH, SMOKE_IMAGES = 16, 64
+
+
+class Column(NamedTuple):
+    """A score in the tables: its key in the report, its title, its format."""
+
+    key: str
+    title: str
+    format: str
+
+    def show(self, scores: Mapping[str, Any]) -> str:
+        """The score as text."""
+        return self.text(scores[self.key])
+
+    def text(self, value: float | None) -> str:
+        """A value as text; "-" where there is none."""
+        return "-" if value is None else format(value, self.format)
+
+
+class Task(Protocol):
+    """How a kind of model is trained, judged and shown.
+
+    Attributes:
+        name: as in `kzoo.registry.Entry.task`.
+        monitor: the metric whose best validation value chooses the epoch.
+        columns: what tables show of `Scorer.scores`.
+        class_columns: what they show of each class.
+        usage: how to run the model, in Python.
+        quality: what the card says of it where it names its limits.
+        smoke_batch: batch size of a smoke run.
+        smoke_images: of each split in a smoke run.
+        batch_size: of evaluation.
+        unused: fields of the recipe that say nothing here.
+    """
+
+    name: str
+    monitor: str
+    columns: tuple[Column, ...]
+    class_columns: tuple[Column, ...]
+    usage: str
+    quality: str
+    smoke_batch: int
+    smoke_images: int
+    batch_size: int
+    unused: frozenset[str]
+
+    def load(self, recipe: Recipe) -> ImageDataset: ...
+
+    def images(self, name: str, data_dir: str | None, size: tuple[int, int] | None, count: int) -> np.ndarray: ...
+
+    def training(self, recipe: Recipe, data: ImageDataset, seed: int): ...
+
+    def validation(self, recipe: Recipe, data: ImageDataset): ...
+
+    def loss(self, recipe: Recipe, data: ImageDataset) -> keras.losses.Loss: ...
+
+    def metrics(self, data: ImageDataset) -> list[keras.metrics.Metric]: ...
+
+    def callbacks(self, data: ImageDataset, directory: Path) -> list[keras.callbacks.Callback]: ...
+
+    def scorer(self, classes: Sequence[str]) -> Scorer: ...
+
+    def draw(self, data: ImageDataset, model: keras.Model, scorer: Scorer, path: Path) -> None: ...
+
+
+class Classification:
+    """One class for each image."""
+
+    name = "classification"
+    monitor = "accuracy"
+    columns = (Column("accuracy", "top-1 accuracy", ".2%"), Column("loss", "cross-entropy", ".4f"))
+    class_columns = ()
+    usage = "probabilities = model.predict(images)  # RGB pixels of 0 to 255, (n, height, width, 3)"
+    quality = "accuracy"
+    smoke_batch, smoke_images = SMOKE_BATCH, SMOKE_IMAGES
+    batch_size = 256
+    unused = SEGMENTATION_FIELDS
+
+    def load(self, recipe: Recipe) -> ImageDataset:
+        given = recipe.to_json()
+        changed = [field for field in sorted(self.unused) if given[field] != Recipe.default(field)]
+        if changed:
+            raise InvalidValueError(f"{', '.join(changed)}: for segmentation models, and {recipe.model} classifies")
+        return load_dataset(
+            recipe.dataset,
+            data_dir=recipe.data_dir,
+            image_size=recipe.image_size,
+            validation_fraction=recipe.validation_fraction,
+            seed=recipe.seed,
+        )
+
+    def images(self, name: str, data_dir: str | None, size: tuple[int, int] | None, count: int) -> np.ndarray:
+        """Training images, to calibrate with."""
+        return load_dataset(name, data_dir=data_dir, image_size=size).train.arrays(count)[0]
+
+    def training(self, recipe: Recipe, data: ImageDataset, seed: int):
+        return batches(
+            data.train,
+            recipe.batch_size,
+            len(data.classes),
+            training=True,
+            augment=augmentation(recipe.augmentation, seed),
+            seed=seed,
+        )
+
+    def validation(self, recipe: Recipe, data: ImageDataset):
+        return batches(data.validation, recipe.batch_size, len(data.classes))
+
+    def loss(self, recipe: Recipe, data: ImageDataset) -> keras.losses.Loss:
+        return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+
+    def metrics(self, data: ImageDataset) -> list[keras.metrics.Metric]:
+        return [keras.metrics.CategoricalAccuracy(name="accuracy")]
+
+    def callbacks(self, data: ImageDataset, directory: Path) -> list[keras.callbacks.Callback]:
+        return []
+
+    def scorer(self, classes: Sequence[str]) -> "Probabilities":
+        return Probabilities()
+
+    def draw(self, data: ImageDataset, model: keras.Model, scorer: "Probabilities", path: Path) -> None:
+        draw_predictions(*data.test.arrays(), scorer.probabilities, data.classes, path)
+
+
+class Probabilities:
+    """Collects class probabilities."""
+
+    def __init__(self):
+        self._outputs, self._labels = [], []
+
+    def add(self, outputs: np.ndarray, labels: np.ndarray) -> None:
+        """Takes probabilities (n, classes) and labels (n,)."""
+        self._outputs.append(outputs)
+        self._labels.append(labels)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(n, classes) of all images."""
+        return np.concatenate(self._outputs)
+
+    def scores(self) -> dict[str, float]:
+        """Top-1 accuracy and mean cross-entropy, which logits have none of."""
+        accuracy, loss = score(self.probabilities, np.concatenate(self._labels))
+        return {"accuracy": accuracy, "loss": None if self.probabilities.min() < 0 else loss}
+
+
+def task_of(model: str) -> Task:
+    """The task of a model of the zoo."""
+    return named(lookup(model).task)
+
+
+def named(task: str) -> Task:
+    """`"classification"` or `"segmentation"`."""
+    from kzoo.train.segmentation import Segmentation
+
+    return {one.name: one for one in (Classification(), Segmentation())}[task]

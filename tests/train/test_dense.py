@@ -1,0 +1,163 @@
+"""Loss, metrics and class weights of every pixel, against loops; void counts in none of them."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kzoo.train.data import VOID, Split
+from kzoo.train.dense import Confusion, MeanIoU, SegmentationLoss, centre, class_weights
+
+CLASSES = 4
+
+
+@pytest.fixture
+def scene():
+    """Masks (3, 5, 7) with void, one class nowhere in image 2, and logits (3, 5, 7, 4)."""
+    rng = np.random.default_rng(0)
+    masks = rng.integers(0, CLASSES, (3, 5, 7)).astype("uint8")
+    masks[2][masks[2] == 3] = 0
+    masks[rng.random(masks.shape) < 0.2] = VOID
+    return masks, rng.normal(0, 2, (*masks.shape, CLASSES)).astype("float32")
+
+
+def loss_by_hand(masks, logits, dice_weight, weights, smoothing):
+    """The definition, pixel by pixel."""
+    total, divisor = 0.0, 0.0
+    overlap, sizes = np.zeros(CLASSES), np.zeros(CLASSES)
+    for place in np.ndindex(masks.shape):
+        label = masks[place]
+        if label == VOID:
+            continue
+        powers = [math.exp(value) for value in logits[place]]
+        for index in range(CLASSES):
+            probability = powers[index] / sum(powers)
+            target = (index == label) * (1 - smoothing) + smoothing / CLASSES
+            total -= weights[label] * target * math.log(probability)
+            overlap[index] += probability * (index == label)
+            sizes[index] += probability + (index == label)
+        divisor += weights[label]
+    dice = np.mean([1 - 2 * overlap[index] / (sizes[index] + 1e-7) for index in range(CLASSES)])
+    return total / divisor + dice_weight * dice
+
+
+@pytest.mark.parametrize("dice_weight", [0.0, 0.7])
+@pytest.mark.parametrize("weights", [None, (1.0, 3.0, 0.5, 2.0)])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_loss_is_its_definition(scene, dice_weight, weights, smoothing):
+    masks, logits = scene
+    loss = SegmentationLoss(dice_weight, weights, smoothing)
+    expected = loss_by_hand(masks, logits, dice_weight, weights or [1] * CLASSES, smoothing)
+    assert float(loss(masks, logits)) == pytest.approx(expected, rel=1e-5)
+    again = SegmentationLoss.from_config(loss.get_config())
+    assert float(again(masks, logits)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_loss_is_that_of_keras_without_void(scene):
+    masks, logits = scene
+    masks = masks % CLASSES
+    expected = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(masks, logits)
+    expected += 2 * keras.losses.Dice(axis=(0, 1, 2))(np.eye(CLASSES)[masks], keras.ops.softmax(logits))
+    assert float(SegmentationLoss(2.0)(masks, logits)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_void_pixels_have_no_loss_no_gradient_and_no_score(scene):
+    masks, logits = scene
+    loss, metric = SegmentationLoss(1.0, [1.0, 2.0, 3.0, 4.0], 0.1), MeanIoU(CLASSES)
+    other = np.where((masks == VOID)[..., None], logits[..., ::-1] * 50, logits)
+    assert (other.argmax(-1) != logits.argmax(-1)).any()
+    assert float(loss(masks, logits)) == float(loss(masks, other))
+    scores = []
+    for values in (logits, other):
+        metric.reset_state()
+        metric.update_state(masks, values)
+        scores.append(float(metric.result()))
+    assert scores[0] == scores[1]
+    values = tf.Variable(other)
+    with tf.GradientTape() as tape:
+        result = loss(masks, values)
+    gradient = tape.gradient(result, values).numpy()
+    assert np.abs(gradient[masks == VOID]).max() == 0
+    assert np.abs(gradient[masks != VOID]).min() > 0
+
+
+def test_nothing_but_void_is_no_loss_and_no_nan(scene):
+    _, logits = scene
+    values = tf.Variable(logits)
+    with tf.GradientTape() as tape:
+        loss = SegmentationLoss()(np.full(logits.shape[:3], VOID, "uint8"), values)
+    assert float(loss) == 0
+    assert np.abs(tape.gradient(loss, values).numpy()).max() == 0
+
+
+def iou_by_hand(masks, predicted):
+    """IoU and Dice of each class that occurs or is predicted, and the share of right pixels."""
+    pixels = [(m, p) for m, p in zip(masks.ravel(), predicted.ravel(), strict=True) if m != VOID]
+    iou, dice = {}, {}
+    for index in range(CLASSES):
+        both = sum(m == index and p == index for m, p in pixels)
+        either = sum(m == index or p == index for m, p in pixels)
+        if either:
+            iou[index], dice[index] = both / either, 2 * both / (either + both)
+    return iou, dice, sum(m == p for m, p in pixels) / len(pixels)
+
+
+@pytest.mark.parametrize("absent", [False, True])
+def test_scores_are_counted_pixel_by_pixel(scene, absent):
+    masks, logits = scene
+    if absent:  # from truth and prediction: such a class is no class with IoU 0
+        masks[masks == 3], logits[..., 3] = 1, -100
+    iou, dice, accuracy = iou_by_hand(masks, logits.argmax(-1))
+    metric, scorer = MeanIoU(CLASSES), Confusion("abcd")
+    for part in (slice(0, 2), slice(2, 3)):
+        metric.update_state(masks[part], logits[part])
+        scorer.add(logits[part], masks[part])
+    scores = scorer.scores()
+    assert float(metric.result()) == pytest.approx(np.mean(list(iou.values())), rel=1e-6)
+    assert scores["mean_iou"] == pytest.approx(np.mean(list(iou.values())), rel=1e-9)
+    assert scores["dice"] == pytest.approx(np.mean(list(dice.values())), rel=1e-9)
+    assert scores["accuracy"] == pytest.approx(accuracy, rel=1e-9)
+    for index, name in enumerate("abcd"):
+        assert scores["iou_by_class"][name] == (pytest.approx(iou[index]) if index in iou else None)
+        assert scores["dice_by_class"][name] == (pytest.approx(dice[index]) if index in dice else None)
+    for index, value in enumerate(scorer.mean_iou_by_image()):
+        one = iou_by_hand(masks[index], logits[index].argmax(-1))[0]
+        assert value == pytest.approx(np.mean(list(one.values())), rel=1e-9)
+
+
+def test_metric_survives_saving_xla_and_bfloat16(scene):
+    masks, logits = scene
+    metric = MeanIoU.from_config(MeanIoU(CLASSES).get_config())
+    step = tf.function(lambda m, x: metric.update_state(m, x), jit_compile=True)
+    step(tf.constant(masks), tf.cast(logits, tf.bfloat16))
+    rounded = tf.cast(tf.cast(logits, tf.bfloat16), tf.float32).numpy()
+    expected = np.mean(list(iou_by_hand(masks, rounded.argmax(-1))[0].values()))
+    assert float(metric.result()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_smaller_predictions_are_compared_with_the_centre(scene):
+    masks, logits = scene
+    cut = masks[:, 1:4, 2:5]
+    np.testing.assert_array_equal(centre(masks, np.zeros((3, 3, 3, 1))), cut)
+    np.testing.assert_array_equal(centre(masks, np.zeros((3, 4, 4, 1))), masks[:, :4, 1:5])
+    small = logits[:, :3, :3]
+    assert float(SegmentationLoss(1.0)(masks, small)) == float(SegmentationLoss(1.0)(cut, small))
+    metrics = MeanIoU(CLASSES), MeanIoU(CLASSES)
+    for metric, truth in zip(metrics, (masks, cut), strict=True):
+        metric.update_state(truth, small)
+    assert float(metrics[0].result()) == float(metrics[1].result())
+
+
+def test_class_weights_are_those_of_the_papers():
+    masks = np.zeros((2, 2, 4), "uint8")
+    masks[0, 0] = (1, 1, 1, VOID)
+    masks[1, 0, 0] = 2
+    split = Split(tf.data.Dataset.from_tensor_slices((np.zeros((2, 2, 4, 3), "uint8"), masks)), 2)
+    # image 1: 4 × 0, 3 × 1, a void; image 2: 7 × 0, 1 × 2; class 3 nowhere
+    frequency = np.array([11 / 15, 3 / 7, 1 / 8])
+    expected = [*(np.median(frequency) / frequency), 0]
+    np.testing.assert_allclose(class_weights(split, 4, "median_frequency"), expected, rtol=1e-9)
+    expected = [*(1 / np.log(1.02 + np.array([11, 3, 1]) / 15)), 0]
+    np.testing.assert_allclose(class_weights(split, 4, "log"), expected, rtol=1e-9)
