@@ -155,7 +155,7 @@ def open_model(
         entry = lookup(model)
         if entry.task == SEGMENTATION and weights is None:
             raise WeightsError(
-                f"no checkpoint known for {model}; train one (kzoo train camvid_unet, say) and give its .keras file, "
+                f"no checkpoint known for {model}; train one (kzoo train camvid_fpn, say) and give its .keras file, "
                 "or give --weights FILE"
             )
         weights = weights or DEFAULT

@@ -1,6 +1,6 @@
 """Segmenting pictures: a class for each pixel, at the picture's own size, and what is written about it.
 
->>> segmenter = as_segmenter(open_model("runs/camvid_unet/model.keras"))
+>>> segmenter = as_segmenter(open_model("runs/camvid_fpn/model.keras"))
 >>> mask = segmenter.segment(read_picture("street.jpg", segmenter.channels))
 """
 

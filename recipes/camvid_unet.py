@@ -1,30 +1,19 @@
-"""A U-Net on ResNet-18 at half width, on the road scenes of CamVid, from scratch on two CPU cores.
+"""The recipe of `camvid_fpn` with a U-Net (arXiv:1505.04597) on the same backbone, of about the same multiply-adds.
 
     python recipes/camvid_unet.py
 
-Needs the folder `camvid` (train, val and test with images, masks and classes.txt; 240×176, 11 classes, 11 is void) in
-TFDS_DATA_DIR or ~/tensorflow_datasets; another place is given with --data-dir.
+Needs the data of `camvid_fpn`.
 """
 
-from kzoo.train import Recipe, main
+import dataclasses
 
-RECIPE = Recipe(
+from kzoo.train import load_recipe, main
+
+RECIPE = dataclasses.replace(
+    load_recipe("camvid_fpn"),
     name="camvid_unet",
     model="unet",
-    backbone="resnet18",
-    model_options=dict(backbone_options=dict(widths=(32, 64, 128, 256)), decoder_widths=(128, 64, 32, 32, 16)),
-    dataset="camvid",
-    void=(11,),
-    epochs=60,
-    batch_size=8,
-    optimizer="adamw",
-    learning_rate=2e-3,
-    warmup_epochs=2,
-    weight_decay=1e-2,
-    augmentation=("flip", "scale", "brightness", "contrast"),
-    dice_weight=1.0,
-    class_weights="log",
-    export=("float32", "int8"),
+    model_options=dict(backbone_options=dict(widths=(32, 64, 128, 256)), decoder_widths=(128, 64, 48, 32, 16)),
 )
 
 if __name__ == "__main__":

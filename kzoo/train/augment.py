@@ -17,7 +17,8 @@ def augmentation(names: Sequence[str], seed: int) -> keras.layers.Pipeline | Non
     `flip` left to right; `flip_vertical` upside down; `translate` by up to 1/8 of the size, black behind; `rotate` by
     up to 10°; `zoom` by up to 10 %; `scale` from 1.2 times the field of view down to a window of 0.6; `elastic` bends
     as tissue does (U-Net, arXiv:1505.04597, section 3.1); `brightness` by up to 20 % of the range; `contrast` by up to
-    20 %; `saturation` from 3/7 to 7/3 of it; `erase` a random rectangle.
+    20 %; `saturation` from 3/7 to 7/3 of it; `color` brightness by up to 30 % of the range, contrast by up to 50 %,
+    saturation from 1/4 to 4 times of it, hue by up to 5 % of the circle; `erase` a random rectangle.
     """
     layers = keras.layers
     black = dict(fill_mode="constant")
@@ -32,6 +33,14 @@ def augmentation(names: Sequence[str], seed: int) -> keras.layers.Pipeline | Non
         "brightness": lambda seed: layers.RandomBrightness(0.2, value_range=(0, 255), seed=seed),
         "contrast": lambda seed: layers.RandomContrast(0.2, value_range=(0, 255), seed=seed),
         "saturation": lambda seed: layers.RandomSaturation((0.3, 0.7), value_range=(0, 255), seed=seed),
+        "color": lambda seed: layers.RandomColorJitter(
+            value_range=(0, 255),
+            brightness_factor=0.3,
+            contrast_factor=0.5,
+            saturation_factor=(0.2, 0.8),
+            hue_factor=0.05,
+            seed=seed,
+        ),
         "erase": lambda seed: layers.RandomErasing(value_range=(0, 255), seed=seed),
     }
     # layers with one seed draw the same numbers: an image would be dark whenever it is flipped

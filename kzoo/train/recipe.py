@@ -21,6 +21,7 @@ Augmentation = Literal[
     "brightness",
     "contrast",
     "saturation",
+    "color",
     "erase",
 ]
 AUGMENTATIONS = get_args(Augmentation)

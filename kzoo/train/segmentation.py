@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from kzoo.train.augment import augmentation, joint
-from kzoo.train.data import ImageDataset, prepared_batches
+from kzoo.train.data import ImageDataset, Split, prepared_batches
 from kzoo.train.dense import Confusion, MeanIoU, SegmentationLoss, class_weights
 from kzoo.train.pairs import load_pairs
 from kzoo.train.recipe import Recipe
@@ -89,7 +89,8 @@ class Segmentation:
         return [MeanIoU(len(data.classes))]
 
     def callbacks(self, data: ImageDataset, directory: Path) -> list[keras.callbacks.Callback]:
-        images, masks = data.validation.take(SHOWN).arrays()
+        spread = data.validation.dataset.shard(max(1, data.validation.size // SHOWN), 0)  # neighbours look alike
+        images, masks = Split(spread, data.validation.size).arrays(SHOWN)
         return [SheetWriter(images, masks, data.classes, directory / "sheets")]
 
     def scorer(self, classes: Sequence[str]) -> Confusion:

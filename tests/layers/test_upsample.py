@@ -60,7 +60,7 @@ def test_match_size_where_one_axis_is_known():
 
 @pytest.mark.parametrize("factor", [0, -1, 1.5, True, "2", None])
 def test_bad_factors(factor):
-    with pytest.raises(InvalidValueError, match="factor=.* must be a positive integer"):
+    with pytest.raises(InvalidValueError, match=r"factor=.* must be a positive integer"):
         Upsample(factor)
 
 

@@ -10,7 +10,7 @@ from kzoo.train.elastic import RandomElastic
 
 HEIGHT, WIDTH, BAND = 48, 64, 8
 MOVING = ("flip", "flip_vertical", "translate", "rotate", "zoom", "scale", "elastic")
-COLOURING = ("brightness", "contrast", "saturation", "erase")
+COLOURING = ("brightness", "contrast", "saturation", "color", "erase")
 
 
 @pytest.fixture(scope="module")

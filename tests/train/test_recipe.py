@@ -16,7 +16,7 @@ GOOD = dict(name="x", model="resnet18", dataset="digits")
 
 
 def test_recipes_exist():
-    segmentation = {"camvid_unet", "camvid_fpn", "camvid_unet_cbam", "isbi_unet", "pets_unet"}
+    segmentation = {"camvid_unet", "camvid_fpn", "camvid_fpn_cbam", "isbi_unet", "pets_unet"}
     classification = {"quickstart", "fashion_mnist_resnet20", "cifar10_resnet20", "cifar10_resnet20_cbam"}
     assert segmentation | classification <= set(list_recipes())
 

@@ -1,0 +1,15 @@
+"""The recipe of `camvid_fpn` with CBAM (arXiv:1807.06521) in every block of the backbone.
+
+    python recipes/camvid_fpn_cbam.py
+
+Needs the data of `camvid_fpn`.
+"""
+
+import dataclasses
+
+from kzoo.train import load_recipe, main
+
+RECIPE = dataclasses.replace(load_recipe("camvid_fpn"), name="camvid_fpn_cbam", backbone="resnet18_cbam")
+
+if __name__ == "__main__":
+    main(RECIPE)
