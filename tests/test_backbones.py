@@ -9,30 +9,28 @@ from kzoo.check import Subject, checks
 from kzoo.registry import CLASSIFICATION, lookup
 from kzoo.surgery import plan_folding
 
-QUICK = (
-    "cifar_resnet20",
-    "googlenet",
-    "inception_v3",
-    "nat_mini",
-    "resnet50_v2_cbam",
-    "simple_cnn",
-    "swin_tiny",
-    "vgg11_bn",
-)
+QUICK = {
+    "unet": ("cifar_resnet20", "googlenet", "nat_mini", "simple_cnn"),
+    "fpn": ("inception_v3", "resnet50_v2_cbam", "swin_tiny", "vgg11_bn"),
+}
 
 
-def backbones() -> list:
-    """A name of each kind of narrow classifier; all but one of a family are slow."""
+def combinations() -> list:
+    """Both networks with a name of each kind of narrow classifier; one network for all but one family is quick."""
+    preferred = [name for names in QUICK.values() for name in names]
     kinds = {}
-    for name in sorted(kzoo.list_models(), key=lambda name: name not in QUICK):
+    for name in sorted(kzoo.list_models(), key=lambda name: name not in preferred):
         entry = lookup(name)
         if entry.task == CLASSIFICATION:
             kinds.setdefault(repr(dataclasses.replace(entry.config, **entry.narrow)), name)
-    return [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in kinds.values()]
+    return [
+        pytest.param(network, name, marks=[] if name in quick else [pytest.mark.slow])
+        for network, quick in QUICK.items()
+        for name in kinds.values()
+    ]
 
 
-@pytest.mark.parametrize("backbone", backbones())
-@pytest.mark.parametrize("network", ["unet", "fpn"])
+@pytest.mark.parametrize(("network", "backbone"), combinations())
 def test_the_whole_path(network, backbone, tmp_path):
     entry = lookup(backbone)
     options = dict(backbone=backbone, backbone_options=entry.narrow)
@@ -52,4 +50,5 @@ def test_the_whole_path(network, backbone, tmp_path):
 
 def test_every_family_is_among_the_quick():
     families = {lookup(name).family for name in kzoo.list_models() if lookup(name).task == CLASSIFICATION}
-    assert {lookup(name).family for name in QUICK} == families - {"residual_attention"}  # is slow to compile
+    quick = {lookup(name).family for names in QUICK.values() for name in names}
+    assert quick == families - {"residual_attention"}  # is slow to compile
