@@ -4,10 +4,11 @@
 
 Needs the folder `camvid` (train, val and test with images, masks and classes.txt; 240×176, 11 classes, 11 is void) in
 TFDS_DATA_DIR or ~/tensorflow_datasets; another place is given with --data-dir. The test scenes are of another street
-and another light than the training and validation scenes, so the score of the test is far below that of validation;
-strong changes of colour and size narrow the gap.
+and another light than the others, so the score of the test is far below that of validation.
 
-RESULT
+Measured: mean IoU 0.438 on the 233 test images, 0.438 as an int8 file (0.451 with `kzoo evaluate --flip`), 0.599 on
+validation; 29 minutes of training on two CPU cores that other work shared, seed 0. That was before the layers of the
+augmentation drew numbers of their own; the run has not been repeated since.
 """
 
 from kzoo.train import Recipe, main
@@ -19,13 +20,13 @@ RECIPE = Recipe(
     model_options=dict(backbone_options=dict(widths=(32, 64, 128, 256)), channels=128, head_width=64),
     dataset="camvid",
     void=(11,),
-    epochs=100,
+    epochs=40,
     batch_size=8,
     optimizer="adamw",
     learning_rate=2e-3,
     warmup_epochs=2,
-    weight_decay=5e-2,
-    augmentation=("flip", "scale", "rotate", "color"),
+    weight_decay=1e-2,
+    augmentation=("flip", "scale", "brightness", "contrast"),
     dice_weight=1.0,
     class_weights="log",
     precision="mixed_bfloat16",

@@ -2,7 +2,8 @@
 
     python recipes/camvid_unet.py
 
-Needs the data of `camvid_fpn`.
+Needs the data of `camvid_fpn`. Measured as there: mean IoU 0.414 on the test images, 0.415
+as an int8 file, 37 minutes.
 """
 
 import dataclasses

@@ -6,6 +6,10 @@ Needs the folder `isbi_membrane` (images and masks, 512×512, 0 membrane and 255
 ~/tensorflow_datasets; another place is given with --data-dir. Six sections are held out for the test and three more to
 choose the epoch. They are drawn from one stack, so their neighbours are trained on: the score says how well a stack
 is completed, not how well another one would be segmented.
+
+Measured on the six: pixel accuracy 91.2 %, Dice 0.870 (membrane 0.796), mean IoU 0.778, the same as an int8 file; 16
+minutes of training on two CPU cores that other work shared, seed 0, before the layers of the augmentation drew numbers
+of their own.
 """
 
 from kzoo.train import Recipe, main
