@@ -47,7 +47,7 @@ def _set_aside(layer, x):
 
 
 def _match(layer, x):
-    return layer([x, keras.layers.Conv2D(2, 4, name="smaller")(x)])
+    return layer([x, keras.layers.MaxPooling2D(4, 1, name="smaller")(x)])
 
 
 def _match_larger(layer, x):
