@@ -5,7 +5,7 @@
 """
 
 from kzoo import layers
-from kzoo.edge import ExportReport, export
+from kzoo.edge import ExportReport, export, export_all
 from kzoo.models.backbone import backbone, freeze_backbone
 from kzoo.registry import list_models
 from kzoo.surgery import fold_batch_norm
@@ -23,6 +23,7 @@ __all__ = [
     "build",
     "describe",
     "export",
+    "export_all",
     "fold_batch_norm",
     "freeze_backbone",
     "layers",

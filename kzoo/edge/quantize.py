@@ -1,4 +1,4 @@
-"""Quantizing LiteRT files with litert-quantizer."""
+"""Quantizing float32 LiteRT files with litert-quantizer."""
 
 import contextlib
 import io
@@ -7,59 +7,162 @@ import warnings
 
 import numpy as np
 
+from kzoo.edge.precisions import LINEAR, STATIC_POLICIES
+from kzoo.edge.runtime import LiteRTModel
 
-def quantize_int8(content: bytes, calibration: np.ndarray) -> bytes:
-    """Quantizes weights, activations, input and output of a float32 file to 8 bits.
+# ranges of the tensors of a file, from calibration
+Ranges = dict[str, dict]
+
+
+def find_ranges(content: bytes, images: np.ndarray) -> Ranges:
+    """Smallest and largest value of every tensor, averaged over batches of images.
 
     Args:
-        content: the float32 file.
-        calibration: float32 images (n, height, width, channels) that the file's input takes.
-
-    Returns:
-        The int8 file. Ops that have no integer kernel (REDUCE_MAX) stay float between conversions.
+        content: a float32 file.
+        images: float32 (n, height, width, channels), as the file's input takes them.
     """
-    from litert_quantizer import quantizer, recipe
-
-    from kzoo.edge.runtime import LiteRTModel
+    from litert_quantizer import recipe
 
     lite = LiteRTModel(content)
     name = lite.input["name"].removeprefix("serving_default_").split(":")[0]
     batch = lite.input_shape[0]
-    batches = [np.resize(calibration[i : i + batch], lite.input_shape) for i in range(0, len(calibration), batch)]
-    quantize = quantizer.Quantizer(content, recipe.static_wi8_ai8())
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):  # its warnings and its bar
-        warnings.simplefilter("ignore")
-        ranges = quantize.calibrate(
+    batches = [np.resize(images[i : i + batch], lite.input_shape) for i in range(0, len(images), batch)]
+    with _quiet():
+        ranges = _quantizer(content, recipe.static_wi8_ai8()).calibrate(
             {"serving_default": [{name: batch} for batch in batches]}, num_threads=os.cpu_count()
         )
-        # the quantizer averages ranges over images, which is right inside; pixels have their own limits
-        ranges[lite.input["name"]] = {"min": calibration.min(keepdims=True), "max": calibration.max(keepdims=True)}
-        _widen_dead_ranges(ranges)
-        result = quantize.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
-    return bytes(result.quantized_model)
+    # the quantizer averages ranges over images, which is right inside; pixels have their own limits
+    ranges[lite.input["name"]] = {"min": images.min(keepdims=True), "max": images.max(keepdims=True)}
+    _widen_dead_ranges(ranges)
+    return ranges
 
 
-def quantize_int8_dynamic(content: bytes) -> bytes:
-    """Quantizes the weights of a float32 file to 8 bits; activations are quantized as the file runs.
+def quantize(content: bytes, precision: str, ranges: Ranges | None = None) -> tuple[bytes, str]:
+    """Quantizes a float32 file.
 
-    Depthwise convolutions stay float: XNNPACK has no kernel for them with float activations, and each would cut
-    its partition in two.
+    Args:
+        content: the float32 file.
+        precision: a name in `PRECISIONS`.
+        ranges: of `find_ranges`, for `"int8"` and `"int16x8"`.
+
+    Returns:
+        The file, and the name of the policy in `STATIC_POLICIES` that decided which ops compute in integers, or "".
     """
-    from litert_quantizer import quantizer, recipe
+    if precision == "float32":
+        return content, ""
+    policy = ""
+    if ranges is None:
+        recipe = _WEIGHTS[precision]()
+    else:
+        ops = LiteRTModel(content).op_histogram()
+        policy = next(name for name, policy in STATIC_POLICIES.items() if policy.shown_by in ("", *ops))
+        recipe = _static({"int8": 8, "int16x8": 16}[precision], policy)
+    with _quiet():
+        result = _quantizer(content, recipe).quantize(ranges, None, False, False)
+    return bytes(result.quantized_model), policy
 
-    keep_float = {
-        "regex": ".*",
-        "operation": recipe.TFLOperationName.DEPTHWISE_CONV_2D,
-        "algorithm_key": recipe.AlgorithmName.NO_QUANTIZE,
-    }
-    quantize = quantizer.Quantizer(content, [*recipe.dynamic_wi8_afp32(), keep_float])
-    with warnings.catch_warnings():
+
+def layer_errors(content: bytes, quantized: bytes, images: np.ndarray) -> dict[str, float]:
+    """Error of every activation that both files hold, as the norm of the difference over that of the float one.
+
+    Args:
+        content: the float32 file.
+        quantized: made of it by `quantize`.
+        images: float32 (n, height, width, channels); n is a multiple of the batch.
+    """
+    from litert_quantizer import recipe
+    from litert_quantizer.utils.validation_utils import ValidationErrorMetric
+
+    lite = LiteRTModel(content)
+    name = lite.input["name"].removeprefix("serving_default_").split(":")[0]
+    batches = images.reshape(-1, *lite.input_shape)
+    with _quiet():
+        result = _quantizer(content, recipe.static_wi8_ai8(), quantized).validate(
+            {"serving_default": [{name: batch} for batch in batches]},
+            error_metrics=[ValidationErrorMetric.SNR],
+            num_threads=os.cpu_count(),
+        )
+    activations = lite.activation_names()
+    ratios = {name: metrics["snr"] for name, metrics in result.get_all_tensor_results().items()}
+    return {name: float(max(ratio, 1e-12) ** -0.5) for name, ratio in ratios.items() if name in activations}
+
+
+def _quantizer(content: bytes, recipe: list[dict], quantized: bytes | None = None):
+    from litert_quantizer import quantizer
+
+    return quantizer.Quantizer(content, recipe, previous_quantized_model=quantized)
+
+
+def _static(activation_bits: int, policy: str) -> list[dict]:
+    """The quantizer's recipe for integer activations."""
+    from litert_quantizer import recipe
+
+    rule = {8: recipe.static_wi8_ai8, 16: recipe.static_wi8_ai16}[activation_bits]()
+    chosen = STATIC_POLICIES[policy]
+    return [
+        *([_for_op(rule[0], op) for op in chosen.integer] or rule),
+        *(_float(op) for op in chosen.kept_float),
+    ]
+
+
+def _float16() -> list[dict]:
+    tensor = dict(num_bits=16, symmetric=True, granularity="TENSORWISE", dtype="FLOAT")
+    config = dict(weight_tensor_config=tensor, compute_precision="FLOAT", explicit_dequantize=True)
+    return [_for_op(dict(regex=".*", algorithm_key="float_casting", op_config=config), op) for op in LINEAR]
+
+
+def _int8_weights() -> list[dict]:
+    from litert_quantizer import recipe
+
+    return recipe.weight_only_wi8_afp32()
+
+
+def _int8_dynamic() -> list[dict]:
+    """XNNPACK has no depthwise kernel for float activations and integer weights: each would cut its partition."""
+    from litert_quantizer import recipe
+
+    return [*recipe.dynamic_wi8_afp32(), _float("DEPTHWISE_CONV_2D")]
+
+
+def _int4_weights() -> list[dict]:
+    """XNNPACK multiplies by 4-bit weights in dense layers alone. The step of the weights is that of least error."""
+    from litert_quantizer import recipe
+
+    dense = recipe.dynamic_wi4_afp32(recipe.AlgorithmName.MSE)[0]
+    return [*_int8_dynamic(), _for_op(dense, "FULLY_CONNECTED")]
+
+
+def _for_op(rule: dict, op: str) -> dict:
+    from litert_quantizer import recipe
+
+    return rule | {"operation": recipe.TFLOperationName[op]}
+
+
+def _float(op: str) -> dict:
+    return _for_op(dict(regex=".*", algorithm_key="no_quantize"), op)
+
+
+_WEIGHTS = {
+    "float16": _float16,
+    "int8_weights": _int8_weights,
+    "int8_dynamic": _int8_dynamic,
+    "int4_weights": _int4_weights,
+}
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Silences the quantizer's warnings and bars."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
         warnings.simplefilter("ignore")
-        result = quantize.quantize(enable_progress_bar=False, enable_progress_report=False)
-    return bytes(result.quantized_model)
+        yield
 
 
-def _widen_dead_ranges(ranges: dict[str, dict]) -> None:
+def _widen_dead_ranges(ranges: Ranges) -> None:
     """Gives tensors that were constant on all calibration images a range of at least one.
 
     A ReLU that never fires would get a scale of about 1e-12, with which XNNPACK refuses to run. CBAM's hidden

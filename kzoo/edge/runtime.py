@@ -1,12 +1,15 @@
 """Running LiteRT files: float images in, float outputs out, whatever the file's own types are."""
 
 import os
+import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from kzoo.errors import InvalidValueError
+
+DELEGATE = "DELEGATE"
 
 
 class LiteRTModel:
@@ -27,7 +30,6 @@ class LiteRTModel:
     def __init__(self, source: str | Path | bytes, num_threads: int | None = None):
         content = source if isinstance(source, bytes) else _read(Path(source))
         self.size_bytes = len(content)
-        self._content = content
         self._interpreter = _interpreter(content, num_threads or os.cpu_count())
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:
@@ -60,23 +62,61 @@ class LiteRTModel:
 
     def op_histogram(self) -> dict[str, int]:
         """How often each built-in op stands in the file."""
-        plain = _interpreter(self._content, 1, delegate=False)
-        return dict(Counter(op["op_name"] for op in plain._get_ops_details()).most_common())
+        return dict(Counter(op["op_name"] for op in self._plain_ops()).most_common())
+
+    def activation_names(self) -> set[str]:
+        """Names of the tensors that the ops of the file write."""
+        written = {index for op in self._plain_ops() for index in op["outputs"]}
+        details = self._interpreter.get_tensor_details()
+        return {detail["name"] for detail in details if detail["index"] in written}
 
     def activation_bytes(self) -> int:
         """Size of all tensors that the ops of the file write, one after the other, in one invocation."""
-        plain = _interpreter(self._content, 1, delegate=False)
-        written = {index for op in plain._get_ops_details() for index in op["outputs"]}
-        details = plain.get_tensor_details()
+        written = {index for op in self._plain_ops() for index in op["outputs"]}
         return sum(
             int(np.prod(detail["shape"])) * np.dtype(detail["dtype"]).itemsize
-            for detail in details
+            for detail in self._interpreter.get_tensor_details()
             if detail["index"] in written
         )
 
     def xnnpack_partitions(self) -> int:
         """Pieces in which the XNNPACK delegate runs the file."""
-        return sum(op["op_name"] == "DELEGATE" for op in self._interpreter._get_ops_details())
+        return sum(op["op_name"] == DELEGATE for op in self._interpreter._get_ops_details())
+
+    def ops_outside_xnnpack(self) -> dict[str, int]:
+        """How often each built-in op runs outside the XNNPACK delegate."""
+        plain = self._plain_ops()
+        makers = {tensor: op for op in plain for tensor in op["outputs"]}
+        inside = set()
+        for piece in self._interpreter._get_ops_details():
+            if piece["op_name"] == DELEGATE:
+                inside |= _between(makers, set(piece["inputs"]), list(piece["outputs"]))
+        return dict(Counter(op["op_name"] for op in plain if op["index"] not in inside).most_common())
+
+    def latency_ms(self, runs: int = 20) -> float:
+        """Median time of one invocation, after two that are not counted."""
+        batch = np.zeros(self.input_shape, self.input["dtype"])
+        times = []
+        for _ in range(runs + 2):
+            start = time.perf_counter()
+            self._invoke(batch)
+            times.append(time.perf_counter() - start)
+        return 1000 * float(np.median(times[2:]))
+
+    def _plain_ops(self) -> list[dict]:
+        """The ops of the file, which stay listed when a delegate has taken them."""
+        return [op for op in self._interpreter._get_ops_details() if op["op_name"] != DELEGATE]
+
+
+def _between(makers: dict[int, dict], inputs: set[int], outputs: list[int]) -> set[int]:
+    """Indices of the ops that lead from the tensors `inputs` to the tensors `outputs`."""
+    found = set()
+    while outputs:
+        op = makers.get(outputs.pop())
+        if op is not None and op["index"] not in found:
+            found.add(op["index"])
+            outputs += set(op["inputs"]) - inputs
+    return found
 
 
 def _read(path: Path) -> bytes:
@@ -86,14 +126,11 @@ def _read(path: Path) -> bytes:
         raise InvalidValueError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _interpreter(content: bytes, num_threads: int, delegate: bool = True):
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+def _interpreter(content: bytes, num_threads: int):
+    from ai_edge_litert.interpreter import Interpreter
 
-    resolver = OpResolverType.AUTO if delegate else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
-        interpreter = Interpreter(
-            model_content=content, num_threads=num_threads, experimental_op_resolver_type=resolver
-        )
+        interpreter = Interpreter(model_content=content, num_threads=num_threads)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise InvalidValueError(f"no LiteRT file that this interpreter can run: {error}") from error

@@ -40,7 +40,7 @@ def test_float32(model, tmp_path):
     assert report.xnnpack_partitions == 1
     assert report.verified_on == "16 images of noise"
     assert 0 < report.max_rel_error < 1e-5
-    assert [file.name for file in tmp_path.iterdir()] == ["tiny.tflite"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["tiny.tflite", "tiny.tflite.json"]
 
     images = pixels(5, 16, 16, 3, seed=9)
     assert relative_error(LiteRTModel(path).predict(images), model(images)) < 1e-5
@@ -111,7 +111,11 @@ def test_a_model_without_preprocessing_eats_any_range(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        (dict(precision="int4"), InvalidValueError, "precision='int4' is not accepted; use one of 'float32', 'int8'"),
+        (
+            dict(precision="int4"),
+            InvalidValueError,
+            "precision='int4' is not accepted; use one of 'float32', 'float16'",
+        ),
         (dict(path="tiny.onnx"), InvalidValueError, r"must end in \.tflite"),
         (dict(path="tiny"), InvalidValueError, r"must end in \.tflite"),
         (dict(batch_size=0), InvalidValueError, "batch_size=0 must be a positive integer"),

@@ -1,0 +1,99 @@
+"""The arguments of `export`, checked before any work."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kzoo.edge.precisions import PRECISIONS
+from kzoo.errors import ExportError, InvalidValueError, check_choice
+from kzoo.layers.checks import is_integer
+
+
+def check_path(path: str | Path) -> Path:
+    """The path as such; it must end in `.tflite`."""
+    path = Path(path)
+    if path.suffix != ".tflite":
+        raise InvalidValueError(f"path={str(path)!r} must end in .tflite")
+    return path
+
+
+def check_options(
+    precisions: Sequence[str],
+    batch_size: int,
+    threads: Sequence[int],
+    max_error: float = 1.0,
+    others: tuple[str, ...] = (),
+) -> None:
+    """Raises `InvalidValueError` for a precision, a size or a number that does not exist."""
+    if not precisions:
+        raise InvalidValueError(f"no precision given; choose of {', '.join(PRECISIONS)}")
+    for precision in precisions:
+        check_choice("precision", precision, (*PRECISIONS, *others))
+    if not is_integer(batch_size, 1):
+        raise InvalidValueError(f"batch_size={batch_size!r} must be a positive integer")
+    if isinstance(threads, str) or not all(is_integer(count, 1) for count in threads):
+        raise InvalidValueError(f"threads={threads!r} must be positive integers")
+    if not max_error > 0:
+        raise InvalidValueError(f"max_error={max_error!r} must be above 0")
+
+
+def check_model(model: keras.Model) -> tuple[int, int, int]:
+    """The shape of its images; raises `ExportError` if it cannot be exported."""
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(f"export needs KERAS_BACKEND=tensorflow, and it is {keras.backend.backend()!r}")
+    inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
+    if len(inputs) != 1 or len(outputs) != 1 or isinstance(getattr(model, "output", None), (dict, list, tuple)):
+        raise ExportError(
+            f"{model.name} has {len(inputs)} inputs and {len(outputs)} outputs (a subclassed model has none); "
+            "a functional model with one tensor of each is exported"
+        )
+    trained = (layer for layer in model.layers if layer.weights)
+    half = next((layer for layer in trained if layer.compute_dtype in ("float16", "bfloat16")), None)
+    if half is not None:
+        raise ExportError(
+            f"layer {half.name!r} of {model.name} computes in {half.compute_dtype}; build the model again under "
+            "keras.config.set_dtype_policy('float32') and give it these weights with set_weights"
+        )
+    shape = tuple(inputs[0].shape[1:])
+    if len(shape) != 3 or None in shape:
+        raise ExportError(
+            f"{model.name} takes inputs of shape {shape}; a file needs a static (height, width, channels): "
+            "build with input_shape=(height, width, channels)"
+        )
+    return shape
+
+
+def check_images(model, shape, precisions, calibration, evaluation) -> np.ndarray | None:
+    """The calibration images as float32; raises `InvalidValueError` for images or labels that do not fit."""
+    if evaluation is not None:
+        images, labels = (np.asarray(part) for part in evaluation)
+        _check_pixels(model, shape, "evaluation", images)
+        expected = (len(images), *model.output_shape[1:-1])
+        if labels.shape != expected or not np.issubdtype(labels.dtype, np.integer):
+            raise InvalidValueError(
+                f"evaluation has labels of shape {labels.shape} and type {labels.dtype}; "
+                f"class indices of shape {expected} are needed"
+            )
+    if calibration is None:
+        needing = [name for name in precisions if PRECISIONS[name].calibrated]
+        if needing:
+            raise InvalidValueError(
+                f"precision={needing[0]!r} needs calibration images: 100 or more from the training set"
+            )
+        return None
+    calibration = np.asarray(calibration)
+    _check_pixels(model, shape, "calibration", calibration)
+    return calibration.astype("float32", copy=False)
+
+
+def _check_pixels(model: keras.Model, shape: tuple, what: str, images: np.ndarray) -> None:
+    if images.ndim != 4 or len(images) == 0 or images.shape[1:] != shape:
+        raise InvalidValueError(f"{what} has shape {images.shape}; images of shape (n, {shape}) are needed")
+    if not np.isfinite(images).all():
+        raise InvalidValueError(f"{what} holds NaN or infinite pixels")
+    if "preprocessing" in (layer.name for layer in model.layers):
+        low, high = float(images.min()), float(images.max())
+        if low < 0 or high > 255 or high <= 1:
+            raise InvalidValueError(f"{what} pixels are {low:g} to {high:g}; the model eats pixels of 0 to 255")

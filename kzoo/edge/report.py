@@ -1,0 +1,123 @@
+"""What an exported file costs and what it lost: `ExportReport`, as JSON, Markdown and a picture."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from kzoo.files import atomic_path, write_text
+
+WORST_LAYERS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportReport:
+    """A file that `export` wrote and checked.
+
+    Attributes:
+        path: of the file.
+        precision: a name in `PRECISIONS`.
+        size_bytes: of the file.
+        input_shape: static (batch, height, width, channels).
+        ops: built-in op -> how often it stands in the file.
+        xnnpack_partitions: pieces in which the delegate runs it; 1 is best.
+        ops_outside_xnnpack: built-in op -> how often it runs outside the delegate.
+        policy: which ops compute in integers where activations are quantized too, a name in `STATIC_POLICIES`; or "".
+        macs: multiply-adds of one image.
+        verified_on: what was compared: calibration images or noise, and how many.
+        max_abs_error: largest absolute difference to Keras' outputs.
+        max_rel_error: the same over the largest absolute output.
+        relative_error: norm of the difference over the norm of Keras' outputs.
+        cosine: cosine between the file's outputs and Keras'.
+        agreement: share of images (of pixels, in segmentation) with the same most probable class.
+        scores: metric -> "keras" and "file" -> its value on the evaluation images; empty without any.
+        layers: (tensor, relative error) where most is lost, worst first; empty unless asked for.
+        latency_ms: threads -> median time of one invocation; empty unless asked for.
+    """
+
+    path: str
+    precision: str
+    size_bytes: int
+    input_shape: tuple[int, ...]
+    ops: dict[str, int]
+    xnnpack_partitions: int
+    ops_outside_xnnpack: dict[str, int]
+    policy: str
+    macs: int
+    verified_on: str
+    max_abs_error: float
+    max_rel_error: float
+    relative_error: float
+    cosine: float
+    agreement: float
+    scores: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    layers: tuple[tuple[str, float], ...] = ()
+    latency_ms: dict[int, float] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Every attribute, as indented JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    def to_markdown(self) -> str:
+        """A page for people."""
+        outside = ", ".join(f"{count} {op}" for op, count in self.ops_outside_xnnpack.items()) or "none"
+        rows = {
+            "precision": f"{self.precision}{f', policy {self.policy!r}' if self.policy else ''}",
+            "size": f"{self.size_bytes / 1e6:.2f} MB",
+            "input": " × ".join(map(str, self.input_shape)),
+            "multiply-adds": f"{self.macs / 1e9:.3f} G for one image",
+            "XNNPACK partitions": self.xnnpack_partitions,
+            "ops outside XNNPACK": outside,
+            "ops": ", ".join(f"{count} {op}" for op, count in self.ops.items()),
+            f"error on {self.verified_on}": f"{self.relative_error:.2e} of the norm, at most {self.max_abs_error:.2e}",
+            "cosine": f"{self.cosine:.6f}",
+            "same most probable class": f"{self.agreement:.2%}",
+        }
+        rows |= {
+            f"{metric}, Keras → file": f"{values['keras']:.4f} → {values['file']:.4f}"
+            for metric, values in self.scores.items()
+        }
+        rows |= {f"latency, {threads} threads": f"{time:.2f} ms" for threads, time in self.latency_ms.items()}
+        lines = [f"# {Path(self.path).name}", "", "| what | measured |", "| --- | --- |"]
+        lines += [f"| {what} | {value} |" for what, value in rows.items()]
+        if self.layers:
+            lines += ["", "Where most is lost:", "", "| tensor | relative error |", "| --- | --- |"]
+            lines += [f"| `{name}` | {error:.2e} |" for name, error in self.layers]
+        return "\n".join(lines) + "\n"
+
+    def save(self, directory: str | Path) -> None:
+        """Writes NAME_report.json and NAME_report.md, for a file NAME.tflite."""
+        stem = Path(directory) / f"{Path(self.path).stem}_report"
+        write_text(stem.with_suffix(".json"), self.to_json())
+        write_text(stem.with_suffix(".md"), self.to_markdown())
+
+
+def draw_reports(reports: Mapping[str, ExportReport], path: str | Path) -> None:
+    """Draws size, error, agreement and, where it was measured, latency of files of one model, side by side.
+
+    Args:
+        reports: precision -> report.
+        path: of a PNG.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = list(reports)
+    panels = {
+        "size, MB": [report.size_bytes / 1e6 for report in reports.values()],
+        "relative error": [report.relative_error for report in reports.values()],
+        "other class, %": [100 * (1 - report.agreement) for report in reports.values()],
+    }
+    threads = sorted(set.intersection(*(set(report.latency_ms) for report in reports.values())))
+    panels |= {f"latency, ms, {count} threads": [r.latency_ms[count] for r in reports.values()] for count in threads}
+    figure = Figure(figsize=(3.2 * len(panels), 0.9 + 0.38 * len(names)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axis, (title, values) in zip(figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True):
+        bars = axis.barh(names, values, color="tab:blue")
+        axis.bar_label(bars, fmt="%.3g", padding=3)
+        axis.set_title(title)
+        axis.set_xlim(0, 1.25 * max(*values, 1e-9))
+        axis.spines[["top", "right"]].set_visible(False)
+    axis.invert_yaxis()
+    with atomic_path(path) as partial:
+        figure.savefig(partial, dpi=100)
