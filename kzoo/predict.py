@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kzoo.edge import LiteRTModel
+from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import InvalidValueError, WeightsError, check_choice
 from kzoo.images import INTERPOLATION, MODES, read_image
 from kzoo.models.inception import without_auxiliary
@@ -109,9 +109,10 @@ class Opened:
         return outputs.min() >= 0 and outputs.max() <= 1 and off <= 0.01 + outputs.shape[-1] * rounding
 
     def class_names(self, count: int) -> tuple[str, ...]:
-        """The user's, those of the recipe that trained the file, ImageNet's where their number fits, or numbers."""
-        recipes = _recipe_classes(Path(self.name), count) if self.name.endswith(FILES) else None
-        return _class_names(self.labels or recipes, count, self.name)
+        """The user's, those that the model is known by, or numbers."""
+        if self.labels is not None:
+            return check_labels(self.labels, count, self.name)
+        return known_classes(self.name, count) or tuple(map(str, range(count)))
 
 
 def open_model(
@@ -128,11 +129,12 @@ def open_model(
     Args:
         model: a name of the zoo, or the path of a `.keras` or `.tflite` file.
         weights: for a name of the zoo, as in `kzoo.build`; default: `"imagenet"`.
-        labels: file with a line for each class. Default: the classes in the `report.json` that a recipe put beside
-            the file, or ImageNet's for 1000 classes, or numbers.
+        labels: file with a line for each class. Default: those of the card of a LiteRT file, those in the
+            `report.json` that a recipe put beside the file, ImageNet's for 1000 classes, or numbers.
         image_size: height and width, for a model that takes more than one size. Default: the model's own.
-        crop: see `kzoo.images.read_image`; default: that of a known checkpoint, or 1.
-        interpolation: see `kzoo.images.read_image`; default: that of a known checkpoint, or `"bilinear"`.
+        crop: see `kzoo.images.read_image`; default: that of a file's card or a known checkpoint, or 1.
+        interpolation: see `kzoo.images.read_image`; default: that of a file's card or a known
+            checkpoint, or `"bilinear"`.
 
     Raises:
         UnknownNameError: no such model.
@@ -145,12 +147,13 @@ def open_model(
         raise InvalidValueError(f"crop={crop} must be above 0 and at most 1")
     if interpolation is not None:
         check_choice("interpolation", interpolation, INTERPOLATION)
-    names = None if labels is None else _read_labels(Path(labels))
+    names = None if labels is None else read_labels(Path(labels))
     spec = None
     if model.endswith(FILES):
         if weights is not None:
             raise InvalidValueError(f"{model} has its own weights; weights go with a name of the zoo")
         opened = LiteRTModel(model) if model.endswith(".tflite") else load_keras(model)
+        spec = read_card(model) if model.endswith(".tflite") else None
     else:
         entry = lookup(model)
         if entry.task == SEGMENTATION and weights is None:
@@ -238,14 +241,24 @@ def _fixed(shape: tuple, image_size: int | None, model: str) -> tuple[int, int, 
     return fixed
 
 
-def _class_names(names: Sequence[str] | None, count: int, model: str) -> tuple[str, ...]:
-    """The names given, ImageNet's where their number fits, or numbers."""
-    if names is None:
-        imagenet = imagenet_classes()
-        return imagenet if len(imagenet) == count else tuple(map(str, range(count)))
-    if len(names) != count:
-        raise InvalidValueError(f"there are labels for {len(names)} classes, {model} has {count}")
-    return tuple(names)
+def check_labels(labels: Sequence[str], count: int, model: str) -> tuple[str, ...]:
+    """The labels; raises `InvalidValueError` unless there is one for each class of the model."""
+    if len(labels) != count:
+        raise InvalidValueError(f"there are labels for {len(labels)} classes, {model} has {count}")
+    return tuple(labels)
+
+
+def known_classes(model: str, count: int) -> tuple[str, ...] | None:
+    """Names of the classes of a file or a name of the zoo, where somebody told them.
+
+    They are in the card of a LiteRT file, in the report of the recipe that wrote the file, or, for 1000 classes,
+    ImageNet's.
+    """
+    if model.endswith(".tflite") and (card := read_card(model)) and card.classes and len(card.classes) == count:
+        return card.classes
+    recipes = _recipe_classes(Path(model), count) if model.endswith(FILES) else None
+    imagenet = imagenet_classes()
+    return tuple(recipes) if recipes else imagenet if len(imagenet) == count else None
 
 
 def imagenet_classes() -> tuple[str, ...]:
@@ -254,7 +267,8 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(file.read_text(encoding="utf-8").splitlines())
 
 
-def _read_labels(path: Path) -> list[str]:
+def read_labels(path: Path) -> list[str]:
+    """The lines of a text file that are not empty; raises `InvalidValueError` if it cannot be read."""
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:

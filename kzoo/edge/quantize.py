@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import warnings
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from kzoo.edge.precisions import LINEAR, STATIC_POLICIES
 from kzoo.edge.runtime import LiteRTModel
 
+NO_SIGNAL = 1e-9  # signal over noise of a tensor that is zero on all images
 # ranges of the tensors of a file, from calibration
 Ranges = dict[str, dict]
 
@@ -52,7 +54,7 @@ def quantize(content: bytes, precision: str, ranges: Ranges | None = None) -> tu
         return content, ""
     policy = ""
     if ranges is None:
-        recipe = _WEIGHTS[precision]()
+        recipe = _WEIGHTS[precision](LiteRTModel(content))
     else:
         ops = LiteRTModel(content).op_histogram()
         policy = next(name for name, policy in STATIC_POLICIES.items() if policy.shown_by in ("", *ops))
@@ -84,7 +86,7 @@ def layer_errors(content: bytes, quantized: bytes, images: np.ndarray) -> dict[s
         )
     activations = lite.activation_names()
     ratios = {name: metrics["snr"] for name, metrics in result.get_all_tensor_results().items()}
-    return {name: float(max(ratio, 1e-12) ** -0.5) for name, ratio in ratios.items() if name in activations}
+    return {name: float(ratio**-0.5) for name, ratio in ratios.items() if name in activations and ratio > NO_SIGNAL}
 
 
 def _quantizer(content: bytes, recipe: list[dict], quantized: bytes | None = None):
@@ -105,31 +107,36 @@ def _static(activation_bits: int, policy: str) -> list[dict]:
     ]
 
 
-def _float16() -> list[dict]:
+def _float16(lite: LiteRTModel) -> list[dict]:
     tensor = dict(num_bits=16, symmetric=True, granularity="TENSORWISE", dtype="FLOAT")
     config = dict(weight_tensor_config=tensor, compute_precision="FLOAT", explicit_dequantize=True)
     return [_for_op(dict(regex=".*", algorithm_key="float_casting", op_config=config), op) for op in LINEAR]
 
 
-def _int8_weights() -> list[dict]:
+def _int8_weights(lite: LiteRTModel) -> list[dict]:
     from litert_quantizer import recipe
 
     return recipe.weight_only_wi8_afp32()
 
 
-def _int8_dynamic() -> list[dict]:
+def _int8_dynamic(lite: LiteRTModel) -> list[dict]:
     """XNNPACK has no depthwise kernel for float activations and integer weights: each would cut its partition."""
     from litert_quantizer import recipe
 
     return [*recipe.dynamic_wi8_afp32(), _float("DEPTHWISE_CONV_2D")]
 
 
-def _int4_weights() -> list[dict]:
-    """XNNPACK multiplies by 4-bit weights in dense layers alone. The step of the weights is that of least error."""
+def _int4_weights(lite: LiteRTModel) -> list[dict]:
+    """XNNPACK multiplies by 4-bit weights in dense layers alone, and of an even number of inputs: two share a byte.
+
+    The step of the weights is that of least error.
+    """
     from litert_quantizer import recipe
 
-    dense = recipe.dynamic_wi4_afp32(recipe.AlgorithmName.MSE)[0]
-    return [*_int8_dynamic(), _for_op(dense, "FULLY_CONNECTED")]
+    whole = _for_op(recipe.dynamic_wi8_afp32()[0], "FULLY_CONNECTED")
+    dense = _for_op(recipe.dynamic_wi4_afp32(recipe.AlgorithmName.MSE)[0], "FULLY_CONNECTED")
+    odd = [name for name, inputs in lite.dense_inputs().items() if inputs % 2]
+    return [*_int8_dynamic(lite), dense, *(whole | {"regex": f"^{re.escape(name)}"} for name in odd)]
 
 
 def _for_op(rule: dict, op: str) -> dict:

@@ -64,6 +64,12 @@ class LiteRTModel:
         """How often each built-in op stands in the file."""
         return dict(Counter(op["op_name"] for op in self._plain_ops()).most_common())
 
+    def dense_inputs(self) -> dict[str, int]:
+        """Name of what each dense layer writes -> the number of its inputs."""
+        details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}
+        dense = (op for op in self._plain_ops() if op["op_name"] == "FULLY_CONNECTED")
+        return {details[op["outputs"][0]]["name"]: int(details[op["inputs"][1]]["shape"][-1]) for op in dense}
+
     def activation_names(self) -> set[str]:
         """Names of the tensors that the ops of the file write."""
         written = {index for op in self._plain_ops() for index in op["outputs"]}

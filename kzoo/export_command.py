@@ -1,0 +1,162 @@
+"""The command `kzoo export`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import keras
+import numpy as np
+import rich
+from rich.markup import escape
+from rich.table import Table
+from tyro.conf import Positional, arg
+
+from kzoo.edge import PRECISIONS, Card, ExportReport, draw_reports, export, export_all
+from kzoo.edge.arguments import check_path
+from kzoo.errors import InvalidValueError
+from kzoo.files import refuse_unwritable
+from kzoo.predict import check_labels, known_classes, load_keras, read_labels
+from kzoo.show import make_table
+from kzoo.surgery import fold_batch_norm
+from kzoo.train.recipe import Recipe, recipe_beside
+from kzoo.train.tasks import named as task_named
+from kzoo.weights import resolve
+from kzoo.zoo import build
+
+ALL = "all"
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Fold a model and write it as LiteRT files that were checked against Keras."""
+
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
+    """A .keras file, or a name of the zoo."""
+    output: Annotated[Positional[Path], arg(metavar="OUTPUT")]
+    """The .tflite file; for several precisions a folder."""
+    precision: tuple[Literal[(*PRECISIONS, "auto", ALL)], ...] = ("float32",)
+    """Of the file, or several; "auto" takes the fastest that keeps the error small, "all" makes one of each."""
+    dataset: str | None = None
+    """Training images to calibrate and to check on: "digits", a TFDS name, or a folder. Needed for int8, int16x8."""
+    data_dir: str | None = None
+    """Where TFDS keeps its datasets."""
+    images: int = 200
+    """How many of them."""
+    evaluate: int = 0
+    """Accuracy or mean IoU of Keras and file on so many test images of the dataset."""
+    batch_size: int = 1
+    """Static batch of the file."""
+    weights: str | None = None
+    """For a name of the zoo: weights to load, such as "imagenet" or a path."""
+    labels: Path | None = None
+    """Text file with the name of a class on each line, for the card; default: those of the model's recipe, or
+    ImageNet's."""
+    threads: tuple[int, ...] = ()
+    """Time the file with so many threads, one after the other."""
+    report: bool = False
+    """Write NAME_report.json and NAME_report.md beside each file, with the tensors that lose most, and for several
+    precisions a picture, precisions.png."""
+
+    def run(self) -> None:
+        one = len(self.precision) == 1 and ALL not in self.precision
+        if one:
+            check_path(self.output)
+        elif self.output.suffix == ".tflite":
+            raise InvalidValueError(f"{self.output} is one file; for several precisions give a folder")
+        elif "auto" in self.precision:
+            raise InvalidValueError("--precision auto chooses one of all; it stands alone")
+        if self.images < 1 or self.evaluate < 0:
+            raise InvalidValueError(
+                f"--images {self.images} must be at least 1, --evaluate {self.evaluate} at least 0"
+            )
+        if self.evaluate and not self.dataset:
+            raise InvalidValueError("--evaluate needs the images of a --dataset")
+        refuse_unwritable(self.output.parent if one else self.output)
+        model, card = self._open()
+        calibration, evaluation = self._images(model) if self.dataset else (None, None)
+        options = dict(
+            calibration=calibration,
+            batch_size=self.batch_size,
+            evaluation=evaluation,
+            card=card,
+            threads=self.threads,
+            find_layers=self.report,
+        )
+        folded = fold_batch_norm(model)
+        if one:
+            report = export(folded, self.output, self.precision[0], **options)
+            reports = {report.precision: report}
+        else:
+            reports = export_all(folded, self.output, None if ALL in self.precision else self.precision, **options)
+        if self.report:
+            for report in reports.values():
+                report.save(Path(report.path).parent)
+            if len(reports) > 1:
+                draw_reports(reports, self.output / "precisions.png")
+        rich.print(_table(reports))
+
+    def _open(self) -> tuple[keras.Model, Card]:
+        """The model, and what the card of its files tells."""
+        if self.model.endswith(".keras"):
+            if self.weights is not None:
+                raise InvalidValueError(f"{self.model} has its own weights; --weights goes with a name of the zoo")
+            model, spec = load_keras(self.model), None
+        else:
+            model = build(self.model, weights=self.weights)
+            spec = resolve(self.model, self.weights)[1] if self.weights else None
+        count = model.output_shape[-1]
+        if self.labels is not None:
+            classes = check_labels(read_labels(self.labels), count, self.model)
+        else:
+            trained = self.weights is not None or self.model.endswith(".keras")
+            classes = known_classes(self.model, count) if trained else None
+        return model, Card(classes) if spec is None else Card(classes, spec.crop, spec.interpolation)
+
+    def _images(self, model: keras.Model) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
+        """Training images, and test images with their labels."""
+        shape, outputs = model.inputs[0].shape[1:], model.outputs[0].shape
+        if None in shape or shape[2] != 3:
+            raise InvalidValueError(f"the model takes images of {tuple(shape)}; datasets give RGB images of one size")
+        task = task_named("segmentation" if len(outputs) == 4 else "classification")
+        if not self.evaluate:
+            return task.images(self.dataset, self.data_dir, tuple(shape[:2]), self.images), None
+        options = recipe_beside(Path(self.model), self.dataset)
+        recipe = Recipe(
+            name="",
+            model=self.model,
+            dataset=self.dataset,
+            data_dir=self.data_dir,
+            image_size=tuple(shape[:2]),
+            **options,
+        )
+        data = task.load(recipe)
+        if len(data.classes) != outputs[-1]:
+            raise InvalidValueError(
+                f"{self.model} gives {outputs[-1]} classes, {self.dataset} has {len(data.classes)}; use the dataset "
+                "that the model was trained on, or leave --evaluate out"
+            )
+        return data.train.arrays(self.images)[0], data.test.arrays(self.evaluate)
+
+
+def _table(reports: dict[str, ExportReport]) -> Table:
+    """One column for each file."""
+    table = make_table("", *(escape(Path(report.path).name) for report in reports.values()))
+    rows = {
+        "precision": lambda r: r.precision,
+        "size": lambda r: f"{r.size_bytes / 1e6:.2f} MB",
+        "XNNPACK partitions": lambda r: str(r.xnnpack_partitions),
+        "ops outside": lambda r: ", ".join(f"{n} {op}" for op, n in r.ops_outside_xnnpack.items()) or "none",
+        "relative error": lambda r: f"{r.relative_error:.2e}",
+        "same class": lambda r: f"{r.agreement:.1%}",
+    }
+    any_report = next(iter(reports.values()))
+    for metric in any_report.scores:
+        rows[metric] = lambda r, metric=metric: (
+            f"{r.scores[metric]['file']:.4f} (Keras {r.scores[metric]['keras']:.4f})"
+        )
+    for count in any_report.latency_ms:
+        rows[f"latency, {count} threads"] = lambda r, count=count: f"{r.latency_ms[count]:.2f} ms"
+    for title, show in rows.items():
+        table.add_row(title, *map(show, reports.values()))
+    table.caption = f"compared with Keras on {any_report.verified_on}"
+    return table

@@ -1,0 +1,76 @@
+"""The converter's process: what it does to ours when it fails or dies, and whom it blames."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from helpers import pixels, randomise
+
+import kzoo
+from kzoo.edge import LiteRTModel, convert
+from kzoo.errors import ExportError
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Gamma(keras.layers.Layer):
+    """Needs an op that LiteRT does not have."""
+
+    def call(self, x):
+        import tensorflow as tf
+
+        return tf.math.igamma(tf.abs(x) + 1, tf.abs(x))
+
+
+@pytest.fixture(scope="module")
+def broken():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(2, 3, name="first")(inputs)
+    x = keras.layers.ReLU(name="second")(x)
+    x = Gamma(name="third")(x)
+    y = keras.layers.GlobalAveragePooling2D(name="fourth")(x)
+    return keras.Model(inputs, keras.layers.Dense(2, name="fifth")(y), name="broken")
+
+
+@pytest.fixture
+def own_converter(monkeypatch):
+    """A converter of the test's own, ended after it."""
+
+    def start(worker: Path = convert.WORKER):
+        monkeypatch.setattr(convert, "WORKER", worker)
+        converter = convert._Converter()
+        monkeypatch.setattr(convert, "_CONVERTER", converter)
+        started.append(converter)
+        return converter
+
+    started = []
+    yield start
+    for converter in started:
+        converter.stop()
+
+
+def test_a_crash_is_survived_and_its_layer_named(broken, own_converter, tmp_path):
+    own_converter(Path(__file__).with_name("crashing_worker.py"))
+    path = tmp_path / "broken.tflite"
+    path.write_bytes(b"the file before")
+    message = (
+        r"layer 'third' makes TensorFlow's converter crash \(SIGSEGV: F1121 the converter's last words\); replace"
+    )
+    with pytest.raises(ExportError, match=message):
+        kzoo.export(broken, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["broken.tflite"]
+    assert path.read_bytes() == b"the file before"
+
+    part = randomise(keras.Model(broken.inputs, broken.get_layer("second").output))
+    assert kzoo.export(part, path).relative_error < 1e-6
+
+
+def test_a_process_that_was_killed_is_started_again(broken, own_converter, tmp_path):
+    converter = own_converter()
+    converter.start()
+    converter._process.kill()
+    converter._process.wait()
+    part = randomise(keras.Model(broken.inputs, broken.get_layer("second").output))
+    images = pixels(2, 8, 8, 3)
+    lite = LiteRTModel(convert.convert(part, (1, 8, 8, 3)))
+    np.testing.assert_allclose(lite.predict(images), part(images), rtol=1e-5, atol=1e-4)

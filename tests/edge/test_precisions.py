@@ -1,0 +1,254 @@
+"""All precisions from one conversion: what is in the files, what they lose, and what the reports say of it."""
+
+import json
+import logging
+
+import keras
+import numpy as np
+import pytest
+from helpers import pixels, randomise
+
+import kzoo
+from kzoo.edge import PRECISIONS, Card, LiteRTModel, draw_reports, exporting, read_card
+from kzoo.edge.compare import agreement, errors, scores
+from kzoo.errors import ExportError, InvalidValueError
+
+IMAGES = pixels(24, 16, 16, 3)
+LABELS = np.arange(24) % 10
+CLASSES = tuple("abcdefghij")
+
+
+def tiny(name="cifar_resnet20_cbam", **options):
+    options = dict(input_shape=(16, 16, 3), depths=(1, 1), widths=(32, 48)) | options
+    return kzoo.fold_batch_norm(randomise(kzoo.build(name, **options)))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny(classifier_activation=None)
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("files")
+    options = dict(evaluation=(IMAGES, LABELS), card=Card(CLASSES, 0.9, "bicubic"), threads=(1,), find_layers=True)
+    return directory, kzoo.export_all(model, directory, calibration=IMAGES, **options)
+
+
+def test_all_precisions_from_one_conversion(model, tmp_path, monkeypatch):
+    calls = []
+    convert = exporting.convert
+    monkeypatch.setattr(exporting, "convert", lambda *args: calls.append(args) or convert(*args))
+    reports = kzoo.export_all(model, tmp_path, ("float32", "int8_dynamic", "float16"))
+    assert len(calls) == 1
+    assert list(reports) == ["float32", "int8_dynamic", "float16"]
+
+
+# error of 8-bit and 4-bit steps on a random network of 30 ops
+@pytest.mark.parametrize(
+    ("precision", "size", "error"),
+    [
+        ("float32", 1.0, 1e-5),
+        ("float16", 0.5, 2e-3),
+        ("int8_weights", 0.25, 0.03),
+        ("int8_dynamic", 0.25, 0.04),
+        ("int8", 0.25, 0.1),
+        ("int16x8", 0.25, 0.03),
+        ("int4_weights", 0.25, 0.2),
+    ],
+)
+def test_every_precision(model, exported, precision, size, error):
+    directory, reports = exported
+    assert set(reports) == set(PRECISIONS)
+    report = reports[precision]
+    path = directory / f"{model.name}_{precision}.tflite"
+    lite = LiteRTModel(path)
+    assert (report.path, report.size_bytes) == (str(path), path.stat().st_size)
+    assert 0 < report.relative_error < error
+    assert report.cosine > 1 - error**2
+    assert report.size_bytes < (size + 0.12) * reports["float32"].size_bytes
+    assert report.latency_ms[1] > 0
+
+    expected, outputs = np.array(model(IMAGES)), lite.predict(IMAGES)
+    count = 2 if precision == "int16x8" else 16
+    assert report.verified_on == f"{count} calibration images"
+    relative = np.linalg.norm(outputs[:count] - expected[:count]) / np.linalg.norm(expected[:count])
+    assert report.relative_error == pytest.approx(relative, rel=1e-3)
+    assert report.agreement == np.mean(outputs[:count].argmax(-1) == expected[:count].argmax(-1))
+    assert report.scores == {
+        "accuracy": {
+            "keras": np.mean(expected.argmax(-1) == LABELS),
+            "file": np.mean(outputs.argmax(-1) == LABELS),
+        }
+    }
+    if precision == "int16x8":  # no kernels in the delegate
+        assert report.ops_outside_xnnpack["CONV_2D"] == report.ops["CONV_2D"]
+    else:
+        assert (report.xnnpack_partitions, report.ops_outside_xnnpack) == (1, {})
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind"), [("int8", np.int8), ("int16x8", np.int16), ("int8_dynamic", np.float32)]
+)
+def test_types_of_input_and_output(model, exported, precision, kind):
+    lite = LiteRTModel(exported[0] / f"{model.name}_{precision}.tflite")
+    assert (lite.input["dtype"], lite.output["dtype"]) == (kind, kind)
+
+
+def test_weights_are_of_the_type(model, exported):
+    def types(precision):
+        lite = LiteRTModel(exported[0] / f"{model.name}_{precision}.tflite")
+        kernels = [d for d in lite._interpreter.get_tensor_details() if d["name"].endswith("/convolution")]
+        assert len(kernels) == 7
+        return {str(np.dtype(kernel["dtype"])) for kernel in kernels}
+
+    found = {precision: types(precision) for precision in PRECISIONS}
+    assert found["float32"] == {"float32"}
+    assert found["float16"] == {"float16"}
+    assert all(found[precision] == {"int8"} for precision in ("int8_weights", "int8_dynamic", "int8", "int16x8"))
+
+
+def test_layers_that_lose_most(exported):
+    _, reports = exported
+    assert reports["float32"].layers == ()
+    names, losses = zip(*reports["int8"].layers, strict=True)
+    assert len(names) == 10
+    assert list(losses) == sorted(losses, reverse=True)
+    assert any("stage2_block1" in name for name in names)
+    assert losses[0] > 5 * reports["float16"].layers[0][1]
+
+
+def test_reports_are_json_markdown_and_a_picture(exported, tmp_path):
+    _, reports = exported
+    report = reports["int8"]
+    report.save(tmp_path)
+    stem = report.path.rsplit("/", 1)[-1].removesuffix(".tflite")
+    told = json.loads((tmp_path / f"{stem}_report.json").read_text())
+    assert told["policy"] == "whole"
+    assert told["scores"]["accuracy"]["keras"] == report.scores["accuracy"]["keras"]
+    page = (tmp_path / f"{stem}_report.md").read_text()
+    assert f"| XNNPACK partitions | {report.xnnpack_partitions} |" in page
+    assert "| ops outside XNNPACK | none |" in page
+    assert report.layers[0][0] in page
+    draw_reports(reports, tmp_path / "precisions.png")
+    assert (tmp_path / "precisions.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_card_tells_what_to_feed(model, exported):
+    directory, _ = exported
+    path = directory / f"{model.name}_int8.tflite"
+    assert read_card(path) == Card(CLASSES, 0.9, "bicubic")
+    told = json.loads((directory / f"{path.name}.json").read_text())
+    assert told["input"] == {
+        "shape": [1, 16, 16, 3],
+        "dtype": "int8",
+        "scale": 1.0,
+        "zero_point": -128,
+        "channels": "RGB",
+        "values": "pixels of 0 to 255",
+        "crop": 0.9,
+        "interpolation": "bicubic",
+    }
+    assert (told["task"], told["precision"], told["output"]["values"]) == ("classification", "int8", "scores")
+    assert told["classes"] == list(CLASSES)
+
+
+def test_a_card_of_another_file_is_refused(model, exported, tmp_path):
+    directory, _ = exported
+    path = tmp_path / "model.tflite"
+    path.write_bytes((directory / f"{model.name}_int8.tflite").read_bytes())
+    assert read_card(path) is None
+    card = tmp_path / "model.tflite.json"
+    card.write_text((directory / f"{model.name}_float32.tflite.json").read_text())
+    with pytest.raises(InvalidValueError, match=r"model\.tflite\.json is the card of another file .*; remove it"):
+        read_card(path)
+    card.write_text("{")
+    with pytest.raises(InvalidValueError, match=r"cannot read the card .*model\.tflite\.json"):
+        read_card(path)
+
+
+def test_auto_takes_the_fastest_that_is_close_enough(model, tmp_path, monkeypatch):
+    speed = {np.float32: 5.0, np.int8: 1.0}
+    monkeypatch.setattr(LiteRTModel, "latency_ms", lambda self: speed[self.input["dtype"]])
+    path = tmp_path / "tiny.tflite"
+    report = kzoo.export(model, path, "auto", IMAGES, max_error=0.2)
+    assert report.precision == "int8"
+    assert kzoo.export(model, path, "auto", IMAGES, max_error=1e-4).precision == "float32"
+    before = path.read_bytes()
+    with pytest.raises(ExportError, match=r"no precision of .* keeps the relative error at 1e-12: float32 .*, int8 "):
+        kzoo.export(model, path, "auto", IMAGES, max_error=1e-12)
+    assert path.read_bytes() == before
+
+
+def test_a_precision_that_fails_does_not_lose_the_others(model, tmp_path, monkeypatch, caplog):
+    bounds = {name: PRECISIONS[name] for name in ("float32", "int8_dynamic")}
+    monkeypatch.setattr(exporting, "PRECISIONS", bounds | {"int8_dynamic": type(bounds["float32"])("", 1e-9)})
+    with caplog.at_level(logging.WARNING, "kzoo"):
+        reports = kzoo.export_all(model, tmp_path, ("float32", "int8_dynamic"))
+    assert list(reports) == ["float32"]
+    assert "the int8_dynamic file of" in caplog.text
+    assert sorted(file.name for file in tmp_path.glob("*.tflite")) == [f"{model.name}_float32.tflite"]
+    with pytest.raises(ExportError, match="the int8_dynamic file of"):
+        kzoo.export_all(model, tmp_path, ("int8_dynamic",))
+
+
+def test_layer_normalisation_and_softmax_stay_float_in_int8(tmp_path):
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Reshape((16, 32))(keras.layers.Conv2D(32, 4, 4)(inputs))
+    x = keras.layers.LayerNormalization(epsilon=1e-5)(x)
+    x = x + keras.layers.MultiHeadAttention(4, 8)(x, x)
+    x = keras.layers.Dense(32, activation="gelu")(keras.layers.LayerNormalization(epsilon=1e-5)(x))
+    model = randomise(keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(x))))
+    report = kzoo.export(model, tmp_path / "model.tflite", "int8", IMAGES)
+    assert (report.policy, report.xnnpack_partitions, report.ops_outside_xnnpack) == ("linear", 1, {})
+    assert report.relative_error < 0.1  # 8 bits in random layers
+    lite = LiteRTModel(report.path)
+    assert (lite.input["dtype"], lite.output["dtype"]) == (np.int8, np.int8)
+
+
+def test_average_pooling_stays_float_in_int8(tmp_path):
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 3, activation="relu")(inputs)
+    x = keras.layers.Conv2D(8, 3)(keras.layers.AveragePooling2D(3, 1, "same")(x))
+    model = randomise(keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x)))
+    report = kzoo.export(model, tmp_path / "model.tflite", "int8", IMAGES)
+    assert (report.policy, report.xnnpack_partitions, report.ops_outside_xnnpack) == ("whole", 1, {})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(precisions=()), "no precision given"),
+        (dict(precisions=("float32", "int7")), "precision='int7' is not accepted"),
+        (dict(precisions=("float32", "auto")), "precision='auto' is not accepted"),
+        (dict(precisions=("int16x8",), calibration=None), "precision='int16x8' needs calibration images"),
+        (dict(threads=(0,)), r"threads=\(0,\) must be positive integers"),
+        (dict(threads="12"), "threads='12' must be positive integers"),
+        (dict(evaluation=(IMAGES, LABELS[:3])), r"labels of shape \(3,\) and type int64; .* shape \(24,\) are needed"),
+        (dict(evaluation=(IMAGES, LABELS / 2)), "type float64"),
+        (dict(evaluation=(IMAGES / 255, LABELS)), "evaluation pixels are 0 to 1"),
+    ],
+)
+def test_bad_arguments(model, options, message, tmp_path):
+    with pytest.raises(InvalidValueError, match=message):
+        kzoo.export_all(model, tmp_path, **(dict(calibration=IMAGES) | options))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_measures():
+    expected, outputs = np.array([[3.0, 4.0], [0.0, 1.0]]), np.array([[3.0, 4.0], [1.0, 1.0]])
+    found = errors(outputs, expected)
+    assert found == pytest.approx(
+        {
+            "max_abs_error": 1.0,
+            "max_rel_error": 0.25,
+            "relative_error": 1 / np.sqrt(26),
+            "cosine": 26 / np.sqrt(26 * 27),
+        }
+    )
+    assert agreement(outputs, expected) == 0.5
+    masks = np.array([[[0, 1], [1, 255]]])
+    maps = np.eye(2)[[[[0, 1], [0, 0]]]]
+    assert scores(lambda images: maps, np.zeros((1, 2, 2, 3)), masks) == pytest.approx(
+        {"mean_iou": (1 / 2 + 1 / 2) / 2, "pixel_accuracy": 2 / 3}
+    )
