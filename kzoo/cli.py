@@ -1,4 +1,4 @@
-"""The `kzoo` command: list, info, train, evaluate, predict, export, check."""
+"""The `kzoo` command: list, info, train, evaluate, predict, export, check, bench."""
 
 import dataclasses
 import json
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import keras
 import numpy as np
 import rich
 from rich.console import Console
@@ -17,20 +16,20 @@ from rich.table import Table
 from tyro.conf import Positional, arg
 
 import kzoo
+from kzoo.bench.command import Bench
 from kzoo.check.command import Check
-from kzoo.edge import LiteRTModel, export
+from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError, UnknownNameError
+from kzoo.export_command import Export
 from kzoo.files import refuse_unwritable
 from kzoo.images import find_images
 from kzoo.predict import BATCH_SIZE, Opened, as_classifier, classify, load_keras, open_model
 from kzoo.segment import as_segmenter, output_paths, segment
 from kzoo.show import Info, List, make_table
-from kzoo.surgery import fold_batch_norm
 from kzoo.train.cli import fail, parse, run, user_errors
 from kzoo.train.data import readable_images
 from kzoo.train.recipe import Recipe, list_recipes, load_recipe, recipe_beside
 from kzoo.train.tasks import named as task_named
-from kzoo.zoo import build
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +98,7 @@ class Evaluate:
         if self.model.suffix == ".tflite":
             lite = LiteRTModel(self.model)
             return lite.predict, lite.input_shape[1:], tuple(int(size) for size in lite.output["shape"])
-        model = _load(str(self.model))
+        model = load_keras(self.model)
         if len(model.inputs) != 1 or len(model.outputs) != 1:
             raise InvalidValueError(f"{self.model} has several inputs or outputs; one of each can be evaluated")
         shapes = tuple(model.inputs[0].shape[1:]), tuple(model.outputs[0].shape)
@@ -212,57 +211,6 @@ def _areas(classes: list[dict]) -> Table:
     return table
 
 
-@dataclasses.dataclass(frozen=True)
-class Export:
-    """Fold a model and write it as a LiteRT file that was checked against Keras."""
-
-    model: Annotated[Positional[str], arg(metavar="MODEL")]
-    """A .keras file, or a name of the zoo."""
-    output: Annotated[Positional[Path], arg(metavar="OUTPUT")]
-    """The .tflite file."""
-    precision: Literal["float32", "int8", "int8_dynamic"] = "float32"
-    """Of the file."""
-    dataset: str | None = None
-    """Training images to calibrate and to check on: "digits", a TFDS name, or a folder. Needed for int8."""
-    data_dir: str | None = None
-    """Where TFDS keeps its datasets."""
-    images: int = 200
-    """How many of them."""
-    batch_size: int = 1
-    """Static batch of the file."""
-    weights: str | None = None
-    """For a name of the zoo: weights to load, such as "imagenet" or a path."""
-
-    def run(self) -> None:
-        model = _load(self.model, self.weights)
-        if self.images < 1:
-            raise InvalidValueError(f"--images {self.images} must be at least 1")
-        calibration = None
-        if self.dataset:
-            shape, outputs = model.inputs[0].shape[1:], model.outputs[0].shape
-            if None in shape or shape[2] != 3:
-                raise InvalidValueError(
-                    f"the model takes images of {tuple(shape)}; datasets give RGB images of one size"
-                )
-            task = task_named("segmentation" if len(outputs) == 4 else "classification")
-            calibration = task.images(self.dataset, self.data_dir, tuple(shape[:2]), self.images)
-        report = export(fold_batch_norm(model), self.output, self.precision, calibration, self.batch_size)
-        table = make_table(str(self.output), "", header=False)
-        for field in dataclasses.fields(report):
-            value = getattr(report, field.name)
-            table.add_row(field.name, f"{value:.2e}" if isinstance(value, float) else str(value))
-        rich.print(table)
-
-
-def _load(source: str, weights: str | None = None) -> keras.Model:
-    """A model from a `.keras` file, or from the zoo by name."""
-    if not source.endswith(".keras"):
-        return build(source, weights=weights)
-    if weights is not None:
-        raise InvalidValueError(f"{source} has its own weights; --weights goes with a name of the zoo")
-    return load_keras(source)
-
-
 def _train(args: Sequence[str]) -> None:
     """Train a recipe; every field of it is a flag."""
     recipes = ", ".join(list_recipes())
@@ -283,6 +231,7 @@ COMMANDS: dict[str, Callable] = {
     "predict": Predict,
     "export": Export,
     "check": Check,
+    "bench": Bench,
 }
 
 

@@ -1,13 +1,18 @@
 """The command `kzoo export`."""
 
+import contextlib
 import dataclasses
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 import keras
 import numpy as np
 import rich
+from rich.console import Console
 from rich.markup import escape
+from rich.status import Status
 from rich.table import Table
 from tyro.conf import Positional, arg
 
@@ -82,12 +87,14 @@ class Export:
             threads=self.threads,
             find_layers=self.report,
         )
-        folded = fold_batch_norm(model)
-        if one:
-            report = export(folded, self.output, self.precision[0], **options)
-            reports = {report.precision: report}
-        else:
-            reports = export_all(folded, self.output, None if ALL in self.precision else self.precision, **options)
+        with _stages():
+            folded = fold_batch_norm(model)
+            if one:
+                report = export(folded, self.output, self.precision[0], **options)
+                reports = {report.precision: report}
+            else:
+                chosen = None if ALL in self.precision else self.precision
+                reports = export_all(folded, self.output, chosen, **options)
         if self.report:
             for report in reports.values():
                 report.save(Path(report.path).parent)
@@ -138,6 +145,36 @@ class Export:
         return data.train.arrays(self.images)[0], data.test.arrays(self.evaluate)
 
 
+class _Stages(logging.Handler):
+    """Shows what kzoo logs: warnings for good, the rest as long as it lasts."""
+
+    def __init__(self, status: Status):
+        super().__init__()
+        self.status = status
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            self.status.console.print(f"kzoo: warning: {record.getMessage()}", markup=False, soft_wrap=True)
+        else:
+            self.status.update(escape(record.getMessage()))
+
+
+@contextlib.contextmanager
+def _stages() -> Iterator[None]:
+    """Shows what export does while it does it."""
+    log = logging.getLogger("kzoo")
+    level = log.level
+    with Console(stderr=True).status("folding") as status:
+        handler = _Stages(status)
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(level)
+
+
 def _table(reports: dict[str, ExportReport]) -> Table:
     """One column for each file."""
     table = make_table("", *(escape(Path(report.path).name) for report in reports.values()))
@@ -151,9 +188,8 @@ def _table(reports: dict[str, ExportReport]) -> Table:
     }
     any_report = next(iter(reports.values()))
     for metric in any_report.scores:
-        rows[metric] = lambda r, metric=metric: (
-            f"{r.scores[metric]['file']:.4f} (Keras {r.scores[metric]['keras']:.4f})"
-        )
+        rows[metric] = lambda r, metric=metric: f"{r.scores[metric]['file']:.4f}"
+        rows[f"{metric}, Keras"] = lambda r, metric=metric: f"{r.scores[metric]['keras']:.4f}"
     for count in any_report.latency_ms:
         rows[f"latency, {count} threads"] = lambda r, count=count: f"{r.latency_ms[count]:.2f} ms"
     for title, show in rows.items():

@@ -4,12 +4,14 @@ import inspect
 
 import keras
 import numpy as np
+import pytest
 
 from kzoo.check.probe import feature_map, pixels, randomise, relative_error, weights_of, weights_without_gradient
 
 __all__ = [
     "assert_weights_are",
     "check_layer",
+    "fails",
     "feature_map",
     "pixels",
     "randomise",
@@ -52,3 +54,16 @@ def check_layer(layer, shape: tuple[int, ...], tmp_path, idle: tuple[str, ...] =
     assert relative_error(y, expected) < 5e-3  # half precision has 11 bits, 5e-4, and there are several roundings
 
     assert weights_without_gradient(model, x, idle) == []  # last: training moves the statistics
+
+
+def fails(capsys, *args) -> str:
+    """Runs the command, expects exit code 2, and returns its one line."""
+    from kzoo.cli import main
+
+    with pytest.raises(SystemExit) as stop:
+        main(args)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.count("\n") == 1
+    assert error.startswith("kzoo: ")
+    return error

@@ -6,20 +6,10 @@ import keras
 import numpy as np
 import pytest
 import rich
+from helpers import fails
 
 import kzoo
 from kzoo.cli import main
-
-
-def fails(capsys, *args) -> str:
-    """Runs the command, expects exit code 2, and returns its one line."""
-    with pytest.raises(SystemExit) as stop:
-        main(args)
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert error.count("\n") == 1
-    assert error.startswith("kzoo: ")
-    return error
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,7 @@ from functools import partial
 import keras
 import numpy as np
 import pytest
-from helpers import randomise
-from test_cli import fails
+from helpers import fails, randomise
 from test_images import PHOTOGRAPHS, noise, saved
 
 import kzoo

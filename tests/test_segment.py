@@ -6,9 +6,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from helpers import fails
 from keras import layers
 from PIL import Image
-from test_cli import fails
 from test_images import ORIENTATION, saved
 
 import kzoo

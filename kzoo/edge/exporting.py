@@ -148,6 +148,7 @@ def _open(model, precisions, calibration, batch_size, evaluation, directory) -> 
     shape = check_model(model)
     calibration = check_images(model, shape, precisions, calibration, evaluation)
     ensure_writable(directory, need_bytes=4 * model.count_params())
+    _log.info("converting %s", model.name)
     content = convert(model, (batch_size, *shape))
     return _Source(model, content, calibration, evaluation)
 
@@ -190,6 +191,7 @@ class _Source:
         """The precision of least latency among those whose error is small enough."""
         latencies, found = {}, {}
         for precision in precisions:
+            _log.info("%s: measuring error and latency", precision)
             lite = LiteRTModel(self.make(precision)[0])
             found[precision] = errors(lite.predict(self.images), self.expected)["relative_error"]
             if found[precision] <= max_error:
@@ -203,6 +205,7 @@ class _Source:
         self, precision: str, path: Path, card: Card | None, threads: Sequence[int], find_layers: bool
     ) -> ExportReport:
         """Writes one file and its card, if it agrees with Keras."""
+        _log.info("%s: quantizing, and comparing with Keras", precision)
         content, policy = self.make(precision)
         lite = LiteRTModel(content)
         images, expected = self.images[self.compared(precision)], self.expected[self.compared(precision)]
@@ -228,7 +231,7 @@ class _Source:
             verified_on=verified_on,
             **measured,
             agreement=agreement(outputs, expected),
-            scores=self._scores(lite),
+            scores=self._scores(precision, lite),
             layers=self._worst_layers(precision, content) if find_layers else (),
             latency_ms={count: LiteRTModel(content, count).latency_ms() for count in threads},
         )
@@ -237,9 +240,10 @@ class _Source:
             write_card(card or Card(), self.model, precision, content, partial_card)
         return report
 
-    def _scores(self, lite: LiteRTModel) -> dict[str, dict[str, float]]:
+    def _scores(self, precision: str, lite: LiteRTModel) -> dict[str, dict[str, float]]:
         if self.evaluation is None:
             return {}
+        _log.info("%s: evaluating on %d images", precision, len(self.evaluation[0]))
         found = scores(lite.predict, *self.evaluation)
         return {metric: {"keras": value, "file": found[metric]} for metric, value in self.keras_scores.items()}
 

@@ -1,0 +1,82 @@
+"""The report as a picture: bars of the times, with their ratios."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kzoo.bench.report import BenchReport, ModelBench, Row
+from kzoo.bench.subjects import CEILING
+from kzoo.files import atomic_path
+
+LINE, ABOVE, BELOW = 0.26, 0.6, 0.5  # inches: a bar with its gap, and the room above and below the bars
+NAME, BARS, SPACE = 2.6, 5.6, 0.3  # inches: the names in front of the bars, the bars with their labels, the margin
+LABEL_SHARE = 0.45  # of the bars' width, for what stands behind the longest
+SHADES = ("#67a9cf", "#2166ac", "#053061")  # of fewest threads, of more, of still more
+KERAS = "#5aae61"
+BACKGROUND = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}  # of the labels, over the ceilings
+PANELS = 2
+
+
+def draw(report: BenchReport, path: Path) -> None:
+    """Draws a panel of files and one of Keras for each model: bars to the medians, quartiles, ratios, ceilings."""
+    from matplotlib.figure import Figure
+
+    models = [model for model in report.models if model.groups]
+    heights = [ABOVE + BELOW + LINE * max(len(_bars_of(rows)) for rows in model.groups) for model in models]
+    width, height = PANELS * (NAME + BARS + SPACE), max(sum(heights), 1)
+    figure = Figure(figsize=(width, height))
+    top = height
+    for model, each in zip(models, heights, strict=True):
+        figure.text(SPACE / width, (top - 0.25) / height, model.title, fontsize=13, weight="bold", va="center")
+        for index, rows in enumerate(model.groups):
+            tall = LINE * len(_bars_of(rows))
+            left, bottom = index * (NAME + BARS + SPACE) + NAME, top - ABOVE - tall
+            axis = figure.add_axes((left / width, bottom / height, BARS / width, tall / height))
+            _draw_panel(axis, model, rows)
+        top -= each
+    with atomic_path(path) as partial:
+        figure.savefig(partial, dpi=110)
+
+
+def _bars_of(rows: Sequence[Row]) -> list[Row]:
+    """Those that run the model: matrix products are lines."""
+    return [row for row in rows if not _is_product(row)] or list(rows)
+
+
+def _is_product(row: Row) -> bool:
+    return row.batch is None and row.size_bytes is None
+
+
+def _draw_panel(axis, model: ModelBench, rows: Sequence[Row]) -> None:
+    """One bar for each row, the first on top, with a whisker from quartile to quartile."""
+    bars = _bars_of(rows)
+    threads = sorted({row.threads for row in rows if row.threads})
+    shades = {number: SHADES[min(rank, len(SHADES) - 1)] for rank, number in enumerate(threads)}
+    colors = [shades.get(row.threads, KERAS) for row in bars]
+    axis.barh(range(len(bars)), [row.ms.median for row in bars], height=0.72, color=colors)
+    for position, row in enumerate(bars):
+        axis.plot([row.ms.lower, row.ms.upper], [position] * 2, color="black", linewidth=1)
+        axis.text(row.ms.upper, position, f"  {_label(row)}", fontsize=8, va="center", bbox=BACKGROUND)
+    for row in rows:
+        if _is_product(row) and row not in bars:
+            time = row.ms.median * model.macs / row.macs
+            label = f"float32 ceiling, {row.name.split(', ')[-1]}"
+            axis.axvline(time, color=shades[row.threads], linestyle="--", linewidth=1, label=label, zorder=0)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(loc="lower right", fontsize=8, frameon=False)
+    axis.set_xlim(0, max(row.ms.upper for row in bars) / (1 - LABEL_SHARE))
+    axis.set_ylim(len(bars) - 0.4, -0.6)
+    axis.set_yticks(range(len(bars)), [row.name for row in bars], fontsize=8)
+    axis.tick_params(axis="y", length=0)
+    axis.tick_params(axis="x", labelsize=8)
+    axis.set_xlabel("ms / image", fontsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _label(row: Row) -> str:
+    """The time and the ratios; the bars show those to other numbers of threads and to other makers."""
+    ratios = (
+        title.replace("/", f"{value.median:.2f} ×")
+        for title, value in row.ratios.items()
+        if title in (CEILING, "speed / float32", "speed / plain", "speed / graph")
+    )
+    return ", ".join([f"{row.ms.median:.3g} ms", *ratios])

@@ -1,0 +1,244 @@
+"""What was measured: rows, ratios, tables, JSON and Markdown."""
+
+import dataclasses
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import keras
+
+import kzoo
+from kzoo.bench.plan import Plan
+from kzoo.bench.subjects import CEILING, Subject
+from kzoo.bench.turns import Spread, Times, spread
+from kzoo.errors import OutputError
+from kzoo.files import ensure_writable, refuse_unwritable, write_text
+
+PACKAGES = ("numpy", "tensorflow", "keras", "ai-edge-litert", "litert-quantizer")
+JSON, PICTURE, PAGE = "bench.json", "bench.png", "README.md"
+EMPTY = "–"
+BUSY = 0.5  # load for each core, above which others take too much of the machine
+NOTES = (
+    "Each is timed once in a round, all by turns. Ratios are taken within a round; medians, quartiles in brackets.",
+    f"`{CEILING}`: the time over that of a float32 matrix product in NumPy, with as many threads, for as many "
+    "multiply-adds; 1 is the best that float32 can do.",
+    "`speed / x`: the time of x over the time; above 1 is faster than x.",
+    "Files run one image, without the time to fill their input. TensorFlow takes all cores.",
+    "Weights are random, and so are the pixels that integer files are calibrated on: times depend on neither.",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One subject, measured.
+
+    Attributes:
+        name: of the subject.
+        threads: None where the library takes all cores.
+        batch: images of one run; None for files and products, which take one.
+        macs: multiply-adds of one image, where they are known.
+        size_bytes: of its file.
+        partitions: pieces in which the XNNPACK delegate runs its file.
+        problem: why there is no time.
+        ms: milliseconds for an image.
+        fastest_ms: the least of them, which a busy machine disturbs least.
+        ratios: title -> the ratios of all rounds. "time / ceiling" is the time over the time that a matrix product
+            takes for as many multiply-adds; "speed / x" is the time of x over the time.
+    """
+
+    name: str
+    threads: int | None
+    batch: int | None
+    macs: int | None
+    size_bytes: int | None
+    partitions: int | None
+    problem: str = ""
+    ms: Spread | None = None
+    fastest_ms: float | None = None
+    ratios: Mapping[str, Spread] = field(default_factory=dict)
+
+
+@dataclass
+class ModelBench:
+    """One model.
+
+    Attributes:
+        name: of it.
+        image_shape: (height, width, channels).
+        macs: multiply-adds of an image.
+        rounds: how many there were.
+        rows: its subjects.
+        problem: why nothing of it could be timed.
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    macs: int = 0
+    rounds: int = 0
+    rows: list[Row] = field(default_factory=list)
+    problem: str = ""
+
+    def row(self, name: str) -> Row:
+        """The row of a subject."""
+        return next(row for row in self.rows if row.name == name)
+
+    @property
+    def title(self) -> str:
+        size = "×".join(map(str, self.image_shape))
+        return f"{self.name}, {size}, {self.macs / 1e9:.3g} GMACs, {self.rounds} rounds"
+
+    @property
+    def groups(self) -> list[list[Row]]:
+        """What was timed: the files with the matrix products, and Keras, if there are any."""
+        timed = [row for row in self.rows if row.ms]
+        groups = [row for row in timed if row.batch is None], [row for row in timed if row.batch is not None]
+        return [rows for rows in groups if rows]
+
+    @property
+    def problems(self) -> list[str]:
+        """What failed, with its reason."""
+        own = [f"{self.name}: {self.problem}"] if self.problem else []
+        return own + [f"{self.name}, {row.name}: {row.problem}" for row in self.rows if row.problem]
+
+
+def make_rows(subjects: Sequence[Subject], times: Times) -> list[Row]:
+    """The rows of all subjects; those that have no times yet are without numbers."""
+    macs = {subject.name: subject.macs for subject in subjects}
+    rows = []
+    for subject in subjects:
+        taken = times.seconds.get(subject.name)
+        ratios = {}
+        for title, other in subject.over.items():
+            if not taken or other not in times.seconds:
+                continue
+            if title == CEILING:
+                share = macs[other] / subject.macs
+                ratios[title] = spread([ratio * share for ratio in times.ratio(subject.name, other)])
+            else:
+                ratios[title] = spread(times.ratio(other, subject.name))
+        ms = [1e3 * seconds / (subject.batch or 1) for seconds in taken or ()]
+        facts = {each.name: getattr(subject, each.name) for each in dataclasses.fields(Row)[:6]}
+        rows.append(
+            Row(
+                **facts,
+                problem=subject.problem or times.problems.get(subject.name, ""),
+                ms=spread(ms) if ms else None,
+                fastest_ms=min(ms, default=None),
+                ratios=ratios,
+            )
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """All that a run of `kzoo bench` measured.
+
+    Attributes:
+        environment: machine and versions.
+        plan: what was asked for.
+        models: what was measured of each.
+    """
+
+    environment: dict[str, str | int | float]
+    plan: Plan
+    models: list[ModelBench]
+
+    @property
+    def notes(self) -> list[str]:
+        """What everybody who reads the numbers must know."""
+        load, cores = self.environment.get("load before", 0), os.cpu_count()
+        busy = f"The machine was busy before the run, load {load:g} on {cores} cores: trust the fastest times alone."
+        return [*NOTES, busy] if load > BUSY * cores else list(NOTES)
+
+    @property
+    def problems(self) -> list[str]:
+        """What failed, with its reason."""
+        return [problem for model in self.models for problem in model.problems]
+
+    def to_json(self) -> dict:
+        plan = {each.name: getattr(self.plan, each.name) for each in dataclasses.fields(Plan)}
+        models = [dataclasses.asdict(model) for model in self.models]
+        return {"environment": self.environment, "plan": plan, "models": models}
+
+    def save(self, directory: Path) -> None:
+        """Writes bench.json, bench.png and README.md.
+
+        Raises:
+            OutputError: the directory cannot be written.
+        """
+        from kzoo.bench.picture import draw
+
+        ensure_writable(directory)
+        write_text(directory / JSON, json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
+        draw(self, directory / PICTURE)
+        write_text(directory / PAGE, to_markdown(self))
+
+
+def refuse_directory(directory: Path) -> None:
+    """Raises `OutputError` if a report cannot be saved in `directory`, or would take the place of another page."""
+    refuse_unwritable(directory)
+    if (directory / PAGE).exists() and not (directory / JSON).exists():
+        raise OutputError(f"{directory / PAGE} was not written by kzoo bench; choose another --output")
+
+
+def sheet(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Titles and cells of a table, ratios first; columns that would be empty are left out."""
+    ratios = dict.fromkeys(title for row in rows for title in row.ratios)
+    columns = {
+        "": lambda row: row.name,
+        **{title: lambda row, title=title: _text(row.ratios.get(title), "{:.2f}") for title in ratios},
+        "ms / image": lambda row: _text(row.ms, "{:.3g}"),
+        "fastest": lambda row: f"{row.fastest_ms:.3g}",
+        "GMACs": lambda row: f"{row.macs / 1e9:.2f}" if row.macs else EMPTY,
+        "MB": lambda row: f"{row.size_bytes / 1e6:.1f}" if row.size_bytes else EMPTY,
+        "partitions": lambda row: EMPTY if row.partitions is None else str(row.partitions),
+    }
+    cells = {title: [cell(row) for row in rows] for title, cell in columns.items()}
+    cells = {title: column for title, column in cells.items() if any(cell != EMPTY for cell in column)}
+    return list(cells), [list(line) for line in zip(*cells.values(), strict=True)]
+
+
+def _text(value: Spread | None, form: str) -> str:
+    if value is None:
+        return EMPTY
+    median, lower, upper = (form.format(each) for each in (value.median, value.lower, value.upper))
+    return f"{median} ({lower}–{upper})"
+
+
+def to_markdown(report: BenchReport) -> str:
+    """The report as a page that shows the picture beside it."""
+    parts = ["# kzoo bench", f"![Times]({PICTURE})", "\n".join(f"- {note}" for note in report.notes)]
+    for model in report.models:
+        parts.append(f"## {model.title}")
+        parts += [_markdown_table(*sheet(rows)) for rows in model.groups]
+    if report.problems:
+        parts += ["## Failures", "\n".join(f"- {problem}" for problem in report.problems)]
+    parts += ["## Machine", _markdown_table(["", "value"], [[key, str(v)] for key, v in report.environment.items()])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = (" | ".join(cells) for cells in (titles, ["---"] * len(titles), *lines))
+    return "\n".join(f"| {row} |" for row in rows)
+
+
+def environment() -> dict[str, str | int | float]:
+    """What the times depend on: machine, load before the run, versions."""
+    facts = {"cpu": _cpu(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
+    facts["devices of Keras"] = ", ".join(keras.distribution.list_devices())
+    if hasattr(os, "getloadavg"):
+        facts["load before"] = round(os.getloadavg()[0], 2)
+    facts |= {"kzoo": kzoo.__version__, "python": platform.python_version()}
+    return facts | {package: version(package) for package in PACKAGES}
+
+
+def _cpu() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.exists() else []
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())

@@ -1,0 +1,232 @@
+"""What is timed of a model: matrix products, LiteRT files, Keras functions, and what they are compared with."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kzoo.bench.turns import explain
+from kzoo.edge import ExportReport, LiteRTModel, export, export_all
+from kzoo.errors import ExportError, InvalidValueError
+
+SIDE = 2048  # of the matrices whose product says what the machine can do
+CEILING = "time / ceiling"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One thing that is timed.
+
+    Attributes:
+        name: of its own among all subjects of a model.
+        run: what is timed; None if `problem` says why there is nothing.
+        threads: None where the library takes all cores.
+        batch: images of one run; None for files and products, which take one.
+        macs: multiply-adds of one image, where they are known.
+        size_bytes: of its file.
+        partitions: pieces in which the XNNPACK delegate runs its file.
+        over: title of a ratio -> subject that it is over. All are speeds, but for `CEILING`: that is the time over
+            the time that a matrix product takes for as many multiply-adds.
+        problem: why it cannot be timed.
+    """
+
+    name: str
+    run: Callable[[], object] | None = None
+    threads: int | None = None
+    batch: int | None = None
+    macs: int | None = None
+    size_bytes: int | None = None
+    partitions: int | None = None
+    over: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
+
+
+def ceiling_name(threads: int) -> str:
+    return f"{SIDE}×{SIDE} matrix product, {count(threads)}"
+
+
+def file_name(file: str, threads: int) -> str:
+    return f"{file}, {count(threads)}"
+
+
+def count(threads: int) -> str:
+    return f"{threads} thread{'s' if threads > 1 else ''}"
+
+
+def ceilings(threads: Sequence[int]) -> list[Subject]:
+    """Float32 products of big matrices in NumPy, the fastest use of the machine that everybody has."""
+    from threadpoolctl import ThreadpoolController
+
+    blas = ThreadpoolController().select(user_api="blas")
+    a, b = np.random.default_rng(0).normal(size=(2, SIDE, SIDE)).astype("float32")
+    product = np.empty_like(a)
+
+    def multiply(number: int) -> None:
+        with blas.limit(limits=number):
+            if any(library["num_threads"] != number for library in blas.info()) or not blas.info():
+                raise InvalidValueError(f"the matrix library of NumPy cannot be held to {count(number)} here")
+            np.matmul(a, b, out=product)
+
+    return [
+        Subject(ceiling_name(number), lambda number=number: multiply(number), number, macs=SIDE**3)
+        for number in threads
+    ]
+
+
+def litert_files(
+    model: keras.Model,
+    macs: int,
+    precisions: Sequence[str],
+    threads: Sequence[int],
+    images: np.ndarray,
+    directory: Path,
+    say: Callable[[str], None],
+    source: str = "",
+    rivals: Mapping[str, Mapping[str, str]] | None = None,
+) -> list[Subject]:
+    """A model as LiteRT files, each with each number of threads.
+
+    Args:
+        model: folded, what `kzoo.export_all` takes.
+        macs: of one image.
+        precisions: of the files.
+        threads: of the interpreter.
+        images: to calibrate on.
+        directory: an existing folder for the files.
+        say: is told what happens.
+        source: who else made it; stands before the precision.
+        rivals: who -> precision -> the file that this one is compared with.
+    """
+    say(f"exporting {source or 'its files'}")
+    try:
+        reports, problems = _export(model, precisions, images, directory / (source or "zoo"))
+    except ExportError as error:
+        return [Subject(f"{source} files".strip(), problem=explain(error))]
+    subjects = []
+    for precision in precisions:
+        file = f"{source} {precision}".strip()
+        if precision in problems:
+            subjects.append(Subject(file, problem=problems[precision]))
+            continue
+        over = {f"speed / {rival}": files[precision] for rival, files in (rivals or {}).items()}
+        if precision != "float32":
+            over = {"speed / float32": f"{source} float32".strip(), **over}
+        report = reports[precision]
+        subjects += with_threads(file, Path(report.path), threads, over, macs, report.xnnpack_partitions)
+    return subjects
+
+
+def _export(
+    model: keras.Model, precisions: Sequence[str], images: np.ndarray, directory: Path
+) -> tuple[dict[str, ExportReport], dict[str, str]]:
+    """Reports and failures by precision, from one conversion; what fails is made once more alone, for its reason.
+
+    Raises:
+        ExportError: all of them failed.
+    """
+    reports, problems = {}, {}
+    try:
+        reports |= export_all(model, directory, precisions, images)
+    except ExportError:
+        raise
+    except Exception:  # of the quantizer, in one precision
+        directory.mkdir(exist_ok=True)
+    for precision in precisions:
+        if precision not in reports:
+            try:
+                reports[precision] = export(model, directory / f"{precision}.tflite", precision, images)
+            except Exception as error:  # of the converter and the quantizer too
+                problems[precision] = explain(error)
+    return reports, problems
+
+
+def with_threads(
+    file: str,
+    path: Path,
+    threads: Sequence[int],
+    over: Mapping[str, str] | None = None,
+    macs: int | None = None,
+    partitions: int | None = None,
+) -> list[Subject]:
+    """A LiteRT file with each number of threads, compared with the ceiling, its fewest threads and other files.
+
+    Args:
+        file: what it is called.
+        path: of it.
+        threads: of the interpreter.
+        over: title of a ratio -> the file that it is over.
+        macs: of one image, if they are known.
+        partitions: of the XNNPACK delegate; default: they are counted.
+    """
+    subjects = []
+    for number in threads:
+        ratios = {} if macs is None else {CEILING: ceiling_name(number)}
+        ratios |= {title: file_name(other, number) for title, other in (over or {}).items()}
+        if number != min(threads):
+            ratios[f"speed / {count(min(threads))}"] = file_name(file, min(threads))
+        facts = dict(threads=number, macs=macs, over=ratios)
+        try:
+            facts |= dict(run=_invocation(path, number), size_bytes=path.stat().st_size)
+            facts |= dict(partitions=LiteRTModel(path).xnnpack_partitions() if partitions is None else partitions)
+        except Exception as error:  # LiteRT raises what it likes
+            facts |= dict(run=None, problem=explain(error))
+        subjects.append(Subject(file_name(file, number), **facts))
+    return subjects
+
+
+def _invocation(path: Path, threads: int) -> Callable[[], None]:
+    """One run of a file on random values, which is what a device does: no float images are quantized for it."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), num_threads=threads)
+    interpreter.allocate_tensors()
+    detail = interpreter.get_input_details()[0]
+    values = np.random.default_rng(0).integers(0, 128, detail["shape"]).astype(detail["dtype"])
+    interpreter.set_tensor(detail["index"], values)
+    return interpreter.invoke
+
+
+def keras_functions(
+    model: keras.Model, folded: keras.Model, batches: Sequence[int], say: Callable[[str], None]
+) -> list[Subject]:
+    """The functions that `model.predict` would run, plain and folded, as TensorFlow's graph and under XLA."""
+    subjects = []
+    for batch in batches:
+        images = pixels(batch, model.inputs[0].shape[1:])
+        for form, each in (("plain", model), ("folded", folded)):
+            for mode, jit_compile in (("graph", False), ("XLA", True)):
+                over = {"speed / plain": ("plain", mode)} if form == "folded" else {}
+                over |= {"speed / graph": (form, "graph")} if mode == "XLA" else {}
+                subject = Subject(
+                    _keras_name(form, mode, batch),
+                    batch=batch,
+                    over={title: _keras_name(*other, batch) for title, other in over.items()},
+                )
+                say(f"compiling {subject.name}")
+                try:
+                    run = _predict_function(each, jit_compile, images)
+                    run()
+                    subject = replace(subject, run=run)
+                except Exception as error:  # of XLA too
+                    subject = replace(subject, problem=explain(error))
+                subjects.append(subject)
+    return subjects
+
+
+def _keras_name(form: str, mode: str, batch: int) -> str:
+    return f"Keras, {form}, {mode}, {batch} image{'s' if batch > 1 else ''}"
+
+
+def _predict_function(model: keras.Model, jit_compile: bool, images: np.ndarray) -> Callable[[], np.ndarray]:
+    view = keras.Model(model.inputs, model.outputs)  # the same layers and weights; each compiles by itself
+    view.jit_compile = jit_compile
+    if view.jit_compile != jit_compile:
+        raise InvalidValueError("a layer of the model does not support XLA")
+    return lambda: view.predict_on_batch(images)
+
+
+def pixels(number: int, shape: Sequence[int]) -> np.ndarray:
+    """Random images of 0 to 255, float32 (number, height, width, channels)."""
+    return np.random.default_rng(0).integers(0, 256, (number, *shape)).astype("float32")

@@ -1,0 +1,89 @@
+"""`kzoo export`: one file, several, their cards and reports, and mistakes."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from helpers import fails, pixels, randomise
+from PIL import Image
+
+import kzoo
+from kzoo.cli import main
+from kzoo.predict import open_classifier
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model of three classes, folders of images for it, and names of the classes."""
+    directory = tmp_path_factory.mktemp("model")
+    model = kzoo.build("cifar_resnet20", input_shape=(16, 16, 3), depths=(1, 1), widths=(8, 16), num_classes=3)
+    randomise(model).save(directory / "model.keras")
+    for split, count in (("train", 6), ("test", 4)):
+        for label in ("x", "y", "z"):
+            folder = directory / "images" / split / label
+            folder.mkdir(parents=True)
+            for i, image in enumerate(pixels(count, 16, 16, 3, seed=ord(label))):
+                Image.fromarray(image.astype("uint8")).save(folder / f"{i}.png")
+    (directory / "names.txt").write_text("left\nright\nup\n")
+    return directory
+
+
+def test_one_file_and_its_card(model, tmp_path, capsys):
+    output = tmp_path / "model.tflite"
+    main(["export", str(model / "model.keras"), str(output), "--labels", str(model / "names.txt"), "--threads", "1"])
+    told = capsys.readouterr().out
+    assert "XNNPACK partitions │ 1 " in told
+    assert "latency, 1 threads" in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.tflite", "model.tflite.json"]
+    assert open_classifier(str(output)).classes == ("left", "right", "up")
+    main(["predict", str(output), str(model / "images/test/x/0.png")])
+    assert "left" in capsys.readouterr().out
+
+
+def test_several_precisions_with_reports(model, tmp_path, capsys):
+    arguments = ["--precision", "float32", "int8", "--dataset", str(model / "images"), "--evaluate", "12", "--report"]
+    main(["export", str(model / "model.keras"), str(tmp_path), *arguments])
+    names = {f"cifar_resnet20_{precision}" for precision in ("float32", "int8")}
+    expected = {f"{name}{end}" for name in names for end in (".tflite", ".tflite.json", "_report.json", "_report.md")}
+    assert {path.name for path in tmp_path.iterdir()} == expected | {"precisions.png"}
+    report = json.loads((tmp_path / "cifar_resnet20_int8_report.json").read_text())
+    assert len(report["layers"]) == 10
+    test = [(name, path) for i, name in enumerate("xyz") for path in sorted((model / "images/test" / name).iterdir())]
+    images = np.stack([np.asarray(Image.open(path), "float32") for _, path in test])
+    labels = np.array(["xyz".index(name) for name, _ in test])
+    answers = np.argmax(keras.saving.load_model(model / "model.keras")(images), axis=-1)
+    assert report["scores"]["accuracy"]["keras"] == pytest.approx(np.mean(answers == labels))
+    assert "accuracy, Keras" in capsys.readouterr().out
+
+
+def test_auto(model, tmp_path, capsys):
+    output = tmp_path / "model.tflite"
+    main(["export", str(model / "model.keras"), str(output), "--precision", "auto"])
+    precision = json.loads((tmp_path / "model.tflite.json").read_text())["precision"]
+    assert precision in ("float32", "float16", "int8_weights", "int8_dynamic", "int4_weights")
+    assert f" {precision} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("output", "arguments", "message"),
+    [
+        ("files", (), "must end in .tflite"),
+        ("one.tflite", ("--precision", "all"), "is one file; for several precisions give a folder"),
+        ("one.tflite", ("--precision", "int8_dynamic", "float16"), "is one file"),
+        ("files", ("--precision", "auto", "float16"), "it stands alone"),
+        ("one.tflite", ("--evaluate", "5"), "--evaluate needs the images of a --dataset"),
+        ("one.tflite", ("--evaluate", "-1"), "--evaluate -1"),
+        ("one.tflite", ("--images", "0"), "--images 0 must be at least 1"),
+        ("one.tflite", ("--precision", "int16x8"), "precision='int16x8' needs calibration images"),
+        ("one.tflite", ("--threads", "0"), "threads=(0,) must be positive integers"),
+        ("one.tflite", ("--weights", "imagenet"), "has its own weights"),
+        ("one.tflite", ("--labels", "absent.txt"), "cannot read the labels in absent.txt"),
+        ("one.tflite", ("--dataset", "digits", "--evaluate", "5"), "gives 3 classes, digits has 10"),
+        ("model.keras/one.tflite", (), "cannot write to"),
+    ],
+)
+def test_mistakes(model, output, arguments, message, capsys):
+    before = sorted(model.iterdir())
+    assert message in fails(capsys, "export", str(model / "model.keras"), str(model / output), *arguments)
+    assert sorted(model.iterdir()) == before
