@@ -35,6 +35,9 @@ def find_ranges(content: bytes, images: np.ndarray) -> Ranges:
         )
     # the quantizer averages ranges over images, which is right inside; pixels have their own limits
     ranges[lite.input["name"]] = {"min": images.min(keepdims=True), "max": images.max(keepdims=True)}
+    if lite.last_op() in ("SOFTMAX", "LOGISTIC"):  # probabilities of other images may be larger
+        shape = (1,) * len(lite.output["shape"])
+        ranges[lite.output["name"]] = {"min": np.zeros(shape, "float32"), "max": np.ones(shape, "float32")}
     _widen_dead_ranges(ranges)
     return ranges
 

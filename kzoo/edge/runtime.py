@@ -64,6 +64,10 @@ class LiteRTModel:
         """How often each built-in op stands in the file."""
         return dict(Counter(op["op_name"] for op in self._plain_ops()).most_common())
 
+    def last_op(self) -> str:
+        """The built-in op that writes the output."""
+        return next(op["op_name"] for op in self._plain_ops() if self.output["index"] in op["outputs"])
+
     def dense_inputs(self) -> dict[str, int]:
         """Name of what each dense layer writes -> the number of its inputs."""
         details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}

@@ -206,6 +206,17 @@ def test_layer_normalisation_and_softmax_stay_float_in_int8(tmp_path):
     assert (lite.input["dtype"], lite.output["dtype"]) == (np.int8, np.int8)
 
 
+def test_probabilities_have_room_up_to_one(tmp_path):
+    model = tiny(classifier_activation="softmax")
+    sure = np.argmax(np.array(model(IMAGES)).max(axis=-1))
+    others = np.delete(IMAGES, sure, axis=0)
+    report = kzoo.export(model, tmp_path / "model.tflite", "int8", others)
+    lite = LiteRTModel(report.path)
+    scale, zero_point = lite.output["quantization"]
+    assert (scale, zero_point) == (pytest.approx(1 / 255), -128)
+    np.testing.assert_allclose(lite.predict(IMAGES), model(IMAGES), atol=0.06)
+
+
 def test_average_pooling_stays_float_in_int8(tmp_path):
     inputs = keras.Input((16, 16, 3))
     x = keras.layers.Conv2D(8, 3, activation="relu")(inputs)
