@@ -11,11 +11,19 @@ from kzoo.errors import InvalidValueError
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a layer: which layer's outputs it read, with their shapes."""
+    """One call of a layer: which layer's outputs it read, with their shapes and types, and its other arguments."""
 
     layer: str
     sources: tuple[tuple[str, int], ...]  # (layer, index of its call)
     input_shapes: tuple[tuple, ...]
+    input_dtypes: tuple[str, ...]
+    args: tuple  # as the config writes them: tensors, numbers and slices are dicts
+    kwargs: dict
+
+    @property
+    def training(self) -> bool | None:
+        """The mode that the call asks for itself, None where it takes that of the model."""
+        return self.kwargs.get("training")
 
 
 @dataclass
@@ -27,19 +35,42 @@ class Graph:
     outputs: set[str] = field(default_factory=set)
 
 
+def has_graph(layer) -> bool:
+    """Whether `layer` is a functional or Sequential model and computes what its graph says."""
+    if not isinstance(layer, keras.Model):
+        return False
+    calls = next(kind for kind in type(layer).__mro__ if "call" in vars(kind))
+    if calls.__module__.partition(".")[0] != "keras":
+        return False
+    return isinstance(layer, keras.Sequential) or hasattr(layer, "operations")
+
+
+def as_functional(model: keras.Model) -> keras.Model:
+    """`model` itself, or a plain functional model of the same layers where it is Sequential or of a class of its own.
+
+    Raises:
+        InvalidValueError: a Sequential model that has not been built, so its layers are not connected.
+    """
+    if isinstance(model, keras.Sequential):
+        if not model.built or not model.layers:
+            raise InvalidValueError(
+                f"{model.name} is a Sequential model without an input; add keras.Input or build it"
+            )
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    if has_graph(model) and type(model).__module__.partition(".")[0] != "keras":
+        return keras.Model(model.input, model.output, name=model.name)  # its own config may say anything
+    return model
+
+
 def read_graph(model: keras.Model) -> Graph:
-    """Reads the graph of a functional model.
+    """Reads the graph of a functional or Sequential model.
 
     Raises:
         InvalidValueError: the model is not functional, so it has no graph to read.
     """
-    if isinstance(model, keras.Sequential):
-        raise InvalidValueError(
-            f"{model.name} is a Sequential model; pass keras.Model(model.inputs, model.outputs) instead"
-        )
-    config = model.get_config()
-    if "layers" not in config or "output_layers" not in config:
+    if not has_graph(model):
         raise InvalidValueError(f"{model.name} is a subclassed model; only functional models have a graph to read")
+    config = as_functional(model).get_config()
     graph = Graph(outputs={name for name, _, _ in _histories(config["output_layers"])})
     for layer in config["layers"]:
         for node in layer["inbound_nodes"]:
@@ -48,6 +79,9 @@ def read_graph(model: keras.Model) -> Graph:
                 layer=layer["name"],
                 sources=tuple(tuple(tensor["keras_history"][:2]) for tensor in tensors),
                 input_shapes=tuple(tuple(tensor["shape"]) for tensor in tensors),
+                input_dtypes=tuple(tensor["dtype"] for tensor in tensors),
+                args=tuple(node["args"]),
+                kwargs=node["kwargs"],
             )
             graph.calls.setdefault(layer["name"], []).append(call)
             for source in call.sources:

@@ -1,5 +1,27 @@
-"""Rewrites of functional models that keep their outputs."""
+"""Rewrites of functional models that keep their outputs, or bring them close to those of an integer file."""
 
-from kzoo.surgery.fold_batch_norm import FoldPlan, fold_batch_norm, plan_folding
+from kzoo.surgery.bias_correction import correct_bias
+from kzoo.surgery.depthwise import norm_to_depthwise, plan_norms, plan_pooling, pooling_to_conv
+from kzoo.surgery.equalize import EqualizationPlan, equalize_ranges, plan_equalization
+from kzoo.surgery.fake_quantization import insert_fake_quantization, remove_fake_quantization
+from kzoo.surgery.fold_batch_norm import fold_batch_norm, plan_folding
+from kzoo.surgery.fold_preprocessing import fold_preprocessing, plan_preprocessing
+from kzoo.surgery.plan import FoldPlan
 
-__all__ = ["FoldPlan", "fold_batch_norm", "plan_folding"]
+__all__ = [
+    "EqualizationPlan",
+    "FoldPlan",
+    "correct_bias",
+    "equalize_ranges",
+    "fold_batch_norm",
+    "fold_preprocessing",
+    "insert_fake_quantization",
+    "norm_to_depthwise",
+    "plan_equalization",
+    "plan_folding",
+    "plan_norms",
+    "plan_pooling",
+    "plan_preprocessing",
+    "pooling_to_conv",
+    "remove_fake_quantization",
+]

@@ -3,6 +3,10 @@
 from kzoo.train.recipe import Recipe
 from kzoo.train.tasks import Task
 
+_START = """
+The `start` files hold the weights that quantization-aware fine-tuning began with.
+"""
+
 
 def _ops(ops: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in ops.items())
@@ -71,7 +75,7 @@ On the {data["test"]} test images, with the weights of epoch {report["best_epoch
 | file | {" | ".join(titles)} | bytes | latency, 1 image, ms | largest difference to Keras |
 | --- |{" --- |" * len(titles)} --- | --- | --- |
 {rows}
-
+{_START if "start" in report["models"] else ""}
 Latency is the median of runs taken in turn on {environment["cpu_cores"]} CPU cores
 ({environment["machine"]}, TensorFlow {environment["tensorflow"]}, Keras {environment["keras"]},
 {environment["accelerators"]} accelerators): compare the rows, not the milliseconds.

@@ -1,6 +1,7 @@
 """The end of a run: the best epoch evaluated on test images, folded, exported, measured and reported."""
 
 import dataclasses
+import itertools
 import json
 import os
 import platform
@@ -16,7 +17,7 @@ import kzoo
 from kzoo.edge import LiteRTModel, export
 from kzoo.files import atomic_path, write_text
 from kzoo.surgery import fold_batch_norm
-from kzoo.train import callbacks
+from kzoo.train import callbacks, quantization_aware
 from kzoo.train.card import model_card
 from kzoo.train.data import ImageDataset
 from kzoo.train.measure import Measurement, keras_runner, measure
@@ -35,8 +36,8 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     draw_curves(history, directory / "curves.png", recipe.name, ("loss", task.monitor))
     best_path, best_epoch = callbacks.best_checkpoint(directory / "checkpoints")
     best = keras.saving.load_model(best_path, compile=False)
-    model = build(recipe.model, input_shape=data.image_shape, num_classes=len(data.classes), **recipe.build_options)
-    model.set_weights(best.get_weights())
+    options = dict(input_shape=data.image_shape, num_classes=len(data.classes), **recipe.build_options)
+    model = quantization_aware.take_weights(recipe, build(recipe.model, **options), best)
     models = {"keras": (directory / "model.keras", *_runners(model))}
     _save(model, models["keras"][0])
 
@@ -44,15 +45,22 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     folded = fold_batch_norm(model)
     models["folded"] = (directory / "folded.keras", *_runners(folded))
     _save(folded, models["folded"][0])
+    exported = {"model": folded}
+    if recipe.quantization_aware:  # what it would have been without
+        start = fold_batch_norm(build(recipe.model, weights=recipe.weights, **options))
+        models["start"] = (directory / "start.keras", *_runners(start))
+        _save(start, models["start"][0])
+        exported["start"] = start
 
     reports = {}
     calibration = data.train.arrays(CALIBRATION_IMAGES)[0] if recipe.export else None
-    for precision in recipe.export:
-        rich.print(f"exporting {precision}")
-        path = directory / f"model_{precision}.tflite"
-        reports[precision] = export(folded, path, precision=precision, calibration=calibration)
+    for (stem, source), precision in itertools.product(exported.items(), recipe.export):
+        path = directory / f"{stem}_{precision}.tflite"
+        name = precision if stem == "model" else f"{stem}_{precision}"
+        rich.print(f"exporting {name}")
+        reports[name] = export(source, path, precision=precision, calibration=calibration)
         lite = LiteRTModel(path)
-        models[precision] = (path, lite.predict, lite.predict)
+        models[name] = (path, lite.predict, lite.predict)
 
     rich.print("measuring")
     test = data.test.dataset.batch(task.batch_size).as_numpy_iterator()

@@ -11,7 +11,7 @@ import rich
 import kzoo
 from kzoo.errors import InvalidValueError, KzooError, OutputError
 from kzoo.files import LOCK, PARTIAL, ensure_writable, exclusive, refuse_unwritable, write_text
-from kzoo.train import callbacks
+from kzoo.train import callbacks, quantization_aware
 from kzoo.train.data import ImageDataset, readable_images
 from kzoo.train.finish import finish
 from kzoo.train.recipe import Recipe
@@ -47,6 +47,7 @@ def train(recipe: Recipe) -> dict:
         >>> report["models"]["keras"]["accuracy"]
     """
     task = task_of(recipe.model)
+    quantization_aware.check_recipe(recipe)
     recipe = _shrink(recipe, task) if recipe.smoke else recipe
     refuse_unwritable(recipe.run_dir)
     for model, weights in ((recipe.model, recipe.weights), (recipe.backbone, recipe.backbone_weights)):
@@ -108,6 +109,7 @@ def compiled_model(recipe: Recipe, task: Task, data: ImageDataset, steps: int) -
         keras.config.set_dtype_policy(before)
     if recipe.freeze_backbone:
         kzoo.freeze_backbone(model)
+    model = quantization_aware.prepare(recipe, model)
     model.compile(
         optimizer=make_optimizer(recipe, model, steps),
         loss=task.loss(recipe, data),

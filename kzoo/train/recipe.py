@@ -102,6 +102,11 @@ class Recipe:
     seed: int = 0
     """Of weights, shuffling and augmentation."""
 
+    quantization_aware: Literal["int8", "int8_per_tensor", "int4", "int4_per_tensor", "int4_weights"] | None = None
+    """Fine-tune `weights` with the rounding of an integer file: batch normalisation is folded, then kernels are
+    rounded to 8 or 4 bits with a scale for each channel (or one for each kernel), and, but for "int4_weights",
+    activations to 8. Take a small learning rate and few epochs."""
+
     export: tuple[Literal["float32", "int8", "int8_dynamic"], ...] = ()
     """LiteRT files to write and measure after training."""
     output_dir: Path | None = None

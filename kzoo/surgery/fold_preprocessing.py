@@ -1,0 +1,124 @@
+"""Folding pixel normalisation into the first convolution."""
+
+import keras
+import numpy as np
+
+from kzoo.surgery.affine import Affine, to_numpy
+from kzoo.surgery.folding import Rule, fold, plan
+from kzoo.surgery.level import Level, Refused
+from kzoo.surgery.plan import FoldPlan
+
+_REVERSED = slice(None, None, -1)
+
+
+def plan_preprocessing(model: keras.Model) -> FoldPlan:
+    """Decides what `fold_preprocessing` does, without changing the model.
+
+    Raises:
+        InvalidValueError: the model is not functional.
+    """
+    return plan(Level(model), RULE)
+
+
+def fold_preprocessing(model: keras.Model) -> keras.Model:
+    """Returns an equal model whose first convolution reads the pixels as they are.
+
+    Folds Rescaling and Normalization layers, sums, differences, products and quotients with constants, and
+    `x[..., ::-1]`, if they are all that stands between the image and the first linear layer, but for layers that
+    commute with them: `W (s x + o) + b` is `(W s) x + (b + W o)`.
+
+    Where that layer pads, zeros are to be added to the *normalised* image. Then a 1x1 convolution
+    `preprocessing_constant` adds a fourth channel, 255 - red. The kernel of the first convolution gets a slice
+    `sum over channels(W o) / 255` for it, which is added to that of red too. Both channels together are 255 inside
+    and 0 outside, so that padding is exact. They stay within 0 to 255, the scale of pixels in 8 bits.
+
+    Args:
+        model: a functional or Sequential model. It and its weights are left as they are.
+
+    Returns:
+        A new functional model with the same layer names but for those that went.
+
+    Raises:
+        InvalidValueError: the model is not functional, or holds a layer that cannot be copied.
+
+    Example:
+        >>> folded = kzoo.surgery.fold_preprocessing(kzoo.build("vgg16"))
+        >>> [layer.name for layer in folded.layers[:3]]
+        ['image', 'preprocessing_constant', 'stage1_conv1']
+    """
+    return fold(model, RULE)
+
+
+def _read_pixels(level: Level, name: str) -> Affine | None:
+    """What a layer or plain operation between the image and the first weights computes, if it scales and shifts."""
+    if not _reads_image(level, name):
+        return None
+    call = level.graph.calls[name][0]
+    operation, channels = level.operations[name], call.input_shapes[0][-1]
+    if type(operation) is keras.layers.Rescaling:
+        values = operation.scale, operation.offset
+    elif type(operation) is keras.layers.Normalization:
+        values = _normalization(operation, len(call.input_shapes[0]))
+    elif isinstance(operation, keras.layers.Layer):
+        return None
+    elif type(operation).__name__ == "GetItem":
+        return _reversal(call.args[1], channels)
+    else:
+        values = _arithmetic(type(operation).__name__, call.args)
+    if values is None:
+        return None
+    if channels is None or any(np.size(value) not in (1, channels) for value in values):
+        raise Refused("it does not give each channel one number")
+    if "float" not in call.input_dtypes[0]:
+        raise Refused(f"it reads {call.input_dtypes[0]} pixels, and a linear layer needs floating point")
+    return Affine.of(*values, channels)
+
+
+def _reads_image(level: Level, name: str) -> bool:
+    """Whether nothing with weights stands between an input and the layer."""
+    while name in level.graph.calls:
+        operation = level.operations[name]
+        if getattr(operation, "weights", []) and type(operation) is not keras.layers.Normalization:
+            return False
+        if len({read for call in level.graph.calls[name] for read in call.sources}) != 1:
+            return False
+        name = level.source(name)
+    return True
+
+
+def _normalization(layer: keras.layers.Normalization, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    if layer.axis not in ((), (-1,), (rank - 1,)):
+        raise Refused(f"it normalises axis {layer.axis}, not the channels")
+    mean, variance = to_numpy(layer.mean), to_numpy(layer.variance)
+    deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())
+    return (deviation, mean) if layer.invert else (1 / deviation, -mean / deviation)
+
+
+def _arithmetic(kind: str, args: tuple) -> tuple | None:
+    """Scale and offset of `x + c`, `x - c`, `c - x`, `x * c` and `x / c`; None for all else."""
+    if len(args) != 2:
+        return None
+    first, second = (keras.saving.deserialize_keras_object(arg) for arg in args)
+    swapped = isinstance(second, keras.KerasTensor)
+    constant = first if swapped else second
+    if isinstance(constant, keras.KerasTensor):
+        return None
+    constant = np.asarray(keras.ops.convert_to_numpy(constant), "float64")
+    if constant.ndim and constant.size != constant.shape[-1]:
+        raise Refused("it does not give each channel one number")
+    if kind == "Subtract":
+        return (-1.0, constant) if swapped else (1.0, -constant)
+    if kind == "TrueDivide" and not swapped:
+        return 1 / constant, 0.0
+    return {"Add": (1.0, constant), "Multiply": (constant, 0.0)}.get(kind)
+
+
+def _reversal(key, channels: int) -> Affine | None:
+    """`x[..., ::-1]` reverses the channels."""
+    key = keras.saving.deserialize_keras_object(key)
+    if list(key) != [..., _REVERSED]:
+        return None
+    return Affine(np.ones(channels), np.zeros(channels), np.arange(channels)[::-1])
+
+
+RULE = Rule(_read_pixels, norms=False, constant=255.0)

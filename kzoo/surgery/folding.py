@@ -1,0 +1,125 @@
+"""Plans what scales and shifts channels in a model and the models inside it, and folds it."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from kzoo.surgery.affine import Affine, to_numpy
+from kzoo.surgery.level import Level, Refused
+from kzoo.surgery.linear import LINEAR, constant_channel, folded_weights, with_folds
+from kzoo.surgery.plan import Folder, FoldPlan
+from kzoo.surgery.rewrite import Edits, Replacement, rewrite
+
+_log = logging.getLogger("kzoo")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which layers fold, and how.
+
+    Attributes:
+        read, norms: see `Folder`.
+        constant: see `constant_channel`; about as much as the values of the map, so that one scale fits all channels
+            of an integer map.
+    """
+
+    read: Callable[[Level, str], Affine | None]
+    norms: bool
+    constant: float
+
+
+def plan(level: Level, rule: Rule) -> FoldPlan:
+    """What `rule` does to a model and the models inside it."""
+    return _plan(level, lambda level: Folder(level, rule.read, rule.norms).plan)
+
+
+def fold(model: keras.Model, rule: Rule) -> keras.Model:
+    """A copy of the model in which `rule` has been applied; logs what stays and why.
+
+    Raises:
+        InvalidValueError: the model is not functional, or holds a layer that cannot be copied.
+    """
+    level = Level(model)
+    _log_kept(level, plan(level, rule))
+    return rewrite(level, lambda level: _edits(level, rule))
+
+
+def plan_replacing(level: Level, choose: Callable[[Level, str], Replacement | None]) -> FoldPlan:
+    """What `replace` does to a model and the models inside it."""
+    return _plan(level, lambda level: _choose(level, choose)[0])
+
+
+def replace(model: keras.Model, choose: Callable[[Level, str], Replacement | None]) -> keras.Model:
+    """A copy of the model with other layers in the place of some; logs what stays and why.
+
+    Args:
+        model: a functional or Sequential model.
+        choose: gives what takes the place of the named layer, None to let it be; raises `Refused` if nothing can.
+
+    Raises:
+        InvalidValueError: the model is not functional, or holds a layer that cannot be copied.
+    """
+    level = Level(model)
+    _log_kept(level, plan_replacing(level, choose))
+    return rewrite(level, lambda level: _choose(level, choose)[1])
+
+
+def _plan(level: Level, plan_level: Callable[[Level], FoldPlan]) -> FoldPlan:
+    result = plan_level(level)
+    for name, inner in level.models():
+        result.add(name, _plan(inner, plan_level))
+    return result
+
+
+def _log_kept(level: Level, plan: FoldPlan) -> None:
+    for name, reason in plan.kept.items():
+        _log.warning("%s: %s stays: %s", level.model.name, name, reason)
+
+
+def _choose(level: Level, choose: Callable[[Level, str], Replacement | None]) -> tuple[FoldPlan, Edits]:
+    result, edits = FoldPlan(), {}
+    for name in level.graph.calls:
+        try:
+            replacement = choose(level, name)
+        except Refused as reason:
+            result.kept[name] = str(reason)
+            continue
+        if replacement is not None:
+            edits[name] = replacement
+            result.folds[name] = name
+    return result, edits
+
+
+def _edits(level: Level, rule: Rule) -> Edits:
+    folder = Folder(level, rule.read, rule.norms)
+    layers = level.operations
+    edits: Edits = {name: [] for name in folder.plan.folds}
+    for name in folder.plan.inside:
+        edits[name] = [layers[name].folded()]
+    for name in folder.before.keys() | folder.after.keys():
+        edits[name] = [_fold_into(layers[name], folder, name, rule.constant)]
+    for name, into in folder.constants.items():
+        channels = len(folder.before[into].scale)
+        edits[name] = [constant_channel(layers[into], channels, rule.constant, f"{name}_constant")]
+    for name, affine in folder.merged.items():
+        edits[name] = [_merge(layers[name], affine)]
+    return edits
+
+
+def _fold_into(layer, folder: Folder, name: str, constant: float):
+    before, after = folder.before.get(name), folder.after.get(name)
+    if type(layer) not in LINEAR:
+        return layer.absorb(after.scale, after.offset)
+    padded = name in folder.constants.values()
+    return with_folds(layer, folded_weights(layer, before, after, constant if padded else None))
+
+
+def _merge(norm: keras.layers.BatchNormalization, affine: Affine) -> tuple[keras.layers.Layer, list[np.ndarray]]:
+    """A batch normalisation with the statistics of `norm` that computes `affine`."""
+    config = {**norm.get_config(), "scale": True, "center": True}
+    mean, variance = to_numpy(norm.moving_mean), to_numpy(norm.moving_variance)
+    gamma = affine.scale * np.sqrt(variance + norm.epsilon)
+    return type(norm).from_config(config), [gamma, affine.offset + mean * affine.scale, mean, variance]

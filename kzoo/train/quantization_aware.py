@@ -1,0 +1,59 @@
+"""Quantization-aware fine-tuning: what differs from a plain run at its start and at its end."""
+
+from typing import Any
+
+import keras
+
+from kzoo.errors import InvalidValueError, check_choice
+from kzoo.surgery import fold_batch_norm
+from kzoo.surgery.fake_quantization import insert_fake_quantization, remove_fake_quantization
+from kzoo.train.recipe import Recipe
+
+# scheme -> options of `insert_fake_quantization`
+SCHEMES: dict[str, dict[str, Any]] = {
+    "int8": dict(weight_bits=8, per_channel=True, activation_bits=8),
+    "int8_per_tensor": dict(weight_bits=8, per_channel=False, activation_bits=8),
+    "int4": dict(weight_bits=4, per_channel=True, activation_bits=8),
+    "int4_per_tensor": dict(weight_bits=4, per_channel=False, activation_bits=8),
+    "int4_weights": dict(weight_bits=4, per_channel=True, activation_bits=None),
+}
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Checks, before any work, what fine-tuning needs.
+
+    Raises:
+        InvalidValueError: an unknown scheme, no weights to start from, or half precision, whose own rounding is
+            coarser than the grid.
+    """
+    if recipe.quantization_aware is None:
+        return
+    check_choice("quantization_aware", recipe.quantization_aware, SCHEMES)
+    if recipe.weights is None:
+        raise InvalidValueError(
+            f"quantization_aware={recipe.quantization_aware!r} fine-tunes a trained model; pass its file as weights, "
+            "such as --weights saved_models/runs/NAME/model.keras"
+        )
+    if recipe.precision != "float32":
+        raise InvalidValueError(f"quantization_aware needs precision='float32', and it is {recipe.precision!r}")
+
+
+def prepare(recipe: Recipe, model: keras.Model) -> keras.Model:
+    """The model that the recipe trains: `model`, or a copy that is folded and rounds as the scheme says."""
+    if recipe.quantization_aware is None:
+        return model
+    return insert_fake_quantization(fold_batch_norm(model), **SCHEMES[recipe.quantization_aware])
+
+
+def take_weights(recipe: Recipe, model: keras.Model, trained: keras.Model) -> keras.Model:
+    """`model` with the trained weights; folded, with its kernels on their grid, where rounding was trained.
+
+    Args:
+        recipe: of the run.
+        model: as it is finished, with class probabilities.
+        trained: a checkpoint of the run.
+    """
+    if recipe.quantization_aware is not None:
+        model, trained = fold_batch_norm(model), remove_fake_quantization(trained)
+    model.set_weights(trained.get_weights())
+    return model
