@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+LONGEST_REASON = 300  # characters
+
 
 class KzooError(Exception):
     """Base of every error that says what was given, what is accepted and what to do."""
@@ -52,6 +54,21 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     if not matches:
         return ""
     return "; did you mean " + " or ".join(repr(match) for match in matches) + "?"
+
+
+def explain(error: Exception) -> str:
+    """One line: an error of ours as it is, one of another library with its type, shortened, and what it came from.
+
+    >>> explain(TypeError("no such\\nthing"))
+    'TypeError: no such thing'
+    """
+    if isinstance(error, KzooError):
+        return " ".join(str(error).split())
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    if len(reason) > LONGEST_REASON:
+        reason = f"{reason[:LONGEST_REASON]}…"
+    origin = error.__cause__ or error.__context__
+    return f"{reason} (from {explain(origin)})" if origin else reason
 
 
 def check_choice(what: str, value: object, choices: Iterable[object]) -> None:

@@ -1,7 +1,7 @@
 """The registry: every model of the zoo under its name, as data."""
 
 import fnmatch
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -98,3 +98,22 @@ def list_models(pattern: str = "*") -> list[str]:
     if not isinstance(pattern, str):
         raise InvalidValueError(f"pattern={pattern!r} must be text, such as 'resnet50*'")
     return sorted(fnmatch.filter(_ENTRIES, pattern))
+
+
+def select_models(patterns: Iterable[str]) -> list[str]:
+    """Names that match any of some patterns, each once, in the order of the patterns.
+
+    Raises:
+        InvalidValueError: no pattern.
+        UnknownNameError: one that matches nothing.
+    """
+    selected = []
+    for pattern in patterns:
+        names = list_models(pattern)
+        if not names:
+            meant = did_you_mean(pattern, _ENTRIES)
+            raise UnknownNameError(f"no model matches {pattern!r}{meant}; kzoo list shows all")
+        selected += names
+    if not selected:
+        raise InvalidValueError("no model given; name models or patterns such as 'resnet50*'")
+    return list(dict.fromkeys(selected))

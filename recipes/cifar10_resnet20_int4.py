@@ -1,4 +1,4 @@
-"""Quantization-aware fine-tuning (arXiv:1712.05877) of the CIFAR-10 ResNet-20 for 4-bit kernels with one scale each.
+"""Quantization-aware fine-tuning (arXiv:1712.05877) of the CIFAR-10 ResNet-20 for 4-bit kernels.
 
     python recipes/cifar10_resnet20_int4.py
 
@@ -17,7 +17,8 @@ RECIPE = dataclasses.replace(
     load_recipe("cifar10_resnet20"),
     name="cifar10_resnet20_int4",
     weights=str(Path(__file__).resolve().parent.parent / "saved_models/cifar10_resnet20/model.keras"),
-    quantization_aware="int4_per_tensor",
+    quantization_aware="int4",
+    export=("float32", "int8", "int4"),
     epochs=1,
     learning_rate=5e-4,
     warmup_epochs=0.1,

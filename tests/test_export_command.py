@@ -10,6 +10,7 @@ from PIL import Image
 
 import kzoo
 from kzoo.cli import main
+from kzoo.edge import LiteRTModel
 from kzoo.predict import open_classifier
 
 
@@ -35,6 +36,7 @@ def test_one_file_and_its_card(model, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "XNNPACK partitions │ 1 " in told
     assert "latency, 1 threads" in told
+    assert "multiply-adds" in told
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.tflite", "model.tflite.json"]
     assert open_classifier(str(output)).classes == ("left", "right", "up")
     main(["predict", str(output), str(model / "images/test/x/0.png")])
@@ -87,3 +89,16 @@ def test_mistakes(model, output, arguments, message, capsys):
     before = sorted(model.iterdir())
     assert message in fails(capsys, "export", str(model / "model.keras"), str(model / output), *arguments)
     assert sorted(model.iterdir()) == before
+
+
+def test_normalisation_of_pixels_folds_on_request(model, tmp_path):
+    plain, folded = tmp_path / "plain.tflite", tmp_path / "folded.tflite"
+    main(["export", str(model / "model.keras"), str(plain)])
+    main(["export", str(model / "model.keras"), str(folded), "--fold-preprocessing"])
+    scaling = {"MUL", "SUB", "ADD", "DIV"}
+    plain, folded = LiteRTModel(plain), LiteRTModel(folded)
+    sums = folded.op_histogram()["ADD"]  # of the shortcuts
+    assert {op: count for op, count in folded.op_histogram().items() if op in scaling} == {"ADD": sums}
+    assert sum(plain.op_histogram().get(op, 0) for op in scaling) > sums
+    images = pixels(3, 16, 16, 3)
+    np.testing.assert_allclose(folded.predict(images), plain.predict(images), atol=1e-5)

@@ -10,11 +10,12 @@ from helpers import fails, randomise
 from test_images import PHOTOGRAPHS, noise, saved
 
 import kzoo
+from kzoo.class_names import imagenet_classes
 from kzoo.cli import main
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError, UnknownNameError, WeightsError
 from kzoo.images import find_images, read_image
-from kzoo.predict import classify, imagenet_classes, open_classifier, softmax
+from kzoo.predict import classify, open_classifier, softmax
 from kzoo.registry import lookup
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kzoo.bench.report import BenchReport, ModelBench, Row
-from kzoo.bench.subjects import CEILING
+from kzoo.bench.subjects import CEILING, IN_LITERT
 from kzoo.files import atomic_path
 
 LINE, ABOVE, BELOW = 0.26, 0.6, 0.5  # inches: a bar with its gap, and the room above and below the bars
@@ -59,8 +59,9 @@ def _draw_panel(axis, model: ModelBench, rows: Sequence[Row]) -> None:
     for row in rows:
         if _is_product(row) and row not in bars:
             time = row.ms.median * model.macs / row.macs
-            label = f"float32 ceiling, {row.name.split(', ')[-1]}"
-            axis.axvline(time, color=shades[row.threads], linestyle="--", linewidth=1, label=label, zorder=0)
+            style, what = (":", "LiteRT's product") if IN_LITERT in row.name else ("--", "float32 ceiling")
+            label = f"{what}, {row.name.split(', ')[-1]}"
+            axis.axvline(time, color=shades[row.threads], linestyle=style, linewidth=1, label=label, zorder=0)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(loc="lower right", fontsize=8, frameon=False)
     axis.set_xlim(0, max(row.ms.upper for row in bars) / (1 - LABEL_SHARE))

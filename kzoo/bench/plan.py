@@ -9,8 +9,8 @@ import keras
 from tyro.conf import Positional, arg
 
 from kzoo.edge import PRECISIONS, LiteRTModel
-from kzoo.errors import InvalidValueError, UnknownNameError, check_choice, did_you_mean
-from kzoo.registry import list_models, lookup
+from kzoo.errors import InvalidValueError, check_choice
+from kzoo.registry import lookup, select_models
 from kzoo.zoo import build
 
 KERAS_APPLICATIONS = "keras.applications"
@@ -62,16 +62,7 @@ class Plan:
             InvalidValueError: no pattern.
             UnknownNameError: one that matches nothing.
         """
-        if not self.names:
-            raise InvalidValueError("no model given; name models or patterns such as 'resnet50*'")
-        found = []
-        for pattern in self.names:
-            names = list_models(pattern)
-            if not names:
-                meant = did_you_mean(pattern, list_models())
-                raise UnknownNameError(f"no model matches {pattern!r}{meant}; kzoo list shows all")
-            found += names
-        return list(dict.fromkeys(found))
+        return select_models(self.names)
 
     def image_shape(self, name: str) -> tuple[int, int, int]:
         """(height, width, channels) of the images of a model."""

@@ -25,8 +25,10 @@ BUSY = 0.5  # load for each core, above which others take too much of the machin
 NOTES = (
     "Each is timed once in a round, all by turns. Ratios are taken within a round; medians, quartiles in brackets.",
     f"`{CEILING}`: the time over that of a float32 matrix product in NumPy, with as many threads, for as many "
-    "multiply-adds; 1 is the best that float32 can do.",
+    "multiply-adds; 1 is the best that float32 can do. LiteRT's own product shows what its kernels reach.",
     "`speed / x`: the time of x over the time; above 1 is faster than x.",
+    "Files have the normalisation of pixels in their first convolution (`kzoo export --fold-preprocessing`); those of "
+    "keras.applications have none.",
     "Files run one image, without the time to fill their input. TensorFlow takes all cores.",
     "Weights are random, and so are the pixels that integer files are calibrated on: times depend on neither.",
 )

@@ -10,11 +10,12 @@ import keras
 
 from kzoo.bench.plan import COUNTERPARTS, KERAS_APPLICATIONS, Plan
 from kzoo.bench.report import BenchReport, ModelBench, environment, make_rows
-from kzoo.bench.subjects import Subject, ceilings, keras_functions, litert_files, pixels, with_threads
-from kzoo.bench.turns import Times, explain, take_turns
+from kzoo.bench.subjects import Subject, ceilings, keras_functions, litert_files, litert_products, pixels, with_threads
+from kzoo.bench.turns import Times, take_turns
+from kzoo.errors import explain
 from kzoo.graph import count_macs
 from kzoo.models.inception import without_auxiliary
-from kzoo.surgery import fold_batch_norm
+from kzoo.surgery import fold_batch_norm, fold_preprocessing
 from kzoo.zoo import build
 
 IMAGES = 8  # random ones, to calibrate on
@@ -87,8 +88,8 @@ def _subjects(name: str, plan: Plan, directory: Path, say: Callable[[str], None]
         other = getattr(keras.applications, COUNTERPARTS[name])
         other = other(weights=None, input_shape=shape, classifier_activation=None)
         theirs += litert_files(fold_batch_norm(other), count_macs(other), plan.precisions, source=peer, **options)
-    subjects = litert_files(folded, macs, plan.precisions, rivals=rivals, **options)
-    subjects += theirs + ceilings(plan.threads)
+    subjects = litert_files(fold_preprocessing(folded), macs, plan.precisions, rivals=rivals, **options)
+    subjects += theirs + ceilings(plan.threads) + litert_products(plan.threads, directory)
     if plan.keras:
         subjects += keras_functions(model, folded, list(dict.fromkeys((1, plan.batch_size))), say)
     return macs, subjects

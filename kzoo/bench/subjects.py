@@ -7,12 +7,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kzoo.bench.turns import explain
-from kzoo.edge import ExportReport, LiteRTModel, export, export_all
-from kzoo.errors import ExportError, InvalidValueError
+from kzoo.edge import LiteRTModel, export_each
+from kzoo.edge.convert import convert
+from kzoo.errors import ExportError, InvalidValueError, explain
 
 SIDE = 2048  # of the matrices whose product says what the machine can do
 CEILING = "time / ceiling"
+IN_LITERT = "matrix product in LiteRT"
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,16 @@ def ceilings(threads: Sequence[int]) -> list[Subject]:
     ]
 
 
+def litert_products(threads: Sequence[int], directory: Path) -> list[Subject]:
+    """The same product by LiteRT's own kernels, as a 1x1 convolution: what they leave of the ceiling at their best."""
+    inputs = keras.Input((32, SIDE // 32, SIDE))
+    content = convert(keras.Model(inputs, keras.layers.Conv2D(SIDE, 1)(inputs)), (1, *inputs.shape[1:]))
+    path = directory / "product.tflite"
+    path.write_bytes(content)
+    products = with_threads(f"{SIDE}×{SIDE} {IN_LITERT}", path, threads, macs=SIDE**3)
+    return [replace(product, size_bytes=None, partitions=None) for product in products]
+
+
 def litert_files(
     model: keras.Model,
     macs: int,
@@ -89,7 +100,7 @@ def litert_files(
     """A model as LiteRT files, each with each number of threads.
 
     Args:
-        model: folded, what `kzoo.export_all` takes.
+        model: folded, what `kzoo.export` takes.
         macs: of one image.
         precisions: of the files.
         threads: of the interpreter.
@@ -101,45 +112,20 @@ def litert_files(
     """
     say(f"exporting {source or 'its files'}")
     try:
-        reports, problems = _export(model, precisions, images, directory / (source or "zoo"))
+        results = dict(export_each(model, directory / (source or "zoo"), precisions, images))
     except ExportError as error:
         return [Subject(f"{source} files".strip(), problem=explain(error))]
     subjects = []
-    for precision in precisions:
+    for precision, report in results.items():
         file = f"{source} {precision}".strip()
-        if precision in problems:
-            subjects.append(Subject(file, problem=problems[precision]))
+        if isinstance(report, ExportError):
+            subjects.append(Subject(file, problem=explain(report)))
             continue
         over = {f"speed / {rival}": files[precision] for rival, files in (rivals or {}).items()}
         if precision != "float32":
             over = {"speed / float32": f"{source} float32".strip(), **over}
-        report = reports[precision]
         subjects += with_threads(file, Path(report.path), threads, over, macs, report.xnnpack_partitions)
     return subjects
-
-
-def _export(
-    model: keras.Model, precisions: Sequence[str], images: np.ndarray, directory: Path
-) -> tuple[dict[str, ExportReport], dict[str, str]]:
-    """Reports and failures by precision, from one conversion; what fails is made once more alone, for its reason.
-
-    Raises:
-        ExportError: all of them failed.
-    """
-    reports, problems = {}, {}
-    try:
-        reports |= export_all(model, directory, precisions, images)
-    except ExportError:
-        raise
-    except Exception:  # of the quantizer, in one precision
-        directory.mkdir(exist_ok=True)
-    for precision in precisions:
-        if precision not in reports:
-            try:
-                reports[precision] = export(model, directory / f"{precision}.tflite", precision, images)
-            except Exception as error:  # of the converter and the quantizer too
-                problems[precision] = explain(error)
-    return reports, problems
 
 
 def with_threads(

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kzoo.errors import KzooError
+from kzoo.errors import explain
 
 REST_S = 0.05  # the threads of a matrix product spin for about 30 ms after it, and would slow down what comes next
-LONGEST_REASON = 300  # characters
 
 
 @dataclass(frozen=True)
@@ -83,10 +82,3 @@ def take_turns(
                 times.problems[name] = explain(error)
                 del times.seconds[name]
         yield times
-
-
-def explain(error: Exception) -> str:
-    """An error in one line, with its type unless it is ours."""
-    text = str(error) if isinstance(error, KzooError) else f"{type(error).__name__}: {error}"
-    line = " ".join(text.split())
-    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"

@@ -15,9 +15,9 @@ from tyro.conf import Positional, arg
 from kzoo.check.checks import CHECKS
 from kzoo.check.matrix import MatrixFile, Row, check_models, summary
 from kzoo.check.report import MARKS, draw, list_failures, write_markdown
-from kzoo.errors import InvalidValueError, UnknownNameError, did_you_mean
+from kzoo.errors import InvalidValueError
 from kzoo.files import ensure_writable, refuse_unwritable
-from kzoo.registry import list_models
+from kzoo.registry import list_models, select_models
 from kzoo.show import make_table
 
 COLORS = {True: "green", False: "bold red", None: "bright_black"}
@@ -35,7 +35,11 @@ class Check:
     """Folder for matrix.json, matrix.png and README.md. What passed there before is not checked again."""
 
     def run(self) -> None:
-        names = self._select()
+        if self.names and self.all:
+            raise InvalidValueError("both names and --all were given; give one of them")
+        if not self.names and not self.all:
+            raise InvalidValueError("no model given; name models or patterns such as 'resnet50*', or pass --all")
+        names = list_models() if self.all else select_models(self.names)
         if keras.backend.backend() != "tensorflow":
             raise InvalidValueError(f"kzoo check needs KERAS_BACKEND=tensorflow, not {keras.backend.backend()!r}")
         file = None
@@ -68,23 +72,6 @@ class Check:
         console.print(summary(rows), highlight=False)
         if any(row.failed for row in rows.values()):
             raise SystemExit(1)
-
-    def _select(self) -> list[str]:
-        if bool(self.names) == self.all:
-            given = "both names and --all were given" if self.all else "no model given"
-            raise InvalidValueError(
-                f"{given}; name models or patterns such as 'resnet50*', or pass --all for all of them"
-            )
-        if self.all:
-            return list_models()
-        selected = []
-        for pattern in self.names:
-            names = list_models(pattern)
-            if not names:
-                meant = did_you_mean(pattern, list_models())
-                raise UnknownNameError(f"no model matches {pattern!r}{meant}; kzoo list shows all")
-            selected += names
-        return list(dict.fromkeys(selected))
 
 
 def _table(rows: Mapping[str, Row]) -> Table:

@@ -12,8 +12,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kzoo.check.probe import explain, relative_error
-from kzoo.errors import CheckFailed
+from kzoo.check.probe import relative_error
+from kzoo.errors import CheckFailed, explain
 
 CHILD = "from kzoo.check.jax_process import serve; serve()"
 # Hundreds of small programs are compiled for each model and run once

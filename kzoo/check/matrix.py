@@ -19,9 +19,8 @@ import keras
 import kzoo
 from kzoo.check.checks import CHECKS, Skipped
 from kzoo.check.jax_process import JaxProcess
-from kzoo.check.probe import explain
 from kzoo.check.subject import Subject
-from kzoo.errors import InvalidValueError
+from kzoo.errors import InvalidValueError, explain
 from kzoo.files import write_text
 from kzoo.registry import list_models, lookup
 

@@ -5,9 +5,7 @@ import math
 import keras
 import numpy as np
 
-from kzoo.errors import CheckFailed, KzooError
-
-LONGEST_REASON = 200
+from kzoo.errors import CheckFailed
 
 
 def randomise(model, seed: int = 0):
@@ -69,14 +67,3 @@ def weights_without_gradient(model, x, idle: tuple[str, ...] = ()) -> list[str]:
     gradients = tape.gradient(loss, [variable.value for variable in variables])
     without = [v.path for v, g in zip(variables, gradients, strict=True) if g is None or not np.abs(g).max() > 0]
     return [path for path in without if not path.endswith(idle)]
-
-
-def explain(error: Exception) -> str:
-    """One line: an error of another library with its type, and what it came from."""
-    if isinstance(error, KzooError):
-        return " ".join(str(error).split())
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    if len(reason) > LONGEST_REASON:
-        reason = f"{reason[:LONGEST_REASON]}…"
-    origin = error.__cause__ or error.__context__
-    return f"{reason} (from {explain(origin)})" if origin else reason

@@ -34,9 +34,12 @@ def scores(predict: Callable, images: np.ndarray, labels: np.ndarray) -> dict[st
         images: (n, height, width, channels).
         labels: class indices (n,) or (n, height, width); what is no class, such as 255, does not count.
     """
-    batches = range(0, len(images), BATCH_SIZE)
-    found = np.concatenate([predict(np.asarray(images[i : i + BATCH_SIZE], "float32")) for i in batches])
-    classes, found = found.shape[-1], found.argmax(axis=-1)
+    found = []
+    for i in range(0, len(images), BATCH_SIZE):
+        outputs = predict(np.asarray(images[i : i + BATCH_SIZE], "float32"))
+        classes = outputs.shape[-1]
+        found.append(outputs.argmax(axis=-1))
+    found = np.concatenate(found)
     counted = (labels >= 0) & (labels < classes)
     accuracy = float(np.mean(found[counted] == labels[counted]))
     if found.ndim == 1:

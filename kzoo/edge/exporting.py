@@ -1,31 +1,24 @@
 """Export to LiteRT: static batch, built-in ops only, checked against Keras before the file is kept."""
 
-import functools
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from kzoo.edge.arguments import check_images, check_model, check_options, check_path
-from kzoo.edge.card import Card, card_path, write_card
-from kzoo.edge.compare import agreement, errors, scores
+from kzoo.edge.card import Card
 from kzoo.edge.convert import convert
 from kzoo.edge.precisions import PRECISIONS
-from kzoo.edge.quantize import Ranges, find_ranges, layer_errors, quantize
-from kzoo.edge.report import WORST_LAYERS, ExportReport
-from kzoo.edge.runtime import LiteRTModel
+from kzoo.edge.report import ExportReport
+from kzoo.edge.source import Source
 from kzoo.errors import ExportError
-from kzoo.files import atomic_path, ensure_writable
-from kzoo.graph import count_macs
+from kzoo.files import ensure_writable
 from kzoo.models.inception import without_auxiliary
 
 AUTO = "auto"
 AUTO_ERROR = 0.1
-VERIFY_IMAGES = 16
-SLOW_IMAGES = 2
 _log = logging.getLogger("kzoo")
 
 
@@ -83,9 +76,59 @@ def export(
     names = _possible(calibration, slow=False) if automatic else (precision,)
     check_options(names, batch_size, threads, max_error, others=(AUTO,))
     source = _open(model, names, calibration, batch_size, evaluation, path.parent)
+    file = None
     if automatic:
-        precision = source.fastest(names, max_error)
-    return source.write(precision, path, card, threads, find_layers)
+        precision, file = source.fastest(names, max_error)
+    return source.write(precision, path, card, threads, find_layers, file)
+
+
+def export_each(
+    model: keras.Model,
+    directory: str | Path,
+    precisions: Sequence[str] | None = None,
+    calibration: np.ndarray | None = None,
+    batch_size: int = 1,
+    *,
+    name: str | None = None,
+    evaluation: tuple[np.ndarray, np.ndarray] | None = None,
+    card: Card | None = None,
+    threads: Sequence[int] = (),
+    find_layers: bool = False,
+) -> Iterator[tuple[str, ExportReport | ExportError]]:
+    """Writes `NAME_PRECISION.tflite` for several precisions, from one conversion.
+
+    Args:
+        precisions: names in `kzoo.edge.PRECISIONS`; default: all, without `calibration` those that need none.
+        name: of the files; default: the model's.
+
+    The other arguments are those of `kzoo.export`.
+
+    Returns:
+        An iterator that makes one file after the other, and yields its precision with its report, or with the error
+        of a file that could not be made or disagrees with Keras, and is missing.
+
+    Raises:
+        ExportError: the model cannot be converted. The other errors are those of `kzoo.export`.
+
+    Example:
+        >>> for precision, report in export_each(model, "files", calibration=train_images[:200]):
+        ...     print(precision, report)
+    """
+    model, directory = without_auxiliary(model), Path(directory)
+    names = _possible(calibration) if precisions is None else tuple(precisions)
+    check_options(names, batch_size, threads)
+    source = _open(model, names, calibration, batch_size, evaluation, directory)
+
+    def results():
+        for precision in names:
+            path = directory / f"{name or model.name}_{precision}.tflite"
+            try:
+                result = source.write(precision, path, card, threads, find_layers)
+            except ExportError as error:
+                result = error
+            yield precision, result
+
+    return results()
 
 
 def export_all(
@@ -93,19 +136,16 @@ def export_all(
     directory: str | Path,
     precisions: Sequence[str] | None = None,
     calibration: np.ndarray | None = None,
-    batch_size: int = 1,
-    *,
-    evaluation: tuple[np.ndarray, np.ndarray] | None = None,
-    card: Card | None = None,
-    threads: Sequence[int] = (),
-    find_layers: bool = False,
+    **options,
 ) -> dict[str, ExportReport]:
-    """Writes `NAME_PRECISION.tflite` for several precisions, from one conversion. NAME is the model's.
+    """Writes `NAME_PRECISION.tflite` for several precisions, from one conversion.
 
     Args:
+        model: what `kzoo.export` takes.
+        directory: of the files; made if need be.
         precisions: names in `kzoo.edge.PRECISIONS`; default: all, without `calibration` those that need none.
-
-    The other arguments are those of `kzoo.export`.
+        calibration: as in `kzoo.export`.
+        options: the others of `kzoo.edge.export_each`.
 
     Returns:
         precision -> report, in the order of `precisions`. A precision that fails is logged with its reason, and its
@@ -118,18 +158,13 @@ def export_all(
         >>> reports = kzoo.export_all(model, "files", ("float32", "int8"), calibration=train_images[:200])
         >>> {precision: report.relative_error for precision, report in reports.items()}
     """
-    model = without_auxiliary(model)
-    names = _possible(calibration) if precisions is None else tuple(precisions)
-    check_options(names, batch_size, threads)
-    source = _open(model, names, calibration, batch_size, evaluation, Path(directory))
     reports, failures = {}, []
-    for precision in names:
-        path = Path(directory) / f"{model.name}_{precision}.tflite"
-        try:
-            reports[precision] = source.write(precision, path, card, threads, find_layers)
-        except ExportError as error:
-            failures.append(str(error))
-            _log.warning("%s", error)
+    for precision, result in export_each(model, directory, precisions, calibration, **options):
+        if isinstance(result, ExportReport):
+            reports[precision] = result
+        else:
+            failures.append(str(result))
+            _log.warning("%s", result)
     if not reports:
         raise ExportError("; ".join(failures))
     return reports
@@ -143,120 +178,11 @@ def _possible(calibration, slow: bool = True) -> tuple[str, ...]:
     )
 
 
-def _open(model, precisions, calibration, batch_size, evaluation, directory) -> "_Source":
+def _open(model, precisions, calibration, batch_size, evaluation, directory) -> Source:
     """Checks every argument, then converts."""
     shape = check_model(model)
     calibration = check_images(model, shape, precisions, calibration, evaluation)
     ensure_writable(directory, need_bytes=4 * model.count_params())
     _log.info("converting %s", model.name)
     content = convert(model, (batch_size, *shape))
-    return _Source(model, content, calibration, evaluation)
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A converted model, of which files in several precisions are made."""
-
-    model: keras.Model
-    content: bytes
-    calibration: np.ndarray | None
-    evaluation: tuple[np.ndarray, np.ndarray] | None
-
-    @functools.cached_property
-    def ranges(self) -> Ranges:
-        return find_ranges(self.content, self.calibration)
-
-    @functools.cached_property
-    def images(self) -> np.ndarray:
-        return _noise(self.model.input_shape[1:]) if self.calibration is None else self.calibration[:VERIFY_IMAGES]
-
-    @functools.cached_property
-    def expected(self) -> np.ndarray:
-        """What Keras says of the images."""
-        return keras.ops.convert_to_numpy(self.model(self.images, training=False)).astype("float32")
-
-    @functools.cached_property
-    def keras_scores(self) -> dict[str, float]:
-        images, labels = self.evaluation
-        return scores(lambda batch: self.model.predict_on_batch(batch), images, labels)
-
-    def make(self, precision: str) -> tuple[bytes, str]:
-        """The file, and the policy of its integers."""
-        return quantize(self.content, precision, self.ranges if PRECISIONS[precision].calibrated else None)
-
-    def compared(self, precision: str) -> slice:
-        return slice(SLOW_IMAGES if PRECISIONS[precision].slow else VERIFY_IMAGES)
-
-    def fastest(self, precisions: Sequence[str], max_error: float) -> str:
-        """The precision of least latency among those whose error is small enough."""
-        latencies, found = {}, {}
-        for precision in precisions:
-            _log.info("%s: measuring error and latency", precision)
-            lite = LiteRTModel(self.make(precision)[0])
-            found[precision] = errors(lite.predict(self.images), self.expected)["relative_error"]
-            if found[precision] <= max_error:
-                latencies[precision] = lite.latency_ms()
-        if not latencies:
-            told = ", ".join(f"{name} {error:.2g}" for name, error in found.items())
-            raise ExportError(f"no precision of {self.model.name} keeps the relative error at {max_error:g}: {told}")
-        return min(latencies, key=latencies.get)
-
-    def write(
-        self, precision: str, path: Path, card: Card | None, threads: Sequence[int], find_layers: bool
-    ) -> ExportReport:
-        """Writes one file and its card, if it agrees with Keras."""
-        _log.info("%s: quantizing, and comparing with Keras", precision)
-        content, policy = self.make(precision)
-        lite = LiteRTModel(content)
-        images, expected = self.images[self.compared(precision)], self.expected[self.compared(precision)]
-        outputs = lite.predict(images)
-        verified_on = f"{len(images)} {'images of noise' if self.calibration is None else 'calibration images'}"
-        measured = errors(outputs, expected)
-        if not measured["relative_error"] <= PRECISIONS[precision].bound:  # a NaN fails too
-            raise ExportError(
-                f"the {precision} file of {self.model.name} disagrees with Keras: relative error "
-                f"{measured['relative_error']:.2g} on {verified_on}, accepted {PRECISIONS[precision].bound:g}; "
-                "nothing was written"
-            )
-        report = ExportReport(
-            path=str(path),
-            precision=precision,
-            size_bytes=len(content),
-            input_shape=lite.input_shape,
-            ops=lite.op_histogram(),
-            xnnpack_partitions=lite.xnnpack_partitions(),
-            ops_outside_xnnpack=lite.ops_outside_xnnpack(),
-            policy=policy,
-            macs=count_macs(self.model),
-            verified_on=verified_on,
-            **measured,
-            agreement=agreement(outputs, expected),
-            scores=self._scores(precision, lite),
-            layers=self._worst_layers(precision, content) if find_layers else (),
-            latency_ms={count: LiteRTModel(content, count).latency_ms() for count in threads},
-        )
-        with atomic_path(card_path(path)) as partial_card, atomic_path(path) as partial:
-            partial.write_bytes(content)
-            write_card(card or Card(), self.model, precision, content, partial_card)
-        return report
-
-    def _scores(self, precision: str, lite: LiteRTModel) -> dict[str, dict[str, float]]:
-        if self.evaluation is None:
-            return {}
-        _log.info("%s: evaluating on %d images", precision, len(self.evaluation[0]))
-        found = scores(lite.predict, *self.evaluation)
-        return {metric: {"keras": value, "file": found[metric]} for metric, value in self.keras_scores.items()}
-
-    def _worst_layers(self, precision: str, content: bytes) -> tuple[tuple[str, float], ...]:
-        if precision == "float32":
-            return ()
-        batch = LiteRTModel(self.content).input_shape[0]
-        found = layer_errors(self.content, content, np.resize(self.images, (batch, *self.images.shape[1:])))
-        return tuple(sorted(found.items(), key=lambda item: -item[1])[:WORST_LAYERS])
-
-
-def _noise(shape: tuple[int, int, int]) -> np.ndarray:
-    """Random pixels of rising contrast: on full contrast alone a trained classifier is sure, whatever the file."""
-    pixels = np.random.default_rng(0).integers(0, 256, (VERIFY_IMAGES, *shape))
-    contrast = np.linspace(0, 1, VERIFY_IMAGES)[:, None, None, None]
-    return (127.5 + (pixels - 127.5) * contrast).astype("float32")
+    return Source(model, content, calibration, evaluation)

@@ -28,6 +28,7 @@ PRECISIONS = {
     "int8_dynamic": Precision("weights int8, activations quantized as the file runs, input and output float32", 0.5),
     "int8": Precision("weights, activations, input and output int8", 0.5, calibrated=True),
     "int16x8": Precision("weights int8, activations, input and output int16", 0.1, calibrated=True, slow=True),
+    "int4": Precision("weights of convolutions int4, all else as in int8", 0.8, calibrated=True, slow=True),
     "int4_weights": Precision("weights of dense layers int4, others int8, activations as in int8_dynamic", 0.8),
 }
 

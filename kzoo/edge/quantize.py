@@ -1,6 +1,7 @@
 """Quantizing float32 LiteRT files with litert-quantizer."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import re
@@ -11,6 +12,8 @@ import numpy as np
 from kzoo.edge.precisions import LINEAR, STATIC_POLICIES
 from kzoo.edge.runtime import LiteRTModel
 
+LARGE_KERNEL = 32 * 1024**2  # bytes
+SMALLEST_KERNEL = 1e-4  # range of an output channel over that of the largest
 NO_SIGNAL = 1e-9  # signal over noise of a tensor that is zero on all images
 # ranges of the tensors of a file, from calibration
 Ranges = dict[str, dict]
@@ -29,7 +32,7 @@ def find_ranges(content: bytes, images: np.ndarray) -> Ranges:
     name = lite.input["name"].removeprefix("serving_default_").split(":")[0]
     batch = lite.input_shape[0]
     batches = [np.resize(images[i : i + batch], lite.input_shape) for i in range(0, len(images), batch)]
-    with _quiet():
+    with _quiet(), _large_kernels():
         ranges = _quantizer(content, recipe.static_wi8_ai8()).calibrate(
             {"serving_default": [{name: batch} for batch in batches]}, num_threads=os.cpu_count()
         )
@@ -39,7 +42,7 @@ def find_ranges(content: bytes, images: np.ndarray) -> Ranges:
         shape = (1,) * len(lite.output["shape"])
         ranges[lite.output["name"]] = {"min": np.zeros(shape, "float32"), "max": np.ones(shape, "float32")}
     _widen_dead_ranges(ranges)
-    return ranges
+    return ranges | _kernel_ranges(lite)
 
 
 def quantize(content: bytes, precision: str, ranges: Ranges | None = None) -> tuple[bytes, str]:
@@ -48,7 +51,7 @@ def quantize(content: bytes, precision: str, ranges: Ranges | None = None) -> tu
     Args:
         content: the float32 file.
         precision: a name in `PRECISIONS`.
-        ranges: of `find_ranges`, for `"int8"` and `"int16x8"`.
+        ranges: of `find_ranges`, for precisions that are calibrated.
 
     Returns:
         The file, and the name of the policy in `STATIC_POLICIES` that decided which ops compute in integers, or "".
@@ -61,8 +64,8 @@ def quantize(content: bytes, precision: str, ranges: Ranges | None = None) -> tu
     else:
         ops = LiteRTModel(content).op_histogram()
         policy = next(name for name, policy in STATIC_POLICIES.items() if policy.shown_by in ("", *ops))
-        recipe = _static({"int8": 8, "int16x8": 16}[precision], policy)
-    with _quiet():
+        recipe = _static(precision, policy)
+    with _quiet(), _large_kernels():
         result = _quantizer(content, recipe).quantize(ranges, None, False, False)
     return bytes(result.quantized_model), policy
 
@@ -81,7 +84,7 @@ def layer_errors(content: bytes, quantized: bytes, images: np.ndarray) -> dict[s
     lite = LiteRTModel(content)
     name = lite.input["name"].removeprefix("serving_default_").split(":")[0]
     batches = images.reshape(-1, *lite.input_shape)
-    with _quiet():
+    with _quiet(), _large_kernels():
         result = _quantizer(content, recipe.static_wi8_ai8(), quantized).validate(
             {"serving_default": [{name: batch} for batch in batches]},
             error_metrics=[ValidationErrorMetric.SNR],
@@ -98,16 +101,18 @@ def _quantizer(content: bytes, recipe: list[dict], quantized: bytes | None = Non
     return quantizer.Quantizer(content, recipe, previous_quantized_model=quantized)
 
 
-def _static(activation_bits: int, policy: str) -> list[dict]:
+def _static(precision: str, policy: str) -> list[dict]:
     """The quantizer's recipe for integer activations."""
     from litert_quantizer import recipe
 
-    rule = {8: recipe.static_wi8_ai8, 16: recipe.static_wi8_ai16}[activation_bits]()
+    rule = (recipe.static_wi8_ai16 if precision == "int16x8" else recipe.static_wi8_ai8)()
     chosen = STATIC_POLICIES[policy]
-    return [
-        *([_for_op(rule[0], op) for op in chosen.integer] or rule),
-        *(_float(op) for op in chosen.kept_float),
-    ]
+    rules = [_for_op(rule[0], op) for op in chosen.integer] or rule
+    if precision == "int4":
+        config = rule[0]["op_config"]
+        halved = config | {"weight_tensor_config": config["weight_tensor_config"] | {"num_bits": 4}}
+        rules.append(_for_op(rule[0] | {"op_config": halved}, "CONV_2D"))  # XNNPACK refuses to run dense layers
+    return [*rules, *(_float(op) for op in chosen.kept_float)]
 
 
 def _float16(lite: LiteRTModel) -> list[dict]:
@@ -170,6 +175,51 @@ def _quiet():
     ):
         warnings.simplefilter("ignore")
         yield
+
+
+def _kernel_ranges(lite: LiteRTModel) -> Ranges:
+    """Ranges of the output channels of every kernel; the quantizer would take their own, but for what is said here.
+
+    The step of a bias is that of the input times that of the kernel. A channel whose kernel is zero, as weight decay
+    leaves many, or tiny, would have a step with which its bias overflows, and is lost.
+    """
+    ranges = {}
+    for name, (kernel, axis) in lite.kernels().items():
+        largest = np.abs(kernel).max(axis=tuple(i for i in range(kernel.ndim) if i != axis), keepdims=True)
+        largest = np.maximum(largest, SMALLEST_KERNEL * (largest.max() or 1))
+        ranges[name] = {"min": -largest, "max": largest}
+    return ranges
+
+
+@contextlib.contextmanager
+def _large_kernels():
+    """Gives the quantizer large kernels in parts: its own division of them (0.11) takes matrices alone."""
+    from litert_quantizer.algorithms.uniform_quantize import uniform_quantize_tensor
+
+    whole = uniform_quantize_tensor.uniform_quantize
+
+    def in_parts(kernel, parameters, is_blockwise=False):
+        if kernel.ndim <= 2 or kernel.nbytes <= LARGE_KERNEL:
+            return whole(kernel, parameters, is_blockwise)
+        count = -(-kernel.nbytes // LARGE_KERNEL)
+
+        def split(values):
+            alone = values.ndim == kernel.ndim and len(values) == len(kernel)
+            return np.array_split(values, count) if alone else [values] * count
+
+        parts = zip(split(kernel), split(parameters.scale), split(parameters.zero_point), strict=True)
+        return np.concatenate(
+            [
+                whole(part, dataclasses.replace(parameters, scale=scale, zero_point=zero), is_blockwise)
+                for part, scale, zero in parts
+            ]
+        )
+
+    uniform_quantize_tensor.uniform_quantize = in_parts
+    try:
+        yield
+    finally:
+        uniform_quantize_tensor.uniform_quantize = whole
 
 
 def _widen_dead_ranges(ranges: Ranges) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from kzoo.errors import InvalidValueError
 
 DELEGATE = "DELEGATE"
+KERNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "TRANSPOSE_CONV": 0, "FULLY_CONNECTED": 0}  # output channels
 
 
 class LiteRTModel:
@@ -73,6 +74,19 @@ class LiteRTModel:
         details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}
         dense = (op for op in self._plain_ops() if op["op_name"] == "FULLY_CONNECTED")
         return {details[op["outputs"][0]]["name"]: int(details[op["inputs"][1]]["shape"][-1]) for op in dense}
+
+    def kernels(self) -> dict[str, tuple[np.ndarray, int]]:
+        """Name -> values and axis of the output channels, of every constant that an op multiplies its input by."""
+        details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}
+        written = {index for op in self._plain_ops() for index in op["outputs"]} | {self.input["index"]}
+        kernels = {
+            op["inputs"][1]: KERNEL_AXES[op["op_name"]] for op in self._plain_ops() if op["op_name"] in KERNEL_AXES
+        }
+        return {
+            details[index]["name"]: (self._interpreter.get_tensor(index), axis)
+            for index, axis in kernels.items()
+            if index not in written
+        }
 
     def activation_names(self) -> set[str]:
         """Names of the tensors that the ops of the file write."""

@@ -5,7 +5,8 @@ import numpy as np
 
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.graph import as_functional, read_graph
-from kzoo.surgery.fake_quantization import CHANNEL_AXES, WEIGHT_BITS, check_folded, clone_layer, round_kernel
+from kzoo.surgery.fake_quantization import CHANNEL_AXES, WEIGHT_BITS, check_folded, round_kernel
+from kzoo.surgery.rewrite import copy_layer
 
 _BATCH = 16  # images, whose maps are all in memory at once
 
@@ -48,7 +49,7 @@ def correct_bias(
 
     def clone(layer):
         if layer.name not in linear:
-            return clone_layer(layer)
+            return copy_layer(layer)
         return type(layer).from_config(layer.get_config() | {"use_bias": True})
 
     def copy():

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 
 from kzoo.graph import Graph, as_functional, read_graph
-from kzoo.surgery.fake_quantization import CHANNEL_AXES, check_folded, clone_layer
+from kzoo.surgery.fake_quantization import CHANNEL_AXES, check_folded
+from kzoo.surgery.rewrite import copy_layer
 
 # linear layers -> the axis of their kernel that counts input channels
 _INPUT_AXIS = {
@@ -135,7 +136,7 @@ def equalize_ranges(model: keras.Model) -> keras.Model:
     model, plan = as_functional(model), plan_equalization(model)
     for name, reason in plan.refused.items():
         _log.info("%s: %s is not equalized: %s", model.name, name, reason)
-    equal = keras.models.clone_model(model, clone_function=clone_layer)
+    equal = keras.models.clone_model(model, clone_function=copy_layer)
     involved = {name for pair in plan.pairs for name in pair}
     weights = {name: [weight.astype("float64") for weight in model.get_layer(name).get_weights()] for name in involved}
     pairs = [(model.get_layer(first), model.get_layer(second)) for first, second in plan.pairs]

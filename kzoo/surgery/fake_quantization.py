@@ -5,6 +5,7 @@ from keras import ops
 
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.graph import Graph, as_functional, read_graph
+from kzoo.surgery.rewrite import copy_layer
 
 WEIGHT_BITS, ACTIVATION_BITS = (4, 8), 8
 # linear layers -> the axes of their kernel that count output channels, which have a scale each
@@ -175,7 +176,7 @@ def insert_fake_quantization(
     made = {}
 
     def clone(layer):
-        made[layer.name] = copied = clone_layer(layer)
+        made[layer.name] = copied = copy_layer(layer)
         if type(layer) not in CHANNEL_AXES:
             return copied
         return FakeQuantizedWeights(copied, weight_bits, per_channel, name=layer.name, dtype=layer.dtype_policy)
@@ -217,7 +218,7 @@ def remove_fake_quantization(model: keras.Model) -> keras.Model:
         raise InvalidValueError(f"{model.name} has no fake quantization; pass a model of insert_fake_quantization")
 
     def clone(layer):
-        return clone_layer(layer.layer if isinstance(layer, FakeQuantizedWeights) else layer)
+        return copy_layer(layer.layer if isinstance(layer, FakeQuantizedWeights) else layer)
 
     def call(layer, *args, **kwargs):
         return args[0] if isinstance(layer, FakeQuantize) else layer(*args, **kwargs)
@@ -231,13 +232,6 @@ def remove_fake_quantization(model: keras.Model) -> keras.Model:
         elif layer.weights and not isinstance(layer, FakeQuantize):
             plain.get_layer(layer.name).set_weights(layer.get_weights())
     return plain
-
-
-def clone_layer(layer):
-    """A layer of the same config with new weights; a plain operation or a Lambda as it is."""
-    if not isinstance(layer, keras.layers.Layer) or isinstance(layer, keras.layers.Lambda):
-        return layer  # nothing in it to copy, and a Lambda cannot be made from its config
-    return type(layer).from_config(layer.get_config())
 
 
 def check_folded(model: keras.Model, purpose: str) -> None:

@@ -36,15 +36,16 @@ def fold_preprocessing(model: keras.Model) -> keras.Model:
         model: a functional or Sequential model. It and its weights are left as they are.
 
     Returns:
-        A new functional model with the same layer names but for those that went.
+        A new functional model with the same layer names but for those that went. Of a layer called `preprocessing`
+        an `Identity` stays: it tells `kzoo.export` that the model eats pixels of 0 to 255.
 
     Raises:
         InvalidValueError: the model is not functional, or holds a layer that cannot be copied.
 
     Example:
         >>> folded = kzoo.surgery.fold_preprocessing(kzoo.build("vgg16"))
-        >>> [layer.name for layer in folded.layers[:3]]
-        ['image', 'preprocessing_constant', 'stage1_conv1']
+        >>> [layer.name for layer in folded.layers[:4]]
+        ['image', 'preprocessing_constant', 'preprocessing', 'stage1_conv1']
     """
     return fold(model, RULE)
 
@@ -121,4 +122,4 @@ def _reversal(key, channels: int) -> Affine | None:
     return Affine(np.ones(channels), np.zeros(channels), np.arange(channels)[::-1])
 
 
-RULE = Rule(_read_pixels, norms=False, constant=255.0)
+RULE = Rule(_read_pixels, norms=False, constant=255.0, marks=("preprocessing",))

@@ -24,11 +24,13 @@ class Rule:
         read, norms: see `Folder`.
         constant: see `constant_channel`; about as much as the values of the map, so that one scale fits all channels
             of an integer map.
+        marks: names of layers that leave an `Identity` of that name when they fold, because others look for it.
     """
 
     read: Callable[[Level, str], Affine | None]
     norms: bool
     constant: float
+    marks: tuple[str, ...] = ()
 
 
 def plan(level: Level, rule: Rule) -> FoldPlan:
@@ -106,6 +108,8 @@ def _edits(level: Level, rule: Rule) -> Edits:
         edits[name] = [constant_channel(layers[into], channels, rule.constant, f"{name}_constant")]
     for name, affine in folder.merged.items():
         edits[name] = [_merge(layers[name], affine)]
+    for name in folder.plan.folds.keys() & set(rule.marks):
+        edits[name].append((keras.layers.Identity(name=name), []))
     return edits
 
 

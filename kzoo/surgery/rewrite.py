@@ -36,10 +36,8 @@ def rewrite(level: Level, edits: Callable[[Level], Edits]) -> keras.Model:
             return [new for new, _ in replaced[layer.name]]
         if layer.name in inside:
             return rewrite(inside[layer.name], edits)
-        if not isinstance(layer, keras.layers.Layer) or isinstance(layer, keras.layers.Lambda):
-            return layer  # nothing in it to copy, and a Lambda cannot be made from its config
-        copy = _copy(layer)
-        if layer.weights:
+        copy = copy_layer(layer)
+        if copy is not layer and layer.weights:
             weights.append((copy, layer.get_weights()))
         return copy
 
@@ -53,7 +51,7 @@ def rewrite(level: Level, edits: Callable[[Level], Edits]) -> keras.Model:
             x = part(x)
         return x
 
-    inputs = {id(layer.output): _copy(layer).output for layer in _input_layers(level.model)}
+    inputs = {id(layer.output): copy_layer(layer).output for layer in _input_layers(level.model)}
     copied = keras.models.clone_model(
         level.model,
         input_tensors=keras.tree.map_structure(lambda x: inputs[id(x)], level.model.input),
@@ -69,7 +67,14 @@ def _input_layers(model: keras.Model) -> list[keras.layers.InputLayer]:
     return [layer for layer in model.layers if isinstance(layer, keras.layers.InputLayer)]
 
 
-def _copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+def copy_layer(layer):
+    """A layer of the same config with new weights; a plain operation or a Lambda as it is.
+
+    Raises:
+        InvalidValueError: the layer cannot be made again from its config.
+    """
+    if not isinstance(layer, keras.layers.Layer) or isinstance(layer, keras.layers.Lambda):
+        return layer  # nothing in it to copy, and a Lambda cannot be made from its config
     try:
         return type(layer).from_config(layer.get_config())
     except (TypeError, ValueError, NotImplementedError) as error:

@@ -1,7 +1,6 @@
 """The end of a run: the best epoch evaluated on test images, folded, exported, measured and reported."""
 
 import dataclasses
-import itertools
 import json
 import os
 import platform
@@ -11,10 +10,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import rich
+from rich.markup import escape
 from rich.table import Table
 
 import kzoo
-from kzoo.edge import LiteRTModel, export
+from kzoo.edge import Card, LiteRTModel, export_each
+from kzoo.errors import ExportError
 from kzoo.files import atomic_path, write_text
 from kzoo.surgery import fold_batch_norm
 from kzoo.train import callbacks, quantization_aware
@@ -54,13 +55,17 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
 
     reports = {}
     calibration = data.train.arrays(CALIBRATION_IMAGES)[0] if recipe.export else None
-    for (stem, source), precision in itertools.product(exported.items(), recipe.export):
-        path = directory / f"{stem}_{precision}.tflite"
-        name = precision if stem == "model" else f"{stem}_{precision}"
-        rich.print(f"exporting {name}")
-        reports[name] = export(source, path, precision=precision, calibration=calibration)
-        lite = LiteRTModel(path)
-        models[name] = (path, lite.predict, lite.predict)
+    for stem, source in exported.items() if recipe.export else ():
+        rich.print(f"exporting {stem}")
+        card = Card(tuple(data.classes))
+        for precision, result in export_each(source, directory, recipe.export, calibration, name=stem, card=card):
+            if isinstance(result, ExportError):  # it must not cost the run its report
+                rich.print(f"[bold red]{escape(str(result))}[/]")
+                continue
+            name = precision if stem == "model" else f"{stem}_{precision}"
+            reports[name] = result
+            lite = LiteRTModel(result.path)
+            models[name] = (Path(result.path), lite.predict, lite.predict)
 
     rich.print("measuring")
     test = data.test.dataset.batch(task.batch_size).as_numpy_iterator()

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
+from kzoo.edge import PRECISIONS
 from kzoo.errors import InvalidValueError, UnknownNameError, check_choice, did_you_mean
 
 Augmentation = Literal[
@@ -107,8 +108,8 @@ class Recipe:
     rounded to 8 or 4 bits with a scale for each channel (or one for each kernel), and, but for "int4_weights",
     activations to 8. Take a small learning rate and few epochs."""
 
-    export: tuple[Literal["float32", "int8", "int8_dynamic"], ...] = ()
-    """LiteRT files to write and measure after training."""
+    export: tuple[Literal[(*PRECISIONS,)], ...] = ()
+    """LiteRT files to write and measure after training, of these precisions."""
     output_dir: Path | None = None
     """Directory of the run; None means saved_models/runs/NAME."""
     resume: bool = True
@@ -138,7 +139,7 @@ class Recipe:
         for name in self.augmentation:
             check_choice("augmentation", name, AUGMENTATIONS)
         for name in self.export:
-            check_choice("export", name, ("float32", "int8", "int8_dynamic"))
+            check_choice("export", name, PRECISIONS)
 
     @property
     def run_dir(self) -> Path:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from kzoo.bench.turns import REST_S, Spread, Times, explain, spread, take_turns
-from kzoo.errors import InvalidValueError
+from kzoo.bench.turns import REST_S, Spread, Times, spread, take_turns
+from kzoo.errors import InvalidValueError, explain
 
 
 class Clock:

@@ -112,9 +112,9 @@ def test_a_model_without_preprocessing_eats_any_range(tmp_path):
     ("options", "error", "message"),
     [
         (
-            dict(precision="int4"),
+            dict(precision="int5"),
             InvalidValueError,
-            "precision='int4' is not accepted; use one of 'float32', 'float16'",
+            "precision='int5' is not accepted; use one of 'float32', 'float16'",
         ),
         (dict(path="tiny.onnx"), InvalidValueError, r"must end in \.tflite"),
         (dict(path="tiny"), InvalidValueError, r"must end in \.tflite"),

@@ -9,7 +9,7 @@ import pytest
 from helpers import pixels, randomise
 
 import kzoo
-from kzoo.edge import PRECISIONS, Card, LiteRTModel, draw_reports, exporting, read_card
+from kzoo.edge import PRECISIONS, Card, LiteRTModel, draw_reports, exporting, read_card, source
 from kzoo.edge.compare import agreement, errors, scores
 from kzoo.errors import ExportError, InvalidValueError
 
@@ -54,6 +54,7 @@ def test_all_precisions_from_one_conversion(model, tmp_path, monkeypatch):
         ("int8_dynamic", 0.25, 0.04),
         ("int8", 0.25, 0.1),
         ("int16x8", 0.25, 0.03),
+        ("int4", 0.125, 0.1),
         ("int4_weights", 0.25, 0.2),
     ],
 )
@@ -70,7 +71,7 @@ def test_every_precision(model, exported, precision, size, error):
     assert report.latency_ms[1] > 0
 
     expected, outputs = np.array(model(IMAGES)), lite.predict(IMAGES)
-    count = 2 if precision == "int16x8" else 16
+    count = 2 if PRECISIONS[precision].slow else 16
     assert report.verified_on == f"{count} calibration images"
     relative = np.linalg.norm(outputs[:count] - expected[:count]) / np.linalg.norm(expected[:count])
     assert report.relative_error == pytest.approx(relative, rel=1e-3)
@@ -81,7 +82,7 @@ def test_every_precision(model, exported, precision, size, error):
             "file": np.mean(outputs.argmax(-1) == LABELS),
         }
     }
-    if precision == "int16x8":  # no kernels in the delegate
+    if PRECISIONS[precision].slow:  # no kernels in the delegate
         assert report.ops_outside_xnnpack["CONV_2D"] == report.ops["CONV_2D"]
     else:
         assert (report.xnnpack_partitions, report.ops_outside_xnnpack) == (1, {})
@@ -105,7 +106,8 @@ def test_weights_are_of_the_type(model, exported):
     found = {precision: types(precision) for precision in PRECISIONS}
     assert found["float32"] == {"float32"}
     assert found["float16"] == {"float16"}
-    assert all(found[precision] == {"int8"} for precision in ("int8_weights", "int8_dynamic", "int8", "int16x8"))
+    integers = ("int8_weights", "int8_dynamic", "int8", "int16x8", "int4")  # two of 4 bits lie in one int8
+    assert all(found[precision] == {"int8"} for precision in integers)
 
 
 def test_layers_that_lose_most(exported):
@@ -182,7 +184,7 @@ def test_auto_takes_the_fastest_that_is_close_enough(model, tmp_path, monkeypatc
 
 def test_a_precision_that_fails_does_not_lose_the_others(model, tmp_path, monkeypatch, caplog):
     bounds = {name: PRECISIONS[name] for name in ("float32", "int8_dynamic")}
-    monkeypatch.setattr(exporting, "PRECISIONS", bounds | {"int8_dynamic": type(bounds["float32"])("", 1e-9)})
+    monkeypatch.setattr(source, "PRECISIONS", bounds | {"int8_dynamic": type(bounds["float32"])("", 1e-9)})
     with caplog.at_level(logging.WARNING, "kzoo"):
         reports = kzoo.export_all(model, tmp_path, ("float32", "int8_dynamic"))
     assert list(reports) == ["float32"]
@@ -190,6 +192,75 @@ def test_a_precision_that_fails_does_not_lose_the_others(model, tmp_path, monkey
     assert sorted(file.name for file in tmp_path.glob("*.tflite")) == [f"{model.name}_float32.tflite"]
     with pytest.raises(ExportError, match="the int8_dynamic file of"):
         kzoo.export_all(model, tmp_path, ("int8_dynamic",))
+
+
+def test_what_the_quantizer_raises_names_model_and_precision(model, tmp_path, monkeypatch):
+    def fail(content, precision, ranges):
+        if precision == "int8_dynamic":
+            raise KeyError("no such tensor")
+        return quantize(content, precision, ranges)
+
+    quantize = source.quantize
+    monkeypatch.setattr(source, "quantize", fail)
+    with pytest.raises(ExportError, match="cannot be quantized to int8_dynamic: KeyError: 'no such tensor'; nothing"):
+        kzoo.export(model, tmp_path / "model.tflite", "int8_dynamic")
+    assert list(tmp_path.iterdir()) == []
+    results = dict(kzoo.edge.export_each(model, tmp_path, ("int8_dynamic", "float32"), name="tiny"))
+    assert isinstance(results["int8_dynamic"], ExportError)
+    assert results["float32"].path == str(tmp_path / "tiny_float32.tflite")
+    assert kzoo.export(model, tmp_path / "model.tflite", "auto", max_error=0.01).precision != "int8_dynamic"
+
+
+@pytest.mark.parametrize("precision", ["int8_dynamic", "int8"])
+def test_large_kernels(precision, tmp_path):
+    """36 MiB of four axes, as in the last stage of `unet`."""
+    inputs = keras.Input((4, 4, 3))
+    x = keras.layers.Conv2D(1024, 1)(inputs)
+    model = randomise(keras.Model(inputs, keras.layers.Conv2D(1024, 3)(x)))
+    report = kzoo.export(model, tmp_path / "model.tflite", precision, pixels(8, 4, 4, 3))
+    assert report.relative_error < 0.02
+    assert report.size_bytes < 10e6
+
+
+@pytest.mark.parametrize("layer", ["Conv2D", "DepthwiseConv2D", "Conv2DTranspose", "Dense"])
+def test_channels_without_a_kernel_keep_their_bias(layer, tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    if layer == "Dense":
+        x, linear = keras.layers.Flatten()(inputs), keras.layers.Dense(4, name="linear")
+    else:
+        x = inputs
+        options = {} if layer == "DepthwiseConv2D" else dict(filters=4)
+        linear = getattr(keras.layers, layer)(kernel_size=3, name="linear", **options)
+    model = randomise(keras.Model(inputs, linear(x)))
+    kernel, bias = linear.get_weights()
+    bias[:] = np.linspace(100, -200, len(bias))
+    if layer in ("Conv2DTranspose", "DepthwiseConv2D"):  # their last axis is not that of the output
+        kernel[:, :, 0] = 0
+    else:
+        kernel[..., 0] = 0
+    linear.set_weights([kernel, bias])
+    images = pixels(4, 8, 8, 3)
+    expected = np.array(model(images))
+    kzoo.export(model, tmp_path / "model.tflite", "int8", images)
+    found = LiteRTModel(tmp_path / "model.tflite").predict(images)
+    assert np.ptp(expected[..., 0]) == 0
+    step = np.ptp(expected) / 255
+    np.testing.assert_allclose(found[..., 0], 100, atol=2 * step)
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet20", "swin_tiny"])
+def test_folded_preprocessing_is_still_checked_and_told(name, tmp_path):
+    entry = kzoo.registry.lookup(name)
+    size = (entry.narrow_size, entry.narrow_size, 3)
+    model = randomise(kzoo.build(name, input_shape=size, classifier_activation=None, **entry.narrow))
+    folded = kzoo.surgery.fold_preprocessing(kzoo.fold_batch_norm(model))
+    images = pixels(24, *size)
+    report = kzoo.export(folded, tmp_path / "model.tflite", "int8", images)
+    assert (report.relative_error < 0.15, report.xnnpack_partitions) == (True, 1)
+    told = json.loads((tmp_path / "model.tflite.json").read_text())
+    assert told["input"]["values"] == "pixels of 0 to 255"
+    with pytest.raises(InvalidValueError, match="calibration pixels are 0 to 1"):
+        kzoo.export(folded, tmp_path / "model.tflite", "int8", images / 255)
 
 
 def test_layer_normalisation_and_softmax_stay_float_in_int8(tmp_path):

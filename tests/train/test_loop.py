@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import kzoo
-from kzoo.edge import LiteRTModel
+from kzoo.edge import PRECISIONS, LiteRTModel, read_card, source
 from kzoo.errors import InvalidValueError, KzooError, OutputError, UnknownNameError
 from kzoo.files import exclusive
 from kzoo.train import callbacks, train
@@ -53,6 +53,7 @@ def test_whole_run(recipe):
         outputs = LiteRTModel(file).predict(images)
         assert measured[name]["accuracy"] == (outputs.argmax(1) == labels).mean()
         assert measured[name]["size_bytes"] == file.stat().st_size
+        assert read_card(file).classes == tuple("0123456789")
         assert measured[name]["max_difference"] == pytest.approx(np.abs(outputs - probabilities).max(), abs=1e-6)
     assert measured["folded"]["max_difference"] < 1e-5
     assert not any("bn" in layer.name for layer in keras.saving.load_model(directory / "folded.keras").layers)
@@ -60,6 +61,15 @@ def test_whole_run(recipe):
     card = (directory / "README.md").read_text()
     assert f"{measured['int8']['accuracy']:.2%}" in card
     assert "smoke run" in card
+
+
+def test_a_file_that_fails_does_not_cost_the_report(recipe, monkeypatch, capsys):
+    strict = dataclasses.replace(PRECISIONS["int8_dynamic"], bound=0)
+    monkeypatch.setattr(source, "PRECISIONS", PRECISIONS | {"int8_dynamic": strict})
+    report = train(dataclasses.replace(recipe, epochs=1, export=("int8_dynamic", "float16")))
+    assert list(report["models"]) == ["keras", "folded", "float16"]
+    assert "the int8_dynamic file of tiny disagrees with Keras" in " ".join(capsys.readouterr().out.split())
+    assert not list(recipe.run_dir.glob("*int8_dynamic*"))
 
 
 def test_best_epoch_is_kept_not_the_last(recipe, monkeypatch):

@@ -1,0 +1,165 @@
+"""A converted model, and the files in several precisions that are made of it and compared with it."""
+
+import functools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from kzoo.edge.card import Card, card_path, write_card
+from kzoo.edge.compare import agreement, errors, scores
+from kzoo.edge.precisions import PRECISIONS
+from kzoo.edge.quantize import Ranges, find_ranges, layer_errors, quantize
+from kzoo.edge.report import WORST_LAYERS, ExportReport
+from kzoo.edge.runtime import LiteRTModel
+from kzoo.errors import ExportError, explain
+from kzoo.files import atomic_path
+from kzoo.graph import count_macs
+
+VERIFY_IMAGES = 16
+SLOW_IMAGES = 2
+_log = logging.getLogger("kzoo")
+
+
+class File(NamedTuple):
+    """A file, the policy of its integers, and the interpreter that runs it."""
+
+    content: bytes
+    policy: str
+    lite: LiteRTModel
+
+
+@dataclass(frozen=True)
+class Source:
+    """A converted model, of which files in several precisions are made."""
+
+    model: keras.Model
+    content: bytes
+    calibration: np.ndarray | None
+    evaluation: tuple[np.ndarray, np.ndarray] | None
+
+    @functools.cached_property
+    def ranges(self) -> Ranges:
+        return find_ranges(self.content, self.calibration)
+
+    @functools.cached_property
+    def images(self) -> np.ndarray:
+        return _noise(self.model.input_shape[1:]) if self.calibration is None else self.calibration[:VERIFY_IMAGES]
+
+    @functools.cached_property
+    def expected(self) -> np.ndarray:
+        """What Keras says of the images."""
+        return keras.ops.convert_to_numpy(self.model(self.images, training=False)).astype("float32")
+
+    @functools.cached_property
+    def keras_scores(self) -> dict[str, float]:
+        images, labels = self.evaluation
+        return scores(lambda batch: self.model.predict_on_batch(batch), images, labels)
+
+    def make(self, precision: str) -> File:
+        """A file, not on disk yet.
+
+        Raises:
+            ExportError: the quantizer fails, or makes a file that the interpreter does not run.
+        """
+        try:
+            content, policy = quantize(
+                self.content, precision, self.ranges if PRECISIONS[precision].calibrated else None
+            )
+            return File(content, policy, LiteRTModel(content))
+        except Exception as error:  # it raises what it likes
+            raise ExportError(
+                f"{self.model.name} cannot be quantized to {precision}: {explain(error)}; nothing was written"
+            ) from error
+
+    def compared(self, precision: str) -> slice:
+        return slice(SLOW_IMAGES if PRECISIONS[precision].slow else VERIFY_IMAGES)
+
+    def fastest(self, precisions: Sequence[str], max_error: float) -> tuple[str, File]:
+        """The precision of least latency among those whose error is small enough, and its file."""
+        best, found = None, {}
+        for precision in precisions:
+            _log.info("%s: measuring error and latency", precision)
+            try:
+                file = self.make(precision)
+            except ExportError as error:
+                _log.warning("%s", error)
+                continue
+            found[precision] = errors(file.lite.predict(self.images), self.expected)["relative_error"]
+            if found[precision] <= max_error:
+                latency = file.lite.latency_ms()
+                if best is None or latency < best[0]:
+                    best = latency, precision, file
+        if best is None:
+            told = ", ".join(f"{name} {error:.2g}" for name, error in found.items())
+            raise ExportError(f"no precision of {self.model.name} keeps the relative error at {max_error:g}: {told}")
+        return best[1:]
+
+    def write(
+        self,
+        precision: str,
+        path: Path,
+        card: Card | None,
+        threads: Sequence[int],
+        find_layers: bool,
+        file: File | None = None,
+    ) -> ExportReport:
+        """Writes one file, which may have been made before, and its card, if it agrees with Keras."""
+        _log.info("%s: quantizing, and comparing with Keras", precision)
+        content, policy, lite = file or self.make(precision)
+        images, expected = self.images[self.compared(precision)], self.expected[self.compared(precision)]
+        outputs = lite.predict(images)
+        verified_on = f"{len(images)} {'images of noise' if self.calibration is None else 'calibration images'}"
+        measured = errors(outputs, expected)
+        if not measured["relative_error"] <= PRECISIONS[precision].bound:  # a NaN fails too
+            raise ExportError(
+                f"the {precision} file of {self.model.name} disagrees with Keras: relative error "
+                f"{measured['relative_error']:.2g} on {verified_on}, accepted {PRECISIONS[precision].bound:g}; "
+                "nothing was written"
+            )
+        report = ExportReport(
+            path=str(path),
+            precision=precision,
+            size_bytes=len(content),
+            input_shape=lite.input_shape,
+            ops=lite.op_histogram(),
+            xnnpack_partitions=lite.xnnpack_partitions(),
+            ops_outside_xnnpack=lite.ops_outside_xnnpack(),
+            policy=policy,
+            macs=count_macs(self.model),
+            verified_on=verified_on,
+            **measured,
+            agreement=agreement(outputs, expected),
+            scores=self._scores(precision, lite),
+            layers=self._worst_layers(precision, content) if find_layers else (),
+            latency_ms={count: LiteRTModel(content, count).latency_ms() for count in threads},
+        )
+        with atomic_path(card_path(path)) as partial_card, atomic_path(path) as partial:
+            partial.write_bytes(content)
+            write_card(card or Card(), self.model, precision, content, partial_card)
+        return report
+
+    def _scores(self, precision: str, lite: LiteRTModel) -> dict[str, dict[str, float]]:
+        if self.evaluation is None:
+            return {}
+        _log.info("%s: evaluating on %d images", precision, len(self.evaluation[0]))
+        found = scores(lite.predict, *self.evaluation)
+        return {metric: {"keras": value, "file": found[metric]} for metric, value in self.keras_scores.items()}
+
+    def _worst_layers(self, precision: str, content: bytes) -> tuple[tuple[str, float], ...]:
+        if precision == "float32":
+            return ()
+        batch = LiteRTModel(self.content).input_shape[0]
+        found = layer_errors(self.content, content, np.resize(self.images, (batch, *self.images.shape[1:])))
+        return tuple(sorted(found.items(), key=lambda item: -item[1])[:WORST_LAYERS])
+
+
+def _noise(shape: tuple[int, int, int]) -> np.ndarray:
+    """Random pixels of rising contrast: on full contrast alone a trained classifier is sure, whatever the file."""
+    pixels = np.random.default_rng(0).integers(0, 256, (VERIFY_IMAGES, *shape))
+    contrast = np.linspace(0, 1, VERIFY_IMAGES)[:, None, None, None]
+    return (127.5 + (pixels - 127.5) * contrast).astype("float32")
