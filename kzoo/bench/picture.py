@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from kzoo.bench.report import BenchReport, ModelBench, Row
+from kzoo.bench.report import BenchReport, ModelBench, Row, short
 from kzoo.bench.subjects import CEILING, IN_LITERT
 from kzoo.files import atomic_path
 
@@ -13,7 +13,6 @@ LABEL_SHARE = 0.45  # of the bars' width, for what stands behind the longest
 SHADES = ("#67a9cf", "#2166ac", "#053061")  # of fewest threads, of more, of still more
 KERAS = "#5aae61"
 BACKGROUND = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}  # of the labels, over the ceilings
-PANELS = 2
 
 
 def draw(report: BenchReport, path: Path) -> None:
@@ -22,7 +21,8 @@ def draw(report: BenchReport, path: Path) -> None:
 
     models = [model for model in report.models if model.groups]
     heights = [ABOVE + BELOW + LINE * max(len(_bars_of(rows)) for rows in model.groups) for model in models]
-    width, height = PANELS * (NAME + BARS + SPACE), max(sum(heights), 1)
+    panels = max((len(model.groups) for model in models), default=1)
+    width, height = panels * (NAME + BARS + SPACE), max(sum(heights), 1)
     figure = Figure(figsize=(width, height))
     top = height
     for model, each in zip(models, heights, strict=True):
@@ -63,7 +63,7 @@ def _draw_panel(axis, model: ModelBench, rows: Sequence[Row]) -> None:
             label = f"{what}, {row.name.split(', ')[-1]}"
             axis.axvline(time, color=shades[row.threads], linestyle=style, linewidth=1, label=label, zorder=0)
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(loc="lower right", fontsize=8, frameon=False)
+        axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, fontsize=7, frameon=False, borderaxespad=0)
     axis.set_xlim(0, max(row.ms.upper for row in bars) / (1 - LABEL_SHARE))
     axis.set_ylim(len(bars) - 0.4, -0.6)
     axis.set_yticks(range(len(bars)), [row.name for row in bars], fontsize=8)
@@ -80,4 +80,4 @@ def _label(row: Row) -> str:
         for title, value in row.ratios.items()
         if title in (CEILING, "speed / float32", "speed / plain", "speed / graph")
     )
-    return ", ".join([f"{row.ms.median:.3g} ms", *ratios])
+    return ", ".join([f"{short(row.ms.median)} ms", *ratios])

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -193,9 +193,9 @@ def sheet(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     ratios = dict.fromkeys(title for row in rows for title in row.ratios)
     columns = {
         "": lambda row: row.name,
-        **{title: lambda row, title=title: _text(row.ratios.get(title), "{:.2f}") for title in ratios},
-        "ms / image": lambda row: _text(row.ms, "{:.3g}"),
-        "fastest": lambda row: f"{row.fastest_ms:.3g}",
+        **{title: lambda row, title=title: _text(row.ratios.get(title), "{:.2f}".format) for title in ratios},
+        "ms / image": lambda row: _text(row.ms, short),
+        "fastest": lambda row: short(row.fastest_ms),
         "GMACs": lambda row: f"{row.macs / 1e9:.2f}" if row.macs else EMPTY,
         "MB": lambda row: f"{row.size_bytes / 1e6:.1f}" if row.size_bytes else EMPTY,
         "partitions": lambda row: EMPTY if row.partitions is None else str(row.partitions),
@@ -205,10 +205,19 @@ def sheet(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return list(cells), [list(line) for line in zip(*cells.values(), strict=True)]
 
 
-def _text(value: Spread | None, form: str) -> str:
+def short(number: float) -> str:
+    """Three digits that count, and all that stand before the point.
+
+    >>> short(4.257), short(1574.6)
+    ('4.26', '1575')
+    """
+    return f"{number:.3g}" if number < 999.5 else f"{number:.0f}"
+
+
+def _text(value: Spread | None, show: Callable[[float], str]) -> str:
     if value is None:
         return EMPTY
-    median, lower, upper = (form.format(each) for each in (value.median, value.lower, value.upper))
+    median, lower, upper = (show(each) for each in (value.median, value.lower, value.upper))
     return f"{median} ({lower}–{upper})"
 
 

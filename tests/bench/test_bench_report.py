@@ -7,7 +7,16 @@ import pytest
 from PIL import Image
 
 from kzoo.bench.plan import Plan
-from kzoo.bench.report import BenchReport, ModelBench, environment, make_rows, refuse_directory, sheet, to_markdown
+from kzoo.bench.report import (
+    BenchReport,
+    ModelBench,
+    environment,
+    make_rows,
+    refuse_directory,
+    sheet,
+    short,
+    to_markdown,
+)
 from kzoo.bench.subjects import CEILING, Subject
 from kzoo.bench.turns import Spread, Times
 from kzoo.errors import OutputError
@@ -139,3 +148,8 @@ def test_a_report_without_any_time_is_written_too(tmp_path):
     report.save(tmp_path)
     assert "- a: broken" in to_markdown(report)
     assert (tmp_path / "bench.png").exists()
+
+
+@pytest.mark.parametrize(("number", "text"), [(0.04257, "0.0426"), (4.257, "4.26"), (999.4, "999"), (999.6, "1000"), (1574.6, "1575")])
+def test_numbers_are_short_but_never_powers_of_ten(number, text):
+    assert short(number) == text
