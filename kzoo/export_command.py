@@ -183,24 +183,39 @@ def _stages() -> Iterator[None]:
 
 
 def _table(reports: dict[str, ExportReport]) -> Table:
-    """One column for each file."""
-    table = make_table("", *(escape(Path(report.path).name) for report in reports.values()))
-    rows = {
-        "precision": lambda r: r.precision,
-        "multiply-adds": lambda r: f"{r.macs / 1e9:.3f} G",
-        "size": lambda r: f"{r.size_bytes / 1e6:.2f} MB",
-        "XNNPACK partitions": lambda r: str(r.xnnpack_partitions),
-        "ops outside": lambda r: ", ".join(f"{n} {op}" for op, n in r.ops_outside_xnnpack.items()) or "none",
-        "relative error": lambda r: f"{r.relative_error:.2e}",
-        "same class": lambda r: f"{r.agreement:.1%}",
-    }
+    """A row for each file, with what differs between them; the caption tells the rest."""
     any_report = next(iter(reports.values()))
+    columns = {
+        "precision": lambda r: r.precision,
+        "size": lambda r: f"{r.size_bytes / 1e6:.2f} MB",
+        "XNNPACK\npartitions": lambda r: str(r.xnnpack_partitions),
+        "ops\noutside": lambda r: str(sum(r.ops_outside_xnnpack.values())),
+        "relative\nerror": lambda r: f"{r.relative_error:.1e}",
+        "same\nclass": lambda r: f"{r.agreement:.1%}",
+    }
     for metric in any_report.scores:
-        rows[metric] = lambda r, metric=metric: f"{r.scores[metric]['file']:.4f}"
-        rows[f"{metric}, Keras"] = lambda r, metric=metric: f"{r.scores[metric]['keras']:.4f}"
+        columns[metric.replace("_", "\n")] = lambda r, metric=metric: f"{r.scores[metric]['file']:.4f}"
     for count in any_report.latency_ms:
-        rows[f"latency, {count} threads"] = lambda r, count=count: f"{r.latency_ms[count]:.2f} ms"
-    for title, show in rows.items():
-        table.add_row(title, *map(show, reports.values()))
-    table.caption = f"compared with Keras on {any_report.verified_on}"
+        title = f"latency,\n{count} thread{'s' if count > 1 else ''}"
+        columns[title] = lambda r, count=count: f"{r.latency_ms[count]:.2f} ms"
+    table = make_table(*columns)
+    table.columns[0].no_wrap = True
+    for report in reports.values():
+        table.add_row(*(show(report) for show in columns.values()))
+    folder = Path(any_report.path).parent
+    names = ", ".join(Path(report.path).name for report in reports.values())
+    keras_scores = (f"{metric.replace('_', ' ')} {told['keras']:.4f}" for metric, told in any_report.scores.items())
+    lines = [
+        f"{names} in {folder}",
+        f"{any_report.macs / 1e9:.3f} G multiply-adds; compared with Keras on {any_report.verified_on}",
+        *([f"Keras: {', '.join(keras_scores)}"] if any_report.scores else []),
+        *(
+            f"{report.precision} runs outside the delegate: "
+            + ", ".join(f"{count} {op}" for op, count in report.ops_outside_xnnpack.items())
+            for report in reports.values()
+            if report.ops_outside_xnnpack
+        ),
+    ]
+    table.caption = escape("\n".join(lines))
+    table.caption_justify = "left"
     return table

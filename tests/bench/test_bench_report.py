@@ -150,6 +150,8 @@ def test_a_report_without_any_time_is_written_too(tmp_path):
     assert (tmp_path / "bench.png").exists()
 
 
-@pytest.mark.parametrize(("number", "text"), [(0.04257, "0.0426"), (4.257, "4.26"), (999.4, "999"), (999.6, "1000"), (1574.6, "1575")])
+@pytest.mark.parametrize(
+    ("number", "text"), [(0.04257, "0.0426"), (4.257, "4.26"), (999.4, "999"), (999.6, "1000"), (1574.6, "1575")]
+)
 def test_numbers_are_short_but_never_powers_of_ten(number, text):
     assert short(number) == text
