@@ -93,7 +93,7 @@ class ExportReport:
 
 
 def draw_reports(reports: Mapping[str, ExportReport], path: str | Path) -> None:
-    """Draws size, error, agreement and, where it was measured, latency of files of one model, side by side.
+    """Draws size, error, agreement and, where they were measured, scores and latency of files of one model.
 
     Args:
         reports: precision -> report.
@@ -108,6 +108,9 @@ def draw_reports(reports: Mapping[str, ExportReport], path: str | Path) -> None:
         "relative error": [report.relative_error for report in reports.values()],
         "other class, %": [100 * (1 - report.agreement) for report in reports.values()],
     }
+    for metric in sorted(set.intersection(*(set(report.scores) for report in reports.values()))):
+        lost = [100 * (report.scores[metric]["keras"] - report.scores[metric]["file"]) for report in reports.values()]
+        panels[f"{metric.replace('_', ' ')} lost, points"] = lost
     threads = sorted(set.intersection(*(set(report.latency_ms) for report in reports.values())))
     panels |= {f"latency, ms, {count} threads": [r.latency_ms[count] for r in reports.values()] for count in threads}
     figure = Figure(figsize=(3.2 * len(panels), 0.9 + 0.38 * len(names)), layout="constrained")
@@ -116,7 +119,8 @@ def draw_reports(reports: Mapping[str, ExportReport], path: str | Path) -> None:
         bars = axis.barh(names, values, color="tab:blue")
         axis.bar_label(bars, fmt="%.3g", padding=3)
         axis.set_title(title)
-        axis.set_xlim(0, 1.25 * max(*values, 1e-9))
+        widest = max(map(abs, values)) or 1
+        axis.set_xlim(1.25 * min(0, *values) - 0.2 * widest * (min(values) < 0), 1.25 * max(0.2 * widest, *values))
         axis.spines[["top", "right"]].set_visible(False)
     axis.invert_yaxis()
     with atomic_path(path) as partial:

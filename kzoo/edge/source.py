@@ -21,7 +21,7 @@ from kzoo.files import atomic_path
 from kzoo.graph import count_macs
 
 VERIFY_IMAGES = 16
-SLOW_IMAGES = 2
+SLOW_IMAGES, SLOW_MACS = 2, 8e9  # at least so many, and more of a model that takes no more multiply-adds for them
 _log = logging.getLogger("kzoo")
 
 
@@ -76,8 +76,13 @@ class Source:
                 f"{self.model.name} cannot be quantized to {precision}: {explain(error)}; nothing was written"
             ) from error
 
+    @functools.cached_property
+    def macs(self) -> int:
+        return count_macs(self.model)
+
     def compared(self, precision: str) -> slice:
-        return slice(SLOW_IMAGES if PRECISIONS[precision].slow else VERIFY_IMAGES)
+        """The images on which a file of this precision is compared with Keras."""
+        return slice(max(SLOW_IMAGES, int(SLOW_MACS / max(self.macs, 1))) if PRECISIONS[precision].slow else None)
 
     def fastest(self, precisions: Sequence[str], max_error: float) -> tuple[str, File]:
         """The precision of least latency among those whose error is small enough, and its file."""
@@ -130,7 +135,7 @@ class Source:
             xnnpack_partitions=lite.xnnpack_partitions(),
             ops_outside_xnnpack=lite.ops_outside_xnnpack(),
             policy=policy,
-            macs=count_macs(self.model),
+            macs=self.macs,
             verified_on=verified_on,
             **measured,
             agreement=agreement(outputs, expected),
