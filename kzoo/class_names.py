@@ -33,7 +33,7 @@ def imagenet_classes() -> tuple[str, ...]:
 def read_labels(path: Path) -> list[str]:
     """The lines of a text file that are not empty; raises `InvalidValueError` if it cannot be read."""
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidValueError(
             f"cannot read the labels in {path} ({error}); give a text file, a class a line"

@@ -19,6 +19,7 @@ from tyro.conf import Positional, arg
 from kzoo.class_names import check_labels, known_classes, read_labels
 from kzoo.edge import PRECISIONS, Card, ExportReport, draw_reports, export, export_all
 from kzoo.edge.arguments import check_path
+from kzoo.edge.report import threads_of
 from kzoo.errors import InvalidValueError
 from kzoo.files import refuse_unwritable
 from kzoo.predict import load_keras
@@ -170,16 +171,18 @@ class _Stages(logging.Handler):
 def _stages() -> Iterator[None]:
     """Shows what export does while it does it."""
     log = logging.getLogger("kzoo")
-    level = log.level
+    level, propagate = log.level, log.propagate
     with Console(stderr=True).status("folding") as status:
         handler = _Stages(status)
         log.addHandler(handler)
         log.setLevel(logging.INFO)
+        log.propagate = False  # a library may have given the root a handler that would print it all again
         try:
             yield
         finally:
             log.removeHandler(handler)
             log.setLevel(level)
+            log.propagate = propagate
 
 
 def _table(reports: dict[str, ExportReport]) -> Table:
@@ -189,15 +192,13 @@ def _table(reports: dict[str, ExportReport]) -> Table:
         "precision": lambda r: r.precision,
         "size": lambda r: f"{r.size_bytes / 1e6:.2f} MB",
         "XNNPACK\npartitions": lambda r: str(r.xnnpack_partitions),
-        "ops\noutside": lambda r: str(sum(r.ops_outside_xnnpack.values())),
         "relative\nerror": lambda r: f"{r.relative_error:.1e}",
         "same\nclass": lambda r: f"{r.agreement:.1%}",
     }
     for metric in any_report.scores:
         columns[metric.replace("_", "\n")] = lambda r, metric=metric: f"{r.scores[metric]['file']:.4f}"
     for count in any_report.latency_ms:
-        title = f"latency,\n{count} thread{'s' if count > 1 else ''}"
-        columns[title] = lambda r, count=count: f"{r.latency_ms[count]:.2f} ms"
+        columns[f"latency,\n{threads_of(count)}"] = lambda r, count=count: f"{r.latency_ms[count]:.2f} ms"
     table = make_table(*columns)
     table.columns[0].no_wrap = True
     for report in reports.values():
@@ -205,9 +206,13 @@ def _table(reports: dict[str, ExportReport]) -> Table:
     folder = Path(any_report.path).parent
     names = ", ".join(Path(report.path).name for report in reports.values())
     keras_scores = (f"{metric.replace('_', ' ')} {told['keras']:.4f}" for metric, told in any_report.scores.items())
+    compared = {}
+    for report in reports.values():
+        compared.setdefault(report.verified_on, []).append(report.precision)
     lines = [
         f"{names} in {folder}",
-        f"{any_report.macs / 1e9:.3f} G multiply-adds; compared with Keras on {any_report.verified_on}",
+        f"{any_report.macs / 1e9:.3f} G multiply-adds",
+        *(f"{', '.join(group)} compared with Keras on {verified_on}" for verified_on, group in compared.items()),
         *([f"Keras: {', '.join(keras_scores)}"] if any_report.scores else []),
         *(
             f"{report.precision} runs outside the delegate: "

@@ -81,6 +81,13 @@ def draw_overlay(picture: Image.Image, mask: np.ndarray, classes: Sequence[str])
     return sheet
 
 
+def load_font(size: int) -> ImageFont.FreeTypeFont:
+    """The font of matplotlib, which knows Greek and Cyrillic too."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(str(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)
+
+
 def _borders(mask: np.ndarray) -> np.ndarray:
     """Pixels whose right or lower neighbour is of another class."""
     borders = np.zeros(mask.shape, bool)
@@ -91,10 +98,8 @@ def _borders(mask: np.ndarray) -> np.ndarray:
 
 def _draw_legend(entries: list[tuple[str, np.ndarray, float]], height: int) -> Image.Image:
     """Swatch, name and share of each entry, in as many columns as `height` makes necessary."""
-    from matplotlib import get_data_path  # its font knows Greek and Cyrillic too
-
     size = int(np.clip(height / 28, 14, 60))
-    font = ImageFont.truetype(str(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)
+    font = load_font(size)
     shares = [f"{share:.1%}" if share >= 0.0005 else "< 0.1%" for _, _, share in entries]
     line, gap = round(1.6 * size), size // 2
     names_width = max(font.getlength(name) for name, _, _ in entries)

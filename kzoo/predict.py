@@ -97,7 +97,7 @@ class Opened:
         """Whether the last layer of a Keras model says that its outputs are logits; a LiteRT file does not tell."""
         if isinstance(self.model, LiteRTModel):
             return False
-        last = self.model.get_layer(self.model.output_names[0])
+        last = next((layer for layer in self.model.layers if layer.name == self.model.output_names[0]), None)
         return getattr(last, "activation", None) is keras.activations.linear
 
     def are_probabilities(self, outputs: np.ndarray) -> bool:

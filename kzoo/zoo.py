@@ -86,6 +86,8 @@ def build(
         num_classes = spec.num_classes if spec and weights is not None else entry.num_classes
     if include_top and not _is_positive(num_classes):
         raise InvalidValueError(f"num_classes={num_classes!r} must be a positive integer")
+    if include_top and num_classes == 1 and keras.activations.get(classifier_activation) is keras.activations.softmax:
+        raise InvalidValueError("num_classes=1 under a softmax is always 1; pass classifier_activation='sigmoid'")
     if keras.config.image_data_format() != "channels_last":
         raise InvalidValueError(
             "the zoo's models are channels last; call keras.config.set_image_data_format('channels_last') first"

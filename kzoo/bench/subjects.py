@@ -9,6 +9,7 @@ import numpy as np
 
 from kzoo.edge import LiteRTModel, export_each
 from kzoo.edge.convert import convert
+from kzoo.edge.report import threads_of
 from kzoo.errors import ExportError, InvalidValueError, explain
 
 SIDE = 2048  # of the matrices whose product says what the machine can do
@@ -45,15 +46,11 @@ class Subject:
 
 
 def ceiling_name(threads: int) -> str:
-    return f"{SIDE}×{SIDE} matrix product, {count(threads)}"
+    return f"{SIDE}×{SIDE} matrix product, {threads_of(threads)}"
 
 
 def file_name(file: str, threads: int) -> str:
-    return f"{file}, {count(threads)}"
-
-
-def count(threads: int) -> str:
-    return f"{threads} thread{'s' if threads > 1 else ''}"
+    return f"{file}, {threads_of(threads)}"
 
 
 def ceilings(threads: Sequence[int]) -> list[Subject]:
@@ -67,7 +64,7 @@ def ceilings(threads: Sequence[int]) -> list[Subject]:
     def multiply(number: int) -> None:
         with blas.limit(limits=number):
             if any(library["num_threads"] != number for library in blas.info()) or not blas.info():
-                raise InvalidValueError(f"the matrix library of NumPy cannot be held to {count(number)} here")
+                raise InvalidValueError(f"the matrix library of NumPy cannot be held to {threads_of(number)} here")
             np.matmul(a, b, out=product)
 
     return [
@@ -151,7 +148,7 @@ def with_threads(
         ratios = {} if macs is None else {CEILING: ceiling_name(number)}
         ratios |= {title: file_name(other, number) for title, other in (over or {}).items()}
         if number != min(threads):
-            ratios[f"speed / {count(min(threads))}"] = file_name(file, min(threads))
+            ratios[f"speed / {threads_of(min(threads))}"] = file_name(file, min(threads))
         facts = dict(threads=number, macs=macs, over=ratios)
         try:
             facts |= dict(run=_invocation(path, number), size_bytes=path.stat().st_size)

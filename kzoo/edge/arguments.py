@@ -6,8 +6,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from kzoo.edge.card import Card
 from kzoo.edge.precisions import PRECISIONS
-from kzoo.errors import ExportError, InvalidValueError, check_choice
+from kzoo.errors import ExportError, InvalidValueError, OutputError, check_choice
 from kzoo.layers.checks import is_integer
 
 
@@ -16,6 +17,8 @@ def check_path(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix != ".tflite":
         raise InvalidValueError(f"path={str(path)!r} must end in .tflite")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the path of a file")
     return path
 
 
@@ -33,10 +36,16 @@ def check_options(
         check_choice("precision", precision, (*PRECISIONS, *others))
     if not is_integer(batch_size, 1):
         raise InvalidValueError(f"batch_size={batch_size!r} must be a positive integer")
-    if isinstance(threads, str) or not all(is_integer(count, 1) for count in threads):
-        raise InvalidValueError(f"threads={threads!r} must be positive integers")
-    if not max_error > 0:
-        raise InvalidValueError(f"max_error={max_error!r} must be above 0")
+    if not isinstance(threads, (tuple, list, range)) or not all(is_integer(count, 1) for count in threads):
+        raise InvalidValueError(f"threads={threads!r} must be a tuple of positive integers")
+    if not isinstance(max_error, (int, float)) or not max_error > 0:
+        raise InvalidValueError(f"max_error={max_error!r} must be a number above 0")
+
+
+def check_is_model(model: object) -> None:
+    """Raises `InvalidValueError` unless it is a Keras model."""
+    if not isinstance(model, keras.Model):
+        raise InvalidValueError(f"{model!r} is no Keras model; give what kzoo.build or keras.Model returns")
 
 
 def check_model(model: keras.Model) -> tuple[int, int, int]:
@@ -68,7 +77,9 @@ def check_model(model: keras.Model) -> tuple[int, int, int]:
 def check_images(model, shape, precisions, calibration, evaluation) -> np.ndarray | None:
     """The calibration images as float32; raises `InvalidValueError` for images or labels that do not fit."""
     if evaluation is not None:
-        images, labels = (np.asarray(part) for part in evaluation)
+        if not isinstance(evaluation, (tuple, list)) or len(evaluation) != 2:
+            raise InvalidValueError("evaluation must be a pair: images, and their labels or masks")
+        images, labels = _as_array("evaluation", evaluation[0]), _as_array("evaluation", evaluation[1])
         _check_pixels(model, shape, "evaluation", images)
         expected = (len(images), *model.output_shape[1:-1])
         if labels.shape != expected or not np.issubdtype(labels.dtype, np.integer):
@@ -76,6 +87,9 @@ def check_images(model, shape, precisions, calibration, evaluation) -> np.ndarra
                 f"evaluation has labels of shape {labels.shape} and type {labels.dtype}; "
                 f"class indices of shape {expected} are needed"
             )
+        classes = max(2, model.output_shape[-1])
+        if not ((labels >= 0) & (labels < classes)).any():
+            raise InvalidValueError(f"evaluation has no label from 0 to {classes - 1}, the classes of {model.name}")
     if calibration is None:
         needing = [name for name in precisions if PRECISIONS[name].calibrated]
         if needing:
@@ -83,9 +97,27 @@ def check_images(model, shape, precisions, calibration, evaluation) -> np.ndarra
                 f"precision={needing[0]!r} needs calibration images: 100 or more from the training set"
             )
         return None
-    calibration = np.asarray(calibration)
+    calibration = _as_array("calibration", calibration)
     _check_pixels(model, shape, "calibration", calibration)
     return calibration.astype("float32", copy=False)
+
+
+def check_card(model: keras.Model, card: Card | None) -> None:
+    """Raises `InvalidValueError` unless it has a name for each class, if it has any."""
+    if card is None:
+        return
+    if not isinstance(card, Card):
+        raise InvalidValueError(f"card={card!r} must be a kzoo.edge.Card")
+    count = max(2, model.output_shape[-1])
+    if card.classes is not None and len(card.classes) != count:
+        raise InvalidValueError(f"the card names {len(card.classes)} classes, {model.name} has {count}")
+
+
+def _as_array(what: str, values) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # images of several sizes
+        raise InvalidValueError(f"{what} is no array: {error}; resize the images to one size") from error
 
 
 def _check_pixels(model: keras.Model, shape: tuple, what: str, images: np.ndarray) -> None:

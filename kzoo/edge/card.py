@@ -37,8 +37,6 @@ def write_card(card: Card, model: keras.Model, precision: str, content: bytes, p
     """Writes the card of the file `content`, made of `model`, to `path`."""
     lite = LiteRTModel(content)
     eats_pixels = "preprocessing" in (layer.name for layer in model.layers)
-    activation = getattr(model.get_layer(model.output_names[0]), "activation", None)
-    probabilities = activation in (keras.activations.softmax, keras.activations.sigmoid)
     told = {
         "kzoo_card": VERSION,
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -52,7 +50,7 @@ def write_card(card: Card, model: keras.Model, precision: str, content: bytes, p
             "crop": card.crop,
             "interpolation": card.interpolation,
         },
-        "output": _tensor(lite.output) | {"values": "probabilities" if probabilities else "scores"},
+        "output": _tensor(lite.output) | {"values": "probabilities" if lite.gives_probabilities() else "scores"},
         "classes": None if card.classes is None else list(card.classes),
     }
     path.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -23,7 +23,12 @@ def errors(outputs: np.ndarray, expected: np.ndarray) -> dict[str, float]:
 
 def agreement(outputs: np.ndarray, expected: np.ndarray) -> float:
     """Share of the answers (images; pixels in segmentation) with the same most probable class."""
-    return float(np.mean(outputs.argmax(axis=-1) == expected.argmax(axis=-1)))
+    return float(np.mean(decide(outputs) == decide(expected)))
+
+
+def decide(outputs: np.ndarray) -> np.ndarray:
+    """The most probable class along the last axis; of one probability the second of two classes from one half on."""
+    return (outputs[..., 0] >= 0.5).astype("int64") if outputs.shape[-1] == 1 else outputs.argmax(axis=-1)
 
 
 def scores(predict: Callable, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -37,8 +42,8 @@ def scores(predict: Callable, images: np.ndarray, labels: np.ndarray) -> dict[st
     found = []
     for i in range(0, len(images), BATCH_SIZE):
         outputs = predict(np.asarray(images[i : i + BATCH_SIZE], "float32"))
-        classes = outputs.shape[-1]
-        found.append(outputs.argmax(axis=-1))
+        classes = max(2, outputs.shape[-1])
+        found.append(decide(outputs))
     found = np.concatenate(found)
     counted = (labels >= 0) & (labels < classes)
     accuracy = float(np.mean(found[counted] == labels[counted]))

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import keras
 
-from kzoo.errors import ExportError
+from kzoo.errors import ExportError, explain
 
 WORKER = Path(__file__).with_name("worker.py")
 LONGEST_LOG = 300
+SCOPE = r"[A-Za-z0-9_.\\/>-]"  # the characters of a name scope of TensorFlow
 
 
 class _Converter:
@@ -80,7 +81,11 @@ def convert(model: keras.Model, input_shape: tuple[int, ...]) -> bytes:
 
     Raises:
         ExportError: an op has no built-in counterpart, or the converter crashed; the message names the Keras layer.
+            A layer has a name that TensorFlow does not take.
     """
+    _check_names(model)
+    if not re.fullmatch(rf"[A-Za-z0-9.]{SCOPE}*", model.name):
+        model = keras.Model(model.inputs, model.outputs, name="model")
     content, error, crash = _try(model, input_shape)
     if content is not None:
         return content
@@ -88,16 +93,30 @@ def convert(model: keras.Model, input_shape: tuple[int, ...]) -> bytes:
     raise ExportError(_explain(model, layer, error, crash))
 
 
+def _check_names(model: keras.Model) -> None:
+    for layer in model.layers:
+        if not isinstance(layer, keras.layers.InputLayer) and not re.fullmatch(f"{SCOPE}+", layer.name):
+            raise ExportError(
+                f"cannot export {model.name}: TensorFlow does not take the layer name {layer.name!r}; build the model "
+                "with names of letters, digits, '_', '-' and '.'"
+            )
+        if isinstance(layer, keras.Model):
+            _check_names(layer)
+
+
 def _try(model: keras.Model, input_shape: tuple[int, ...]) -> tuple[bytes | None, str, str]:
     """The file, the converter's error, and how it crashed."""
     _CONVERTER.start()
-    signature = [keras.InputSpec(shape=input_shape, dtype="float32", name=model.inputs[0].name)]
+    signature = [keras.InputSpec(shape=input_shape, dtype="float32", name=re.sub(r"\W", "_", model.inputs[0].name))]
     with tempfile.TemporaryDirectory() as directory:
-        archive = keras.export.ExportArchive()
-        archive.track(model)
-        run = functools.partial(model.__call__, training=False)
-        archive.add_endpoint("serve", run, input_signature=signature)
-        archive.write_out(f"{directory}/saved_model", verbose=False)
+        try:
+            archive = keras.export.ExportArchive()
+            archive.track(model)
+            run = functools.partial(model.__call__, training=False)
+            archive.add_endpoint("serve", run, input_signature=signature)
+            archive.write_out(f"{directory}/saved_model", verbose=False)
+        except Exception as error:  # of any layer's call
+            return None, explain(error), ""
         output = Path(directory) / "model.tflite"
         error, crash = _CONVERTER.convert(Path(directory) / "saved_model", output)
         return None if error or crash else output.read_bytes(), error, crash

@@ -7,13 +7,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kzoo.edge.arguments import check_images, check_model, check_options, check_path
+from kzoo.edge.arguments import check_card, check_images, check_is_model, check_model, check_options, check_path
 from kzoo.edge.card import Card
 from kzoo.edge.convert import convert
 from kzoo.edge.precisions import PRECISIONS
 from kzoo.edge.report import ExportReport
 from kzoo.edge.source import Source
-from kzoo.errors import ExportError
+from kzoo.errors import ExportError, InvalidValueError
 from kzoo.files import ensure_writable
 from kzoo.models.inception import without_auxiliary
 
@@ -71,11 +71,12 @@ def export(
         >>> report.xnnpack_partitions, report.size_bytes
     """
     path = check_path(path)
+    check_is_model(model)
     model = without_auxiliary(model)
     automatic = precision == AUTO
     names = _possible(calibration, slow=False) if automatic else (precision,)
     check_options(names, batch_size, threads, max_error, others=(AUTO,))
-    source = _open(model, names, calibration, batch_size, evaluation, path.parent)
+    source = _open(model, names, calibration, batch_size, evaluation, card, path.parent)
     file = None
     if automatic:
         precision, file = source.fastest(names, max_error)
@@ -114,10 +115,13 @@ def export_each(
         >>> for precision, report in export_each(model, "files", calibration=train_images[:200]):
         ...     print(precision, report)
     """
+    check_is_model(model)
     model, directory = without_auxiliary(model), Path(directory)
+    if name is not None and Path(name).name != name:
+        raise InvalidValueError(f"name={name!r} must be the beginning of a file name")
     names = _possible(calibration) if precisions is None else tuple(precisions)
     check_options(names, batch_size, threads)
-    source = _open(model, names, calibration, batch_size, evaluation, directory)
+    source = _open(model, names, calibration, batch_size, evaluation, card, directory)
 
     def results():
         for precision in names:
@@ -178,9 +182,10 @@ def _possible(calibration, slow: bool = True) -> tuple[str, ...]:
     )
 
 
-def _open(model, precisions, calibration, batch_size, evaluation, directory) -> Source:
+def _open(model, precisions, calibration, batch_size, evaluation, card, directory) -> Source:
     """Checks every argument, then converts."""
     shape = check_model(model)
+    check_card(model, card)
     calibration = check_images(model, shape, precisions, calibration, evaluation)
     ensure_writable(directory, need_bytes=4 * model.count_params())
     _log.info("converting %s", model.name)

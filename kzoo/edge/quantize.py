@@ -6,6 +6,7 @@ import io
 import os
 import re
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,34 +16,62 @@ from kzoo.edge.runtime import LiteRTModel
 LARGE_KERNEL = 32 * 1024**2  # bytes
 SMALLEST_KERNEL = 1e-4  # range of an output channel over that of the largest
 NO_SIGNAL = 1e-9  # signal over noise of a tensor that is zero on all images
-# ranges of the tensors of a file, from calibration
-Ranges = dict[str, dict]
+
+
+class Ranges(NamedTuple):
+    """Smallest and largest value of the tensors of a file, from calibration.
+
+    Attributes:
+        averaged: over batches of images, which few bits are spent best on; the limits of input and output are whole.
+        whole: of all images.
+    """
+
+    averaged: dict[str, dict]
+    whole: dict[str, dict]
 
 
 def find_ranges(content: bytes, images: np.ndarray) -> Ranges:
-    """Smallest and largest value of every tensor, averaged over batches of images.
+    """Runs a file on images and notes the range of every tensor.
 
     Args:
         content: a float32 file.
         images: float32 (n, height, width, channels), as the file's input takes them.
     """
-    from litert_quantizer import recipe
+    from litert_quantizer import calibrator, recipe, recipe_manager
+    from litert_quantizer.utils import qsv_utils
+
+    def update(known: dict, new: dict) -> dict:
+        lowest, highest = (
+            known.get("lowest", known.get("min", np.inf)),
+            known.get("highest", known.get("max", -np.inf)),
+        )
+        whole = {"lowest": np.minimum(lowest, new["min"]), "highest": np.maximum(highest, new["max"])} if new else {}
+        return qsv_utils.moving_average_update(known, new) | whole
 
     lite = LiteRTModel(content)
     name = lite.input["name"].removeprefix("serving_default_").split(":")[0]
     batch = lite.input_shape[0]
     batches = [np.resize(images[i : i + batch], lite.input_shape) for i in range(0, len(images), batch)]
-    with _quiet(), _large_kernels():
-        ranges = _quantizer(content, recipe.static_wi8_ai8()).calibrate(
-            {"serving_default": [{name: batch} for batch in batches]}, num_threads=os.cpu_count()
-        )
-    # the quantizer averages ranges over images, which is right inside; pixels have their own limits
-    ranges[lite.input["name"]] = {"min": images.min(keepdims=True), "max": images.max(keepdims=True)}
-    if lite.last_op() in ("SOFTMAX", "LOGISTIC"):  # probabilities of other images may be larger
-        shape = (1,) * len(lite.output["shape"])
-        ranges[lite.output["name"]] = {"min": np.zeros(shape, "float32"), "max": np.ones(shape, "float32")}
-    _widen_dead_ranges(ranges)
-    return ranges | _kernel_ranges(lite)
+    rules = recipe_manager.RecipeManager()
+    rules.load_quantization_recipe(recipe.static_wi8_ai8())
+    with _quiet():
+        run = calibrator.Calibrator(content, num_threads=os.cpu_count(), qsv_update_func=update)
+        run.calibrate({"serving_default": [{name: batch} for batch in batches]}, rules)
+    found = {tensor: values for tensor, values in run.get_model_qsvs().items() if values}
+    averaged = {tensor: {"min": values["min"], "max": values["max"]} for tensor, values in found.items()}
+    whole = {
+        tensor: {"min": values.get("lowest", values["min"]), "max": values.get("highest", values["max"])}
+        for tensor, values in found.items()
+    }
+    for detail in (lite.input, lite.output):  # nothing behind them would make up for what is cut off
+        averaged[detail["name"]] = dict(whole[detail["name"]])
+    for ranges in (averaged, whole):
+        if lite.gives_probabilities():  # those of other images may be larger
+            shape = (1,) * len(lite.output["shape"])
+            ranges[lite.output["name"]] = {"min": np.zeros(shape, "float32"), "max": np.ones(shape, "float32")}
+        _widen_dead_ranges(ranges)
+        ranges |= _kernel_ranges(lite)
+    return Ranges(averaged, whole)
 
 
 def quantize(content: bytes, precision: str, ranges: Ranges | None = None) -> tuple[bytes, str]:
@@ -65,8 +94,9 @@ def quantize(content: bytes, precision: str, ranges: Ranges | None = None) -> tu
         ops = LiteRTModel(content).op_histogram()
         policy = next(name for name, policy in STATIC_POLICIES.items() if policy.shown_by in ("", *ops))
         recipe = _static(precision, policy)
+    chosen = ranges and (ranges.whole if precision == "int16x8" else ranges.averaged)  # 16 bits need not cut
     with _quiet(), _large_kernels():
-        result = _quantizer(content, recipe).quantize(ranges, None, False, False)
+        result = _quantizer(content, recipe).quantize(chosen, None, False, False)
     return bytes(result.quantized_model), policy
 
 
@@ -177,7 +207,7 @@ def _quiet():
         yield
 
 
-def _kernel_ranges(lite: LiteRTModel) -> Ranges:
+def _kernel_ranges(lite: LiteRTModel) -> dict[str, dict]:
     """Ranges of the output channels of every kernel; the quantizer would take their own, but for what is said here.
 
     The step of a bias is that of the input times that of the kernel. A channel whose kernel is zero, as weight decay
@@ -222,7 +252,7 @@ def _large_kernels():
         uniform_quantize_tensor.uniform_quantize = whole
 
 
-def _widen_dead_ranges(ranges: Ranges) -> None:
+def _widen_dead_ranges(ranges: dict[str, dict]) -> None:
     """Gives tensors that were constant on all calibration images a range of at least one.
 
     A ReLU that never fires would get a scale of about 1e-12, with which XNNPACK refuses to run. CBAM's hidden

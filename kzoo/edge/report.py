@@ -77,7 +77,7 @@ class ExportReport:
             f"{metric}, Keras → file": f"{values['keras']:.4f} → {values['file']:.4f}"
             for metric, values in self.scores.items()
         }
-        rows |= {f"latency, {threads} threads": f"{time:.2f} ms" for threads, time in self.latency_ms.items()}
+        rows |= {f"latency, {threads_of(count)}": f"{time:.2f} ms" for count, time in self.latency_ms.items()}
         lines = [f"# {Path(self.path).name}", "", "| what | measured |", "| --- | --- |"]
         lines += [f"| {what} | {value} |" for what, value in rows.items()]
         if self.layers:
@@ -90,6 +90,11 @@ class ExportReport:
         stem = Path(directory) / f"{Path(self.path).stem}_report"
         write_text(stem.with_suffix(".json"), self.to_json())
         write_text(stem.with_suffix(".md"), self.to_markdown())
+
+
+def threads_of(count: int) -> str:
+    """'1 thread', '2 threads'."""
+    return f"{count} thread{'s' if count > 1 else ''}"
 
 
 def draw_reports(reports: Mapping[str, ExportReport], path: str | Path) -> None:
@@ -112,7 +117,7 @@ def draw_reports(reports: Mapping[str, ExportReport], path: str | Path) -> None:
         lost = [100 * (report.scores[metric]["keras"] - report.scores[metric]["file"]) for report in reports.values()]
         panels[f"{metric.replace('_', ' ')} lost, points"] = lost
     threads = sorted(set.intersection(*(set(report.latency_ms) for report in reports.values())))
-    panels |= {f"latency, ms, {count} threads": [r.latency_ms[count] for r in reports.values()] for count in threads}
+    panels |= {f"latency, ms, {threads_of(n)}": [report.latency_ms[n] for report in reports.values()] for n in threads}
     figure = Figure(figsize=(3.2 * len(panels), 0.9 + 0.38 * len(names)), layout="constrained")
     FigureCanvasAgg(figure)
     for axis, (title, values) in zip(figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True):

@@ -66,8 +66,16 @@ class LiteRTModel:
         return dict(Counter(op["op_name"] for op in self._plain_ops()).most_common())
 
     def last_op(self) -> str:
-        """The built-in op that writes the output."""
-        return next(op["op_name"] for op in self._plain_ops() if self.output["index"] in op["outputs"])
+        """The built-in op that computes the output; what follows it changes type or shape alone."""
+        makers = {tensor: op for op in self._plain_ops() for tensor in op["outputs"]}
+        op = makers[self.output["index"]]
+        while op["op_name"] in ("QUANTIZE", "DEQUANTIZE", "RESHAPE") and op["inputs"][0] in makers:
+            op = makers[op["inputs"][0]]
+        return op["op_name"]
+
+    def gives_probabilities(self) -> bool:
+        """Whether a softmax or a sigmoid computes the output."""
+        return self.last_op() in ("SOFTMAX", "LOGISTIC")
 
     def dense_inputs(self) -> dict[str, int]:
         """Name of what each dense layer writes -> the number of its inputs."""

@@ -38,7 +38,12 @@ class Labels:
                 f"the values {self.values} of the classes and {self.void} of void must differ and be 0 to 255"
             )
         if not 2 <= len(self.classes) < UNKNOWN:
-            raise InvalidValueError(f"{len(self.classes)} classes; 2 to {UNKNOWN - 1} can be told apart")
+            raise InvalidValueError(
+                f"{len(self.classes)} classes; 2 to {UNKNOWN - 1} can be told apart: name each on a line of its own"
+            )
+        twice = next((name for name in self.classes if self.classes.count(name) > 1), None)
+        if twice is not None:
+            raise InvalidValueError(f"several classes are called {twice!r}; give each a name of its own")
 
     @property
     def table(self) -> np.ndarray:

@@ -48,6 +48,8 @@ def train(recipe: Recipe) -> dict:
     """
     task = task_of(recipe.model)
     quantization_aware.check_recipe(recipe)
+    if recipe.freeze_backbone and recipe.weights is None and recipe.backbone_weights is None:
+        raise InvalidValueError("freeze_backbone would keep random weights; give weights or backbone_weights too")
     recipe = _shrink(recipe, task) if recipe.smoke else recipe
     refuse_unwritable(recipe.run_dir)
     for model, weights in ((recipe.model, recipe.weights), (recipe.backbone, recipe.backbone_weights)):
@@ -70,6 +72,8 @@ def _train(recipe: Recipe, task: Task, data: ImageDataset) -> dict:
         f"{data.image_shape}, {len(data.classes)} classes"
     )
 
+    if recipe.crop_size:
+        _check_crop(recipe, data)
     keras.utils.set_random_seed(recipe.seed)
     model = compiled_model(recipe, task, data, steps)
     done = _prepare_directory(recipe, directory)
@@ -77,6 +81,21 @@ def _train(recipe: Recipe, task: Task, data: ImageDataset) -> dict:
     ensure_writable(directory, need_bytes=(3 * 3 + 4) * 4 * model.count_params() + 4 * 2**20)
     with exclusive(directory):
         return _run(recipe, task, data, model, done)
+
+
+def _check_crop(recipe: Recipe, data: ImageDataset) -> None:
+    """Training sees parts of the images, and the finished model whole ones: it must take both."""
+    crop, image = recipe.crop_shape, data.image_shape[:2]
+    told = " and the images of ".join("×".join(map(str, size)) for size in (crop, image))
+    if any(part > whole for part, whole in zip(crop, image, strict=True)):
+        raise InvalidValueError(f"crop_size is larger than the images: {told}; take a smaller one, or leave it out")
+    for size in (crop, image, (None, None)):
+        try:
+            build(recipe.model, input_shape=(*size, 3), num_classes=len(data.classes), **recipe.build_options)
+        except InvalidValueError as error:
+            raise InvalidValueError(
+                f"{recipe.model} does not take both the crops of {told}: {error}; or leave crop_size out"
+            ) from error
 
 
 def _run(recipe: Recipe, task: Task, data: ImageDataset, model: keras.Model, done: int) -> dict:
@@ -220,7 +239,13 @@ def _prepare_directory(recipe: Recipe, directory: Path) -> int:
 
 def _restore(model: keras.Model, path: Path) -> None:
     """Takes weights and optimizer state over from a checkpoint."""
-    saved = keras.saving.load_model(path)
+    try:
+        saved = keras.saving.load_model(path)
+    except Exception as error:  # zip, JSON, HDF5 and Keras each raise their own
+        raise OutputError(
+            f"the checkpoint {path} cannot be read; remove it to go on from the one before, or start again with "
+            "--no-resume, which keeps the earlier run"
+        ) from error
     model.set_weights(saved.get_weights())
     model.optimizer.build(model.trainable_variables)
     for mine, theirs in zip(model.optimizer.variables, saved.optimizer.variables, strict=True):

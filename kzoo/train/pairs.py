@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from kzoo.class_names import read_labels
 from kzoo.errors import DatasetError, InvalidValueError
 from kzoo.images import FORMATS, SUFFIXES, read_picture
-from kzoo.train.data import DIGITS, ImageDataset, Split, is_pairs, prepared_builder, tfds_splits
+from kzoo.train.data import DIGITS, VOID, ImageDataset, Split, is_pairs, prepared_builder, tfds_splits
 from kzoo.train.labels import UNKNOWN, Labels, declare
 
 MASK_SUFFIXES = (".png", ".bmp")
@@ -86,9 +87,13 @@ def _load_folder(root, image_size, validation_fraction, test_fraction, seed, cla
             "test/images and test/masks (and may have validation/ or val/)"
         )
     listed = root / "classes.txt"
-    if not class_names and listed.is_file():
-        class_names = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
-    labels = declare(class_names, values, void, f"{root} has no classes.txt and")
+    from_file = not class_names and listed.is_file()
+    if from_file and not (class_names := read_labels(listed)):
+        raise DatasetError(f"{listed} is empty; it must name the classes, one a line")
+    try:
+        labels = declare(class_names, values, void, f"{root} has no classes.txt and")
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{listed}: {error}" if from_file else str(error)) from error
     parts = _split_folder(root, validation_fraction, test_fraction, seed)
     shape = _check(parts, labels, image_size)
     splits = [_folder_split(part, labels, shape) for part in parts]
@@ -195,8 +200,17 @@ def _open_mask(path: Path) -> Image.Image:
 def _check(parts: list[list[Pair]], labels: Labels, image_size: tuple[int, int] | None) -> tuple[int, int]:
     """Reads every file once; returns the (height, width) of all."""
     pairs = [pair for part in parts for pair in part]
+
+    def check(pair: Pair) -> tuple[tuple[int, int], bool]:
+        mask = read_pair(pair, labels, image_size)[1]
+        return mask.shape, bool((mask != VOID).any())
+
     with ThreadPoolExecutor() as pool:
-        sizes = list(pool.map(lambda pair: read_pair(pair, labels, image_size)[1].shape, pairs))
+        sizes, labelled = zip(*pool.map(check, pairs), strict=True)
+    labelled = dict(zip(pairs, labelled, strict=True))
+    for part in parts:
+        if not any(labelled[pair] for pair in part):
+            raise DatasetError(_all_void(f"{part[0][1].parent}, {len(part)} masks", labels))
     for pair, size in zip(pairs, sizes, strict=True):
         if size != sizes[0]:
             raise DatasetError(
@@ -204,6 +218,10 @@ def _check(parts: list[list[Pair]], labels: Labels, image_size: tuple[int, int] 
                 "size to resize to, as in --image-size 256 256"
             )
     return sizes[0]
+
+
+def _all_void(masks: str, labels: Labels) -> str:
+    return f"{masks}: every pixel is void ({', '.join(map(str, labels.void))}); say with --void what is to be ignored"
 
 
 def _folder_split(pairs: list[Pair], labels: Labels, shape: tuple[int, int]) -> Split:
@@ -271,3 +289,5 @@ def _check_tfds(builder, specs: dict[str, int], labels: Labels) -> None:
         unknown = np.flatnonzero((counts > 0) & (labels.table == UNKNOWN))
         if len(unknown):
             raise DatasetError(f"{builder.info.name}, {split}, {labels.complaint(unknown.tolist())}")
+        if not counts[labels.table < UNKNOWN].any():
+            raise DatasetError(_all_void(f"{builder.info.name}, {split}", labels))

@@ -52,7 +52,7 @@ class Segmentation:
 
     def images(self, name: str, data_dir: str | None, size: tuple[int, int] | None, count: int) -> np.ndarray:
         """Training images, to calibrate with, whatever their masks say."""
-        anything = dict(class_names=("first", "second"), mask_values=(0, 1), void=range(2, 256))
+        anything = dict(class_names=[f"value {value}" for value in range(253)], void=(253, 254, 255))
         return load_pairs(name, data_dir=data_dir, image_size=size, **anything).train.arrays(count)[0]
 
     def training(self, recipe: Recipe, data: ImageDataset, seed: int):

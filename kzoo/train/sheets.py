@@ -5,10 +5,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from kzoo.files import atomic_path
-from kzoo.overlay import colours
+from kzoo.overlay import colours, load_font
 from kzoo.train.data import VOID
 from kzoo.train.dense import centre
 
@@ -48,12 +48,12 @@ def draw_sheet(
     number, height, width = masks.shape
     top = LINE + GAP
     row = height + GAP + (LINE if titles else 0)
-    legend = 24 + max(len(name) for name in (*classes, "void")) * 8
+    font = load_font(11)
+    legend = 24 + round(max(font.getlength(name) for name in (*classes, "void")))
     sheet = Image.new(
         "RGB", (3 * (width + GAP) + legend, max(top + number * row, top + (len(classes) + 1) * LINE)), "white"
     )
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(12)
     for column, name in enumerate(("image", "truth", "prediction")):
         draw.text((column * (width + GAP), 2), name, "black", font)
     columns = (images, paint(masks, classes), paint(whole, classes))

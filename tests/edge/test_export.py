@@ -1,5 +1,6 @@
 """Export: files that agree with Keras, a true report, and refusals that leave nothing behind."""
 
+import json
 import shutil
 from collections import namedtuple
 
@@ -132,6 +133,13 @@ def test_a_model_without_preprocessing_eats_any_range(tmp_path):
         (dict(calibration=GOOD - 128), InvalidValueError, "calibration pixels are -128 to 127"),
         (dict(calibration=GOOD * 257), InvalidValueError, "the model eats pixels of 0 to 255"),
         (dict(calibration="images"), InvalidValueError, "calibration has shape"),
+        (dict(calibration=[GOOD[0], GOOD[0, :8]]), InvalidValueError, "calibration is no array: .*resize the images"),
+        (dict(threads=2), InvalidValueError, "threads=2 must be a tuple of positive integers"),
+        (dict(precision="auto", max_error="0.1"), InvalidValueError, "max_error='0.1' must be a number above 0"),
+        (dict(evaluation=GOOD), InvalidValueError, "evaluation must be a pair"),
+        (dict(evaluation=(GOOD, np.full(4, 100))), InvalidValueError, "no label from 0 to 9, the classes of"),
+        (dict(card="x"), InvalidValueError, "card='x' must be a kzoo.edge.Card"),
+        (dict(card=kzoo.edge.Card(("a", "b"))), InvalidValueError, "the card names 2 classes, .* has 10"),
     ],
 )
 def test_bad_arguments(model, options, error, message, tmp_path):
@@ -139,6 +147,77 @@ def test_bad_arguments(model, options, error, message, tmp_path):
     with pytest.raises(error, match=message):
         kzoo.export(model, path, **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_no_file(model, tmp_path):
+    (tmp_path / "folder.tflite").mkdir()
+    with pytest.raises(OutputError, match="is a folder; give the path of a file"):
+        kzoo.export(model, tmp_path / "folder.tflite")
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    for export in (kzoo.export, kzoo.export_all):
+        with pytest.raises(InvalidValueError, match="'resnet50' is no Keras model"):
+            export("resnet50", tmp_path / "model.tflite")
+    with pytest.raises(InvalidValueError, match="name='x/y' must be the beginning of a file name"):
+        kzoo.export_all(tiny(), tmp_path, name="x/y")
+
+
+HEADS = {  # what the last layers are, and whether they give probabilities
+    "softmax layer": (lambda x: keras.layers.Softmax()(x), True),
+    "softmax op": (lambda x: keras.ops.softmax(x), True),
+    "identity behind it": (lambda x: keras.layers.Identity()(keras.layers.Softmax()(x)), True),
+    "model inside": (lambda x: keras.Sequential([keras.Input((3,)), keras.layers.Softmax()], name="inner")(x), True),
+    "sigmoid": (lambda x: keras.layers.Dense(1, activation="sigmoid")(x), True),
+    "sum": (lambda x: x + 1.0, False),
+    "logits": (lambda x: x, False),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_card_knows_probabilities_whatever_computes_them(head, tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten()(keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 255)(inputs)))
+    x = keras.layers.Dense(3)(x)
+    compute, probabilities = HEADS[head]
+    model = keras.Model(inputs, compute(x))
+    images = pixels(8, 8, 8, 3)
+    for precision in ("float32", "int8"):
+        kzoo.export(model, tmp_path / "model.tflite", precision, images)
+        told = json.loads((tmp_path / "model.tflite.json").read_text())
+        assert told["output"]["values"] == ("probabilities" if probabilities else "scores")
+
+
+def test_sequential_models_and_names_that_tensorflow_does_not_take(tmp_path):
+    images = pixels(8, 8, 8, 3)
+    inputs = keras.Input((8, 8, 3), name="in:0")
+    layers = [inputs, keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D()]
+    functional = keras.Model(inputs, layers[2](layers[1](inputs)), name="größe 1")
+    for model in (functional, keras.Sequential(layers, name="plain")):
+        report = kzoo.export(model, tmp_path / "model.tflite", "int8", images)
+        assert report.relative_error < 0.05
+    with pytest.raises(ExportError, match=r"layer 'conv2d.*' failed: .*'_m/.* is not a valid root scope name"):
+        kzoo.export(
+            keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)], name="_m"), tmp_path / "m.tflite"
+        )
+    wrong = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="my conv")], name="outer")
+    with pytest.raises(ExportError, match="TensorFlow does not take the layer name 'my conv'"):
+        kzoo.export(wrong, tmp_path / "wrong.tflite")
+    assert {path.name for path in tmp_path.iterdir()} == {"model.tflite", "model.tflite.json"}
+
+
+def test_one_probability_is_judged_at_one_half(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    outputs = keras.layers.Conv2D(1, 1, activation="sigmoid")(keras.layers.Rescaling(1 / 50)(inputs))
+    model = keras.Model(inputs, outputs)
+    images = pixels(6, 8, 8, 3)
+    masks = np.random.default_rng(0).integers(0, 2, (6, 8, 8))
+    found = np.array(model(images))[..., 0] >= 0.5
+    assert 0.05 < found.mean() < 0.95
+    report = kzoo.export(model, tmp_path / "model.tflite", evaluation=(images, masks))
+    assert report.scores["pixel_accuracy"]["file"] == pytest.approx(np.mean(found == masks))
+    overlaps = [np.sum((found == k) & (masks == k)) / np.sum((found == k) | (masks == k)) for k in (0, 1)]
+    assert report.scores["mean_iou"]["file"] == pytest.approx(np.mean(overlaps))
 
 
 class Subclassed(keras.Model):

@@ -11,6 +11,7 @@ from helpers import pixels, randomise
 import kzoo
 from kzoo.edge import PRECISIONS, Card, LiteRTModel, draw_reports, exporting, read_card, source
 from kzoo.edge.compare import agreement, errors, scores
+from kzoo.edge.quantize import find_ranges
 from kzoo.errors import ExportError, InvalidValueError
 
 IMAGES = pixels(24, 16, 16, 3)
@@ -298,6 +299,29 @@ def test_probabilities_have_room_up_to_one(tmp_path):
     np.testing.assert_allclose(lite.predict(IMAGES), model(IMAGES), atol=0.06)
 
 
+@pytest.mark.parametrize("precision", ["int8", "int16x8"])
+def test_logits_are_not_cut_off(precision, model, exported):
+    """The quantizer's average of the ranges would cut what is above it."""
+    lite = LiteRTModel(exported[0] / f"{model.name}_{precision}.tflite")
+    scale, zero_point = lite.output["quantization"]
+    limits = np.iinfo(lite.output["dtype"])
+    lowest, highest = ((limit - zero_point) * scale for limit in (limits.min, limits.max))
+    logits = np.array(model(IMAGES))
+    assert lowest <= logits.min() + scale
+    assert highest >= logits.max() - scale
+    outputs = lite.predict(IMAGES)
+    assert outputs.max() == pytest.approx(logits.max(), rel=0.2)
+
+
+def test_16_bits_hold_whole_ranges(model, exported):
+    ranges = find_ranges((exported[0] / f"{model.name}_float32.tflite").read_bytes(), IMAGES)
+    wider = [name for name, values in ranges.averaged.items() if (ranges.whole[name]["max"] > values["max"]).any()]
+    assert len(wider) > 10
+    for name, values in ranges.averaged.items():
+        assert (ranges.whole[name]["max"] >= values["max"]).all()
+        assert (ranges.whole[name]["min"] <= values["min"]).all()
+
+
 def test_average_pooling_stays_float_in_int8(tmp_path):
     inputs = keras.Input((16, 16, 3))
     x = keras.layers.Conv2D(8, 3, activation="relu")(inputs)
@@ -314,8 +338,8 @@ def test_average_pooling_stays_float_in_int8(tmp_path):
         (dict(precisions=("float32", "int7")), "precision='int7' is not accepted"),
         (dict(precisions=("float32", "auto")), "precision='auto' is not accepted"),
         (dict(precisions=("int16x8",), calibration=None), "precision='int16x8' needs calibration images"),
-        (dict(threads=(0,)), r"threads=\(0,\) must be positive integers"),
-        (dict(threads="12"), "threads='12' must be positive integers"),
+        (dict(threads=(0,)), r"threads=\(0,\) must be a tuple of positive integers"),
+        (dict(threads="12"), "threads='12' must be a tuple of positive integers"),
         (dict(evaluation=(IMAGES, LABELS[:3])), r"labels of shape \(3,\) and type int64; .* shape \(24,\) are needed"),
         (dict(evaluation=(IMAGES, LABELS / 2)), "type float64"),
         (dict(evaluation=(IMAGES / 255, LABELS)), "evaluation pixels are 0 to 1"),

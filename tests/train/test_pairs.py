@@ -176,6 +176,33 @@ def test_bad_folders_are_refused_by_the_name_of_the_file(what, folder):
         load_pairs(str(folder), void=(11,))
 
 
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        (b"hintergrund\nb\xe4ll\nx\n", r"cannot read the labels in .*classes\.txt"),
+        (b" \n\n", r"classes\.txt is empty; it must name the classes"),
+        (b"all\n", r"classes\.txt: 1 classes; 2 to 253"),
+        (b"sky\nroad\nsky\n", r"classes\.txt: several classes are called 'sky'"),
+    ],
+)
+def test_bad_names_of_classes(listed, message, folder):
+    (folder / "classes.txt").write_bytes(listed)
+    with pytest.raises(ValueError, match=message):
+        load_pairs(str(folder), void=(11,))
+
+
+def test_names_of_classes_as_windows_writes_them(folder):
+    (folder / "classes.txt").write_bytes("\ufeffsky\r\nroad\r\ncar\r\n".encode())
+    assert load_pairs(str(folder), void=(11,)).classes == ("sky", "road", "car")
+
+
+def test_a_split_of_nothing_but_void_is_refused(folder):
+    for number in range(10, 13):
+        Image.fromarray(np.full(SIZE, 11, "uint8")).save(folder / "val" / "masks" / f"scene.{number:02}.png")
+    with pytest.raises(DatasetError, match=r"val/masks, 3 masks: every pixel is void \(11\); say with --void"):
+        load_pairs(str(folder), void=(11,))
+
+
 def test_void_must_be_declared(folder):
     with pytest.raises(DatasetError, match="value 11, which is no class"):
         load_pairs(str(folder))

@@ -283,6 +283,35 @@ def test_a_classifier_refuses_options_of_segmentation(change, message, tmp_path)
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(crop_size=64), "crop_size is larger than the images: 64×64 and the images of 16×24; take a smaller one"),
+        (
+            dict(model="unet", model_options=dict(widths=(4, 8, 8)), image_size=(46, 62), crop_size=44),
+            "does not take both the crops of 44×44 and the images of 46×62: .*does not fit",
+        ),
+        (
+            dict(model_options=dict(widths=(4, 8), decoder_attention="window"), crop_size=8),
+            "does not take both the crops .*; or leave crop_size out",
+        ),
+        (dict(freeze_backbone=True), "freeze_backbone would keep random weights"),
+    ],
+)
+def test_what_would_fail_later_is_refused_before_the_first_epoch(change, message, recipe):
+    with pytest.raises(InvalidValueError, match=message):
+        train(dataclasses.replace(recipe, **change))
+    assert not recipe.run_dir.exists()
+
+
+def test_a_damaged_checkpoint_is_named(recipe):
+    train(dataclasses.replace(recipe, epochs=1))
+    path, _ = callbacks.last_checkpoint(recipe.run_dir / "checkpoints")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(OutputError, match=rf"the checkpoint .*{path.name} cannot be read; remove it .*--no-resume"):
+        train(dataclasses.replace(recipe, epochs=2))
+
+
 def test_bad_data_is_refused_before_anything_is_written(recipe, scenes):
     (scenes / "test" / "masks" / "021.png").unlink()
     with pytest.raises(ValueError, match=r"images/021\.png has no mask"):

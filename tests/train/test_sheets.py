@@ -36,3 +36,13 @@ def test_sheet_shows_image_truth_and_prediction_side_by_side(tmp_path):
                 left = column * (14 + GAP)
                 np.testing.assert_array_equal(sheet[top : top + 10, left : left + 14], pictures[row])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sheet.png", "titled.png"]
+
+
+def test_names_beyond_ascii_are_drawn(tmp_path):
+    """A font without them would draw the same two boxes for both."""
+    image, mask = np.zeros((1, 40, 8, 3), "uint8"), np.zeros((1, 40, 8), "uint8")
+    drawn = []
+    for name in ("шя", "яш"):
+        draw_sheet(image, mask, mask, (name, "other"), tmp_path / "sheet.png")
+        drawn.append(np.asarray(Image.open(tmp_path / "sheet.png")))
+    assert (drawn[0] != drawn[1]).any()
