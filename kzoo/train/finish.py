@@ -85,7 +85,9 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
         "training_seconds": round(sum(row["seconds"] for row in history)),
         "best_epoch": best_epoch,
         "models": {name: measurement.to_json() for name, measurement in measurements.items()},
-        "exports": {name: dataclasses.asdict(report) for name, report in reports.items()},
+        "exports": {
+            name: dataclasses.asdict(report) | {"path": Path(report.path).name} for name, report in reports.items()
+        },
     }
     write_text(directory / "report.json", json.dumps(report, indent=2) + "\n")
     write_text(directory / "README.md", model_card(recipe, task, report))
