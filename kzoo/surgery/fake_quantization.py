@@ -97,7 +97,8 @@ class FakeQuantize(keras.layers.Layer):
 
     The range is a moving average over the steps of training (arXiv:1712.05877, section 3.1) of the least and the
     largest value of an image, averaged over the batch, which is what litert-quantizer calibrates; it is frozen at
-    inference. Values outside are clipped and get no gradient. A map that was never trained on passes unchanged.
+    inference. Values outside are clipped and get no gradient (of the outputs of a model a file clips none: a softmax
+    may follow them there). A map that was never trained on passes unchanged.
 
     Args:
         momentum: share of the range that a step keeps.
