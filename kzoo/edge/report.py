@@ -122,10 +122,10 @@ def draw_reports(reports: Mapping[str, ExportReport], path: str | Path) -> None:
     FigureCanvasAgg(figure)
     for axis, (title, values) in zip(figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True):
         bars = axis.barh(names, values, color="tab:blue")
-        axis.bar_label(bars, fmt="%.3g", padding=3)
+        axis.bar_label(bars, fmt="%.2f" if title.endswith("points") else "%.3g", padding=3)
         axis.set_title(title)
-        widest = max(map(abs, values)) or 1
-        axis.set_xlim(1.25 * min(0, *values) - 0.2 * widest * (min(values) < 0), 1.25 * max(0.2 * widest, *values))
+        room = 0.35 * (max(map(abs, values)) or 1)  # for the labels
+        axis.set_xlim(min(values) - room if min(values) < 0 else 0, max(0, *values) + room)
         axis.spines[["top", "right"]].set_visible(False)
     axis.invert_yaxis()
     with atomic_path(path) as partial:
