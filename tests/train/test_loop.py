@@ -108,6 +108,7 @@ def test_other_settings_in_the_same_directory_are_refused(recipe):
     assert json.loads((recipe.run_dir / "recipe.json").read_text())["learning_rate"] == 0.2
 
 
+@pytest.mark.slow
 def test_run_of_an_older_version_goes_on(recipe):
     """Its recipe.json lacks the fields that came later, which it was run with the defaults of."""
     train(dataclasses.replace(recipe, epochs=1))
@@ -209,6 +210,7 @@ def _unshuffled(split, batch_size, num_classes, **_):
     return batches(split, batch_size, num_classes).take(split.size // batch_size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_resumes(precision, recipe, capsys):
     recipe = dataclasses.replace(recipe, precision=precision)

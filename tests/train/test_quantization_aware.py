@@ -76,6 +76,7 @@ def test_from_a_trained_model_to_integer_files(fine_tuning, tmp_path):
     assert json.loads((directory / "recipe.json").read_text())["quantization_aware"] == "int4_per_tensor"
 
 
+@pytest.mark.slow
 def test_goes_on_where_it_stopped(fine_tuning):
     train(fine_tuning)
     longer = dataclasses.replace(fine_tuning, epochs=2, export=())

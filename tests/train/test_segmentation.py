@@ -200,6 +200,7 @@ def test_interrupted_run_goes_on_with_its_loss_and_options(recipe, monkeypatch, 
     assert int(last.optimizer.iterations) == 4
 
 
+@pytest.mark.slow
 def test_crops_under_xla_in_bfloat16(recipe):
     recipe = dataclasses.replace(
         recipe,
