@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-LONGEST_REASON = 300  # characters
+LONGEST_REASON = 200  # characters
 
 
 class KzooError(Exception):

@@ -119,7 +119,7 @@ def test_any_error_is_an_outcome(monkeypatch):
     note = check("cifar_resnet20", "builds")["builds"].note
     assert note.startswith("ValueError: a long story...")
     assert note.endswith("...… (from KeyError: 'bn1')")
-    assert len(note) < 350
+    assert len(note) < 250
 
 
 def die(name, checks):

@@ -120,6 +120,7 @@ def test_export_then_evaluate_both(digit_model, capsys, tmp_path):
     output = tmp_path / "model.tflite"
     main(["export", str(digit_model), str(output), "--precision", "int8", "--dataset", "digits", "--images", "20"])
     text = capsys.readouterr().out
+    assert "XNNPACK" in text
     assert "partitions" in text
     images, labels = kzoo.train.data.load_dataset("digits").test.arrays()
     expected = keras.saving.load_model(digit_model).predict(images.astype("float32"), verbose=0)

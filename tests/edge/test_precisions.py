@@ -54,7 +54,7 @@ def test_all_precisions_from_one_conversion(model, tmp_path, monkeypatch):
         ("int8_weights", 0.25, 0.03),
         ("int8_dynamic", 0.25, 0.04),
         ("int8", 0.25, 0.1),
-        ("int16x8", 0.25, 0.06),
+        ("int16x8", 0.25, 0.03),
         ("int4", 0.125, 0.1),
         ("int4_weights", 0.25, 0.2),
     ],
