@@ -6,6 +6,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from dataclasses import dataclass
 
+import kzoo  # noqa: F401  before Keras, as oneDNN is asked for once
+
+# isort: split
+
 import keras
 import pytest
 
