@@ -76,7 +76,7 @@ def _train(layer: keras.layers.BatchNormalization, inputs):
     )
     # the operation's variance is N / (N - 1) times the one that it divides by, which Keras averages; whatever it says
     # of a single value counts as 0
-    count = tf.cast(tf.size(inputs, out_type="int64") // inputs.shape[-1], "float32")
+    count = tf.cast(tf.size(inputs, out_type=tf.int64) // inputs.shape[-1], "float32")
     batch_variance = tf.math.multiply_no_nan(batch_variance, (count - 1) / count)
     layer.moving_mean.assign(mean * layer.momentum + batch_mean * (1 - layer.momentum))
     layer.moving_variance.assign(variance * layer.momentum + batch_variance * (1 - layer.momentum))
