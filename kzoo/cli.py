@@ -76,7 +76,7 @@ class Evaluate:
                 "classes; use the dataset that the model was trained on"
             )
         split, scorer = getattr(data, self.split), task.scorer(data.classes)
-        with readable_images(self.dataset):
+        with readable_images():
             for images, labels in split.dataset.batch(task.batch_size).as_numpy_iterator():
                 predicted = predict(images)
                 if self.flip:
