@@ -15,7 +15,7 @@ import numpy as np
 from kzoo.class_names import FILES, check_labels, known_classes, read_labels
 from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import InvalidValueError, WeightsError, check_choice
-from kzoo.images import INTERPOLATION, MODES, read_image
+from kzoo.images import INTERPOLATION, MODES, Pixels
 from kzoo.models.inception import without_auxiliary
 from kzoo.registry import SEGMENTATION, lookup
 from kzoo.weights import DEFAULT, resolve
@@ -32,8 +32,8 @@ class Classifier:
         predict: pixels (n, height, width, channels) of 0 to 255 -> probabilities (n, classes).
         input_shape: (height, width, channels).
         classes: their names; where nobody knows them, their numbers.
-        crop: see `kzoo.images.read_image`.
-        interpolation: see `kzoo.images.read_image`.
+        crop: see `kzoo.images.Pixels`.
+        interpolation: see `kzoo.images.Pixels`.
     """
 
     predict: Callable[[np.ndarray], np.ndarray]
@@ -60,8 +60,8 @@ class Opened:
         model: a Keras model or a LiteRT file.
         labels: names of the classes from the user's file, if there is one.
         image_size: height and width, where the user chose.
-        crop: see `kzoo.images.read_image`.
-        interpolation: see `kzoo.images.read_image`.
+        crop: see `kzoo.images.Pixels`.
+        interpolation: see `kzoo.images.Pixels`.
     """
 
     name: str
@@ -130,8 +130,8 @@ def open_model(
         labels: file with a line for each class. Default: those of the card of a LiteRT file, those in the
             `report.json` that a recipe put beside the file, ImageNet's for 1000 classes, or numbers.
         image_size: height and width, for a model that takes more than one size. Default: the model's own.
-        crop: see `kzoo.images.read_image`; default: that of a file's card or a known checkpoint, or 1.
-        interpolation: see `kzoo.images.read_image`; default: that of a file's card or a known
+        crop: see `kzoo.images.Pixels`; default: that of a file's card or a known checkpoint, or 1.
+        interpolation: see `kzoo.images.Pixels`; default: that of a file's card or a known
             checkpoint, or `"bilinear"`.
 
     Raises:
@@ -251,6 +251,7 @@ def classify(classifier: Classifier, paths: Sequence[Path]) -> Iterator[tuple[Pa
 
 def _try_to_read(classifier: Classifier, path: Path) -> np.ndarray | InvalidValueError:
     try:
-        return read_image(path, classifier.input_shape, classifier.crop, classifier.interpolation)
+        pixels = Pixels(crop=classifier.crop, interpolation=classifier.interpolation)
+        return pixels.read(path, classifier.input_shape)
     except InvalidValueError as error:
         return error

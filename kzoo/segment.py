@@ -35,7 +35,7 @@ class Segmenter:
         channels: of the pictures.
         classes: their names; where nobody knows them, their numbers.
         stride: total stride of the model.
-        interpolation: of the resizing of pictures, see `kzoo.images.read_image`.
+        interpolation: of the resizing of pictures, see `kzoo.images.Pixels`.
     """
 
     run: Callable[[np.ndarray], np.ndarray]

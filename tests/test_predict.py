@@ -14,7 +14,7 @@ from kzoo.class_names import imagenet_classes
 from kzoo.cli import main
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError, UnknownNameError, WeightsError
-from kzoo.images import find_images, read_image
+from kzoo.images import Pixels, find_images
 from kzoo.predict import classify, open_classifier, softmax
 from kzoo.registry import lookup
 
@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
     (root / "pictures").mkdir()
     for index, pixels in enumerate(np.random.default_rng(4).integers(0, 256, (40, 20, 24, 3), dtype="uint8")):
         saved(root / "pictures" / f"{index:02}.png", pixels)
-    images = np.stack([read_image(path, (16, 16, 3)) for path in sorted((root / "pictures").iterdir())])
+    images = np.stack([Pixels().read(path, (16, 16, 3)) for path in sorted((root / "pictures").iterdir())])
     for precision in ("float32", "int8"):
         for name, kind in (("model", model), ("logits", logits)):
             kzoo.export(kzoo.fold_batch_norm(kind), root / f"{name}_{precision}.tflite", precision, images)
@@ -108,7 +108,8 @@ def test_the_checkpoint_says_how_to_resize(monkeypatch, tmp_path):
     classifier = open_classifier("resnet18")
     assert (classifier.crop, classifier.interpolation, classifier.classes[1]) == (0.95, "bicubic", "goldfish")
     path = PHOTOGRAPHS / "china.jpg"
-    expected = model.predict(read_image(path, (224, 224, 3), 0.95, "bicubic")[None].astype("float32"), verbose=0)[0]
+    pixels = Pixels("crop", 0.95, "bicubic").read(path, (224, 224, 3))
+    expected = model.predict(pixels[None].astype("float32"), verbose=0)[0]
     ((_, found),) = classify(classifier, [path])
     np.testing.assert_allclose(found, expected, atol=1e-6)
     best = classifier.top(found, 3)

@@ -19,7 +19,7 @@ class Card:
 
     Attributes:
         classes: names of the classes, or None where nobody named them.
-        crop: side of the centre crop over the shorter side of the picture, see `kzoo.images.read_image`.
+        crop: side of the centre crop over the shorter side of the picture, see `kzoo.images.Pixels`.
         interpolation: of the resizing, `"bilinear"` or `"bicubic"`.
     """
 

@@ -1,0 +1,116 @@
+"""How a picture becomes the pixels of a model's input."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from PIL import Image
+
+from kzoo.errors import InvalidValueError, check_choice
+from kzoo.images.reading import MODES, read_picture
+
+Resize = Literal["stretch", "crop", "pad"]
+Interpolation = Literal["bilinear", "bicubic"]
+RESIZE = get_args(Resize)
+INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+SMALLEST_CROP = 0.05
+SLIMMEST = 50  # a picture is cropped to this many times its shorter side before it is enlarged
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """One way from a picture to pixels, for training, validation, evaluation, prediction, calibration and cards.
+
+    Resizing averages the pixels that it leaves out (antialiasing), whatever the interpolation.
+
+    Attributes:
+        resize: `"stretch"` shows the whole picture and changes its proportions; `"crop"` resizes the shorter side and
+            keeps the centre, as timm and torchvision evaluate their models; `"pad"` shows the whole picture in its
+            proportions, in the centre of black.
+        crop: side of the centre crop over the shorter side of the resized picture, with `"crop"` alone: 0.875 resizes
+            the shorter side to 256 pixels for a crop of 224.
+        interpolation: `"bilinear"` or `"bicubic"`.
+
+    Raises:
+        InvalidValueError: a value that is not accepted.
+
+    Example:
+        >>> Pixels("crop", crop=0.95, interpolation="bicubic").read("elephant.jpg", (224, 224, 3)).shape
+        (224, 224, 3)
+    """
+
+    resize: Resize = "crop"
+    crop: float = 1.0
+    interpolation: Interpolation = "bilinear"
+
+    def __post_init__(self):
+        check_choice("resize", self.resize, RESIZE)
+        check_choice("interpolation", self.interpolation, INTERPOLATION)
+        number = isinstance(self.crop, int | float) and not isinstance(self.crop, bool)
+        if not (number and SMALLEST_CROP <= self.crop <= 1):
+            raise InvalidValueError(f"crop={self.crop!r} must be a number from {SMALLEST_CROP} to 1")
+        if self.resize != "crop" and self.crop != 1:
+            raise InvalidValueError(f"crop={self.crop} goes with resize='crop', and resize is {self.resize!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The attributes as JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: object) -> "Pixels":
+        """What `to_json` gave, from a file of anybody's.
+
+        Raises:
+            InvalidValueError: it is something else; the message names the field.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        if not isinstance(value, dict):
+            raise InvalidValueError(f"pixels must be an object with {', '.join(names)}, not {type(value).__name__}")
+        for name in names:
+            if name not in value:
+                raise InvalidValueError(f"pixels have no {name}; they must have {', '.join(names)}")
+        if unknown := sorted(str(name)[:40] for name in value.keys() - set(names)):
+            raise InvalidValueError(f"pixels have {unknown[0]!r}, which is unknown; known are {', '.join(names)}")
+        return cls(**value)
+
+    def read(self, path: str | Path, shape: tuple[int, int, int]) -> np.ndarray:
+        """Reads a file as pixels of 0 to 255, uint8 `shape` (height, width, channels), of 3 channels or 1 (grey).
+
+        Raises:
+            InvalidValueError: the file is no readable picture.
+        """
+        return self.apply(read_picture(path, shape[2]), shape)
+
+    def apply(self, picture: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
+        """Fits a picture to `shape` (height, width, channels): pixels of 0 to 255, uint8."""
+        picture = picture.convert(MODES[shape[2]])
+        height, width = shape[:2]
+        if self.resize == "crop":  # a sliver would be enlarged far beyond what is kept of it
+            short = SLIMMEST * min(picture.size)
+            picture = _centre(picture, min(picture.width, short), min(picture.height, short))
+        size = self._resized(picture.size, height, width)
+        if size != picture.size:
+            picture = picture.resize(size, INTERPOLATION[self.interpolation])
+        return np.asarray(_centre(picture, width, height)).reshape(shape)
+
+    def _resized(self, size: tuple[int, int], height: int, width: int) -> tuple[int, int]:
+        """(width, height) of the whole picture before it is cropped or padded."""
+        if self.resize == "stretch":
+            return width, height
+        if self.resize == "crop":
+            height, width = math.floor(height / self.crop), math.floor(width / self.crop)
+        taller = size[1] * width >= size[0] * height  # than what it must fit
+        if taller == (self.resize == "crop"):
+            return width, max(1, width * size[1] // size[0])
+        return max(1, height * size[0] // size[1]), height
+
+
+def _centre(picture: Image.Image, width: int, height: int) -> Image.Image:
+    """The centre of a picture; black where it is too small."""
+    if picture.size == (width, height):
+        return picture
+    left, top = round((picture.width - width) / 2), round((picture.height - height) / 2)
+    return picture.crop((left, top, left + width, top + height))
