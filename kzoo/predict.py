@@ -13,10 +13,11 @@ import keras
 import numpy as np
 
 from kzoo.class_names import FILES, check_labels, known_classes, read_labels
-from kzoo.edge import LiteRTModel, read_card
-from kzoo.errors import InvalidValueError, WeightsError, check_choice
-from kzoo.images import INTERPOLATION, MODES, Pixels
+from kzoo.edge import LiteRTModel
+from kzoo.errors import InvalidValueError, WeightsError
+from kzoo.images import MODES, Pixels
 from kzoo.keras_file import open_keras
+from kzoo.known_pixels import known_pixels
 from kzoo.models.inception import without_auxiliary
 from kzoo.registry import SEGMENTATION, lookup
 from kzoo.weights import DEFAULT, resolve
@@ -33,15 +34,13 @@ class Classifier:
         predict: pixels (n, height, width, channels) of 0 to 255 -> probabilities (n, classes).
         input_shape: (height, width, channels).
         classes: their names; where nobody knows them, their numbers.
-        crop: see `kzoo.images.Pixels`.
-        interpolation: see `kzoo.images.Pixels`.
+        pixels: how a picture becomes its input.
     """
 
     predict: Callable[[np.ndarray], np.ndarray]
     input_shape: tuple[int, int, int]
     classes: tuple[str, ...]
-    crop: float = 1.0
-    interpolation: str = "bilinear"
+    pixels: Pixels = Pixels()
 
     def top(self, probabilities: np.ndarray, count: int) -> list[dict]:
         """The most probable classes of one image, best first, each with its name, index and probability."""
@@ -61,16 +60,14 @@ class Opened:
         model: a Keras model or a LiteRT file.
         labels: names of the classes from the user's file, if there is one.
         image_size: height and width, where the user chose.
-        crop: see `kzoo.images.Pixels`.
-        interpolation: see `kzoo.images.Pixels`.
+        pixels: how a picture becomes its input.
     """
 
     name: str
     model: keras.Model | LiteRTModel
     labels: Sequence[str] | None
     image_size: int | None
-    crop: float
-    interpolation: str
+    pixels: Pixels
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -120,6 +117,7 @@ def open_model(
     weights: str | None = None,
     labels: str | Path | None = None,
     image_size: int | None = None,
+    resize: str | None = None,
     crop: float | None = None,
     interpolation: str | None = None,
 ) -> Opened:
@@ -131,9 +129,9 @@ def open_model(
         labels: file with a line for each class. Default: those of the card of a LiteRT file, those in the
             `report.json` that a recipe put beside the file, ImageNet's for 1000 classes, or numbers.
         image_size: height and width, for a model that takes more than one size. Default: the model's own.
-        crop: see `kzoo.images.Pixels`; default: that of a file's card or a known checkpoint, or 1.
-        interpolation: see `kzoo.images.Pixels`; default: that of a file's card or a known
-            checkpoint, or `"bilinear"`.
+        resize: see `kzoo.images.Pixels`; default for this and the next two: as `kzoo.known_pixels` finds.
+        crop: see `kzoo.images.Pixels`.
+        interpolation: see `kzoo.images.Pixels`.
 
     Raises:
         UnknownNameError: no such model.
@@ -142,10 +140,7 @@ def open_model(
     """
     if image_size is not None and image_size < 1:
         raise InvalidValueError(f"image_size={image_size} must be at least 1")
-    if crop is not None and not 0 < crop <= 1:
-        raise InvalidValueError(f"crop={crop} must be above 0 and at most 1")
-    if interpolation is not None:
-        check_choice("interpolation", interpolation, INTERPOLATION)
+    Pixels().changed(resize, crop, interpolation)  # refuses what it does not know, before anything is opened
     names = None if labels is None else read_labels(Path(labels))
     spec = None
     if model.endswith(FILES):
@@ -181,7 +176,7 @@ def open_classifier(model: str, **options) -> Classifier:
         InvalidValueError: a file that is no classifier of images, and what `open_model` raises.
 
     Example:
-        >>> open_classifier("resnet50").crop  # of the A1 recipe
+        >>> open_classifier("resnet50").pixels.crop  # of the A1 recipe
         0.95
     """
     return as_classifier(open_model(model, **options))
@@ -246,7 +241,6 @@ def classify(classifier: Classifier, paths: Sequence[Path]) -> Iterator[tuple[Pa
 
 def _try_to_read(classifier: Classifier, path: Path) -> np.ndarray | InvalidValueError:
     try:
-        pixels = Pixels(crop=classifier.crop, interpolation=classifier.interpolation)
-        return pixels.read(path, classifier.input_shape)
+        return classifier.pixels.read(path, classifier.input_shape)
     except InvalidValueError as error:
         return error

@@ -82,6 +82,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
             "validation": data.validation.size,
             "test": data.test.size,
         },
+        "pixels": recipe.pixels.to_json(),
         "training_seconds": round(sum(row["seconds"] for row in history)),
         "best_epoch": best_epoch,
         "models": {name: measurement.to_json() for name, measurement in measurements.items()},
