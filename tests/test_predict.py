@@ -15,7 +15,8 @@ from kzoo.cli import main
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError, UnknownNameError, WeightsError
 from kzoo.images import Pixels, find_images
-from kzoo.predict import classify, open_classifier, softmax
+from kzoo.output import softmax
+from kzoo.predict import classify, open_classifier
 from kzoo.registry import lookup
 
 
