@@ -55,10 +55,10 @@ def known_pixels(model: str, weights: str | None = None, maps: bool = False) -> 
 
 def _of_run(model: Path) -> Pixels | None:
     """What the report says that a recipe left beside a model's file; None if there is none."""
-    report = read_report(model)
+    where, report = model.with_name("report.json"), read_report(model)
     if "pixels" not in report:
         return STRETCHED if "recipe" in report else None  # all that older runs did
     try:
         return Pixels.from_json(report["pixels"])
     except InvalidValueError as error:
-        raise InvalidValueError(f"{model.with_name('report.json')}: {error}; remove the file or train again") from error
+        raise InvalidValueError(f"{where}: {error}; remove the file or train again") from error

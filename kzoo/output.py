@@ -101,12 +101,8 @@ class Output:
         Raises:
             InvalidValueError: nobody knows what the values are.
         """
+        self.check_known()
         outputs = np.asarray(outputs)
-        if self.values == UNKNOWN:
-            raise InvalidValueError(
-                "the model does not tell whether its outputs are probabilities or logits; say values='softmax', "
-                "'sigmoid' or 'logits' (--values on the command line)"
-            )
         if self.units == 1:
             second = _sigmoid(outputs) if self.values == "logits" else outputs
             return np.concatenate([1 - second, second], axis=-1)
@@ -123,9 +119,44 @@ class Output:
             return (outputs >= 0.5).astype("int64")
         if self.units > 1:
             return outputs.argmax(axis=-1)
-        if self.values == UNKNOWN:
-            self.probabilities(outputs)  # raises
+        self.check_known()
         return (outputs[..., 0] >= (0.0 if self.values == "logits" else 0.5)).astype("int64")
+
+    @property
+    def decides(self) -> bool:
+        """Whether `decide` knows the answer: the largest of several units, whatever they are, or a known threshold."""
+        return self.units > 1 or self.values != UNKNOWN
+
+    def check_known(self, model: str = "the model") -> None:
+        """Raises `InvalidValueError`, which tells what to do, if nobody knows what the values are."""
+        if self.values == UNKNOWN:
+            raise InvalidValueError(
+                f"{model} does not tell whether its outputs are probabilities or logits; say --values softmax, "
+                "sigmoid or logits; in Python values=, or an Output of the card"
+            )
+
+    def said(self, values: Values, model: str) -> "Output":
+        """The same with the values that a user tells of a model which does not.
+
+        Raises:
+            InvalidValueError: the model knows better, or there are no such values.
+        """
+        check_choice("values", values, get_args(Values)[:-1])
+        if self.values not in (values, UNKNOWN):
+            raise InvalidValueError(f"values={values!r}: {model} ends in {self.values}; leave values out")
+        return dataclasses.replace(self, values=values)
+
+    def in_words(self) -> str:
+        """What a number of the output means, for people."""
+        if self.values == UNKNOWN:
+            return "unknown"
+        of, together = "each class", "they sum to 1"
+        if self.units == 1:
+            of, together = f"{self.names[1]!r} against {self.names[0]!r}", "from one half on it is the former"
+        elif self.values == "sigmoid":
+            together = "each by itself"
+        kind = "logit, not probability," if self.values == "logits" else "probability"
+        return f"{kind} of {of}" + ("" if self.values == "logits" else f"; {together}")
 
     def named(self, class_names: Sequence[str] | None) -> "Output":
         """The same with these names."""
@@ -144,18 +175,18 @@ class Output:
         outputs = getattr(model, "outputs", None) or []
         if len(outputs) != 1 or isinstance(getattr(model, "output", None), (dict, list, tuple)):
             raise InvalidValueError(
-                f"{model.name} has {len(outputs)} outputs (a subclassed model has none); what one tensor means can "
-                "be told: make keras.Model(model.inputs, the output that counts)"
+                f"{model.name} has {len(outputs)} outputs (a subclassed model has none); a model with one is needed: "
+                "keras.Model(model.inputs, the output that counts), or keras.Model(image, model(image)) with "
+                "image = keras.Input(shape)"
             )
         shape = tuple(outputs[0].shape)
-        values = last_values(model) if has_graph(model) else UNKNOWN
-        return cls(_task(shape), values, _units(shape, model.name), class_names)
+        return _make(shape, last_values(model) if has_graph(model) else UNKNOWN, model.name).named(class_names)
 
     @classmethod
     def of_file(cls, file: File, class_names: Sequence[str] | None = None) -> "Output":
         """What the output of a LiteRT file means, read from its last op; a card knows more, ask it first."""
         shape = tuple(int(size) for size in file.output["shape"])
-        return cls(_task(shape), FILE_OPS.get(file.last_op(), UNKNOWN), _units(shape, "the file"), class_names)
+        return _make(shape, FILE_OPS.get(file.last_op(), UNKNOWN), "the file").named(class_names)
 
     def to_json(self) -> dict:
         """The fields as JSON values."""
@@ -187,14 +218,14 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(logits / 2))  # exp would overflow
 
 
-def _task(shape: tuple) -> Task:
-    return {2: "classification", 4: "segmentation"}.get(len(shape), UNKNOWN)
-
-
-def _units(shape: tuple, name: str) -> int:
-    if len(shape) < 2 or shape[-1] is None:
-        raise InvalidValueError(f"{name} gives outputs of shape {shape}; (images, ..., classes) is needed")
-    return int(shape[-1])
+def _make(shape: tuple, values: Values, model: str) -> Output:
+    """The output of this shape, the first axis of which are images."""
+    if len(shape) < 2:  # one number without an axis of classes
+        return Output(UNKNOWN, UNKNOWN, 1)
+    if not shape[-1]:
+        raise InvalidValueError(f"{model} gives outputs of shape {shape}; the last axis must have a width")
+    task = {2: "classification", 4: "segmentation"}.get(len(shape), UNKNOWN)
+    return Output(task, values, int(shape[-1]))
 
 
 def _check_names(names: object, count: int) -> tuple[str, ...]:

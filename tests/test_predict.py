@@ -15,7 +15,8 @@ from kzoo.cli import main
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError, UnknownNameError, WeightsError
 from kzoo.images import Pixels, find_images
-from kzoo.predict import classify, open_classifier, softmax
+from kzoo.output import softmax
+from kzoo.predict import classify, open_classifier
 from kzoo.registry import lookup
 
 
@@ -135,7 +136,11 @@ def test_labels(folder, tmp_path):
     for content in ('{"dataset": {"classes": ["a"]}}', '{"dataset": 1}', "[]"):  # of another model, of other tools
         report.write_text(content)
         assert open_classifier(str(model)).classes == tuple("0123456789")
-    for content in ('{"dataset": {"classes": ["a"', '{"dataset": {"classes": [1, 2]}}', '{"dataset": {"classes": "a"}}'):
+    for content in (
+        '{"dataset": {"classes": ["a"',
+        '{"dataset": {"classes": [1, 2]}}',
+        '{"dataset": {"classes": "a"}}',
+    ):
         report.write_text(content)
         with pytest.raises(InvalidValueError, match=r"report\.json"):
             open_classifier(str(model))

@@ -92,8 +92,8 @@ class Pixels:
         """Raises `InvalidValueError` if part of a picture is not seen, and `what` must say a class for each pixel."""
         if self.resize == "crop":
             raise InvalidValueError(
-                f"resize='crop' leaves the borders of pictures out, and {what} gives each pixel a class; use 'stretch' "
-                "or 'pad'"
+                f"resize='crop' leaves out the borders of pictures, and {what} gives each pixel a class; use "
+                "'stretch' or 'pad'"
             )
 
     def read(self, path: str | Path, shape: tuple[int, int, int]) -> np.ndarray:

@@ -17,6 +17,7 @@ import kzoo
 from kzoo.edge import Card, LiteRTModel, export_each
 from kzoo.errors import ExportError
 from kzoo.files import atomic_path, write_text
+from kzoo.output import Output
 from kzoo.surgery import fold_batch_norm
 from kzoo.train import callbacks, quantization_aware
 from kzoo.train.card import model_card
@@ -39,6 +40,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     best = keras.saving.load_model(best_path, compile=False)
     options = dict(input_shape=data.image_shape, num_classes=len(data.classes), **recipe.build_options)
     model = quantization_aware.take_weights(recipe, build(recipe.model, **options), best)
+    output = Output.of_model(model, data.classes)
     models = {"keras": (directory / "model.keras", *_runners(model))}
     _save(model, models["keras"][0])
 
@@ -57,7 +59,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     calibration = data.train.arrays(CALIBRATION_IMAGES)[0] if recipe.export else None
     for stem, source in exported.items() if recipe.export else ():
         rich.print(f"exporting {stem}")
-        card = Card(tuple(data.classes))
+        card = Card(output, recipe.pixels)
         for precision, result in export_each(source, directory, recipe.export, calibration, name=stem, card=card):
             if isinstance(result, ExportError):  # it must not cost the run its report
                 rich.print(f"[bold red]{escape(str(result))}[/]")
@@ -69,7 +71,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
 
     rich.print("measuring")
     test = data.test.dataset.batch(task.batch_size).as_numpy_iterator()
-    measurements, scorer = measure(models, test, lambda: task.scorer(data.classes))
+    measurements, scorer = measure(models, test, lambda: task.scorer(output))
     task.draw(data, model, scorer, directory / "predictions.png")
     report = {
         "recipe": recipe.to_json(),
@@ -83,6 +85,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
             "test": data.test.size,
         },
         "pixels": recipe.pixels.to_json(),
+        "output": output.to_json(),
         "training_seconds": round(sum(row["seconds"] for row in history)),
         "best_epoch": best_epoch,
         "models": {name: measurement.to_json() for name, measurement in measurements.items()},

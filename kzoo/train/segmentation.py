@@ -1,12 +1,12 @@
 """A class for each pixel, in the recipe engine."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from kzoo.images import Pixels
+from kzoo.output import Output
 from kzoo.train.augment import augmentation, joint
 from kzoo.train.data import ImageDataset, prepared_batches
 from kzoo.train.dense import Confusion, MeanIoU, SegmentationLoss, class_weights
@@ -96,8 +96,8 @@ class Segmentation:
         images, masks = data.validation.arrays(SHOWN)
         return [SheetWriter(images, masks, data.classes, directory / "sheets")]
 
-    def scorer(self, classes: Sequence[str]) -> Confusion:
-        return Confusion(classes)
+    def scorer(self, output: Output) -> Confusion:
+        return Confusion(output.names)
 
     def draw(self, data: ImageDataset, model: keras.Model, scorer: Confusion, path: Path) -> None:
         """Two each of the worst, the middling and the best test images."""

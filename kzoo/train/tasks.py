@@ -1,6 +1,6 @@
 """What differs between tasks, behind one interface; the loop, the end of a run and the card know no task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from kzoo.errors import InvalidValueError
 from kzoo.images import Pixels
+from kzoo.output import UNKNOWN, Output
 from kzoo.registry import lookup
 from kzoo.train.augment import augmentation
 from kzoo.train.data import ImageDataset, batches, load_dataset
@@ -78,7 +79,7 @@ class Task(Protocol):
 
     def callbacks(self, data: ImageDataset, directory: Path) -> list[keras.callbacks.Callback]: ...
 
-    def scorer(self, classes: Sequence[str]) -> Scorer: ...
+    def scorer(self, output: Output) -> Scorer: ...
 
     def draw(self, data: ImageDataset, model: keras.Model, scorer: Scorer, path: Path) -> None: ...
 
@@ -138,18 +139,22 @@ class Classification:
     def callbacks(self, data: ImageDataset, directory: Path) -> list[keras.callbacks.Callback]:
         return []
 
-    def scorer(self, classes: Sequence[str]) -> "Probabilities":
-        return Probabilities()
+    def scorer(self, output: Output) -> "Probabilities":
+        return Probabilities(output.multi_label)
 
     def draw(self, data: ImageDataset, model: keras.Model, scorer: "Probabilities", path: Path) -> None:
         draw_predictions(*data.test.arrays(), scorer.probabilities, data.classes, path)
 
 
 class Probabilities:
-    """Collects class probabilities."""
+    """Collects class probabilities.
 
-    def __init__(self):
-        self._outputs, self._labels = [], []
+    Args:
+        independent: whether they are independent, so that they have no cross-entropy with a single class.
+    """
+
+    def __init__(self, independent: bool = False):
+        self._independent, self._outputs, self._labels = independent, [], []
 
     def add(self, outputs: np.ndarray, labels: np.ndarray) -> None:
         """Takes probabilities (n, classes) and labels (n,)."""
@@ -162,14 +167,21 @@ class Probabilities:
         return np.concatenate(self._outputs)
 
     def scores(self) -> dict[str, float]:
-        """Top-1 accuracy and mean cross-entropy, which logits have none of."""
+        """Top-1 accuracy and mean cross-entropy."""
         accuracy, loss = score(self.probabilities, np.concatenate(self._labels))
-        return {"accuracy": accuracy, "loss": None if self.probabilities.min() < 0 else loss}
+        return {"accuracy": accuracy, "loss": None if self._independent else loss}
 
 
 def task_of(model: str) -> Task:
     """The task of a model of the zoo."""
     return named(lookup(model).task)
+
+
+def task_of_output(output: Output, model: str) -> Task:
+    """The task of an output; `model` begins the `InvalidValueError` if it has none."""
+    if output.task == UNKNOWN:
+        raise InvalidValueError(f"{model} gives neither (images, classes) nor maps (images, height, width, classes)")
+    return named(output.task)
 
 
 def named(task: str) -> Task:
