@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from helpers import fails, randomise
-from test_images import PHOTOGRAPHS, noise, saved
+from images.pictures import PHOTOGRAPHS, noise, saved
 
 import kzoo
 from kzoo.class_names import imagenet_classes
@@ -71,7 +71,7 @@ def folder(tmp_path_factory):
 def test_every_kind_of_file_gives_the_same_probabilities(folder, name, tolerance):
     classifier = open_classifier(str(folder / name))
     assert classifier.input_shape == (16, 16, 3)
-    assert (classifier.crop, classifier.interpolation) == (1.0, "bilinear")
+    assert classifier.pixels == Pixels("crop", 1.0, "bilinear")
     paths = find_images([folder / "pictures"])
     results = list(classify(classifier, paths))
     assert [path for path, _ in results] == paths
@@ -107,7 +107,7 @@ def test_the_checkpoint_says_how_to_resize(monkeypatch, tmp_path):
     model.save_weights(donor)
     monkeypatch.setattr("kzoo.weights.specs.fetch_hub", lambda repository: donor)
     classifier = open_classifier("resnet18")
-    assert (classifier.crop, classifier.interpolation, classifier.classes[1]) == (0.95, "bicubic", "goldfish")
+    assert (classifier.pixels, classifier.classes[1]) == (Pixels("crop", 0.95, "bicubic"), "goldfish")
     path = PHOTOGRAPHS / "china.jpg"
     pixels = Pixels("crop", 0.95, "bicubic").read(path, (224, 224, 3))
     expected = model.predict(pixels[None].astype("float32"), verbose=0)[0]
@@ -119,7 +119,7 @@ def test_the_checkpoint_says_how_to_resize(monkeypatch, tmp_path):
 
     classifier = open_classifier("resnet18", weights="tv_in1k", image_size=64, crop=0.5)
     assert classifier.input_shape == (64, 64, 3)
-    assert (classifier.crop, classifier.interpolation) == (0.5, "bilinear")
+    assert classifier.pixels == Pixels("crop", 0.5, "bilinear")
 
 
 def test_labels(folder, tmp_path):
@@ -149,8 +149,10 @@ def test_labels(folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop": 0.0}, "crop=0.0 must be above 0"),
-        ({"crop": 1.1}, "at most 1"),
+        ({"crop": 0.0}, "crop=0.0 must be a number from 0.05 to 1"),
+        ({"crop": 1.1}, "crop=1.1 must be a number from 0.05 to 1"),
+        ({"resize": "squash"}, "resize='squash' is not accepted; use one of 'stretch', 'crop', 'pad'"),
+        ({"resize": "pad", "crop": 0.9}, "crop=0.9 goes with resize='crop'"),
         ({"interpolation": "nearest"}, "interpolation='nearest' is not accepted; use one of 'bilinear', 'bicubic'"),
         ({"image_size": 0}, "image_size=0 must be at least 1"),
         ({"image_size": 32}, "takes images of 16×16 alone, not image_size=32"),

@@ -1,18 +1,14 @@
 """Reading pictures as timm and torchvision do."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-import sklearn.datasets
+from images.pictures import ORIENTATION, PHOTOGRAPHS, noise, saved
 from PIL import Image
 
 from kzoo.errors import InvalidValueError
 from kzoo.images import Pixels, find_images
 
-PHOTOGRAPHS = Path(sklearn.datasets.__file__).parent / "images"  # two of 427×640 pixels
 PLACES = [(0, 0), (17, 101), (112, 112), (200, 50), (223, 223)]
-ORIENTATION = 0x0112  # in the EXIF standard
 
 # size, crop, interpolation -> means of the channels and the pixels at PLACES (scaled to the size) of china.jpg, from
 # timm 1.0.31's create_transform and, for the two with bilinear resizing, torchvision's evaluation preset, which agree
@@ -48,16 +44,6 @@ def test_a_photograph_is_read_as_by_timm_and_torchvision(size, crop, interpolati
     np.testing.assert_allclose(image.mean((0, 1)), means, atol=0.05)  # a library decodes JPEG a little differently
     found = [image[y * (size - 1) // 223, x * (size - 1) // 223] for y, x in PLACES]
     assert np.abs(np.array(found, int) - expected).max() <= 1
-
-
-def noise(height: int, width: int, channels: int = 3) -> np.ndarray:
-    shape = (height, width, channels) if channels > 1 else (height, width)
-    return np.random.default_rng(3).integers(0, 256, shape, dtype="uint8")
-
-
-def saved(path: Path, pixels: np.ndarray, **options) -> Path:
-    Image.fromarray(pixels).save(path, **options)
-    return path
 
 
 def test_an_image_of_the_right_size_is_left_alone(tmp_path):
