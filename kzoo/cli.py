@@ -187,8 +187,8 @@ class Predict(PixelOptions):
         )
 
     def _segment(self, opened: Opened, paths: Sequence[Path]) -> Iterator[dict | InvalidValueError]:
-        segmenter = as_segmenter(opened)
         self._refuse("a classifier", top=self.top, crop=self.crop)
+        segmenter = as_segmenter(opened)
         for option in ("interpolation", "resize"):
             if self.tiles and getattr(self, option):
                 raise InvalidValueError(f"--{option} is of the resizing, and --tiles does without")
