@@ -1,9 +1,9 @@
 """What an opened model's output means, and the names of its classes: the user's, a card's, a recipe's, ImageNet's."""
 
-import json
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import InvalidValueError
 from kzoo.output import UNKNOWN, Output, Values
+from kzoo.reading import check_type, read_json, read_text
 
 FILES = (".keras", ".tflite")
 
@@ -83,11 +84,9 @@ def imagenet_classes() -> tuple[str, ...]:
 def read_labels(path: Path) -> list[str]:
     """The lines of a text file that are not empty; raises `InvalidValueError` if it cannot be read."""
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidValueError(
-            f"cannot read the labels in {path} ({error}); give a text file, a class a line"
-        ) from error
+        return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{error}; labels are a text file in UTF-8, a class a line") from error
 
 
 def check_labels(labels: Sequence[str], count: int, model: str) -> tuple[str, ...]:
@@ -114,12 +113,15 @@ def _own_output(name: str, model: keras.Model | LiteRTModel) -> Output:
 
 def _told_by_report(model: Path, output: Output) -> Output:
     """The output with what the report beside the model's file knows better, which the recipe that made it left."""
-    try:
-        report = json.loads(model.with_name("report.json").read_text(encoding="utf-8"))
-        older = "output" not in report
-        told = output.named(report["dataset"]["classes"]) if older else Output.from_json(report["output"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return output
+    report = read_report(model)
+    if "output" in report:
+        try:
+            told = Output.from_json(report["output"])
+        except InvalidValueError as error:
+            raise InvalidValueError(f"{model.with_name('report.json')} cannot be right: {error}; remove it") from error
+    else:  # of an older run
+        classes = report.get("dataset", {}).get("classes", ())
+        told = output.named(classes) if len(classes) == output.num_classes else output
     if (told.task, told.units) != (output.task, output.units):
         return output
     if output.values == UNKNOWN:
@@ -130,3 +132,19 @@ def _told_by_report(model: Path, output: Output) -> Output:
 def _listed(names: Sequence[str]) -> str:
     """Names for an error: all of them, or the first ten."""
     return ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def read_report(model: Path) -> dict[str, Any]:
+    """The report that a recipe left beside a model's file; empty where there is none, or somebody else's.
+
+    Raises:
+        InvalidValueError: it is no JSON, or the classes in it are no names.
+    """
+    path = model.with_name("report.json")
+    report = read_json(path) if path.is_file() else {}
+    parts = ("recipe", "dataset")
+    if not isinstance(report, dict) or not all(isinstance(report.get(part, {}), dict) for part in parts):
+        return {}
+    if "classes" in report.get("dataset", {}):
+        check_type(report["dataset"]["classes"], list[str], f"{path}: classes of the dataset")
+    return report

@@ -77,7 +77,7 @@ class Evaluate:
         relabel = match_classes(output, data.classes, str(self.model), self.dataset)
         classes = output.class_names or data.classes
         split, scorer = getattr(data, self.split), task.scorer(output.named(classes))
-        with readable_images(self.dataset):
+        with readable_images():
             for images, labels in split.dataset.batch(task.batch_size).as_numpy_iterator():
                 predicted = predict(images)
                 if self.flip:

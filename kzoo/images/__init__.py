@@ -4,8 +4,28 @@
 prediction and calibration ask it. No other part of kzoo decodes, turns or resizes a picture.
 """
 
-from kzoo.images.finding import FORMATS, SUFFIXES, find_images
-from kzoo.images.pixels import INTERPOLATION, RESIZE, Pixels
-from kzoo.images.reading import MODES, read_picture
+from kzoo.images.finding import FORMATS, SUFFIXES, Found, find_images, find_in, is_hidden, is_picture, list_folder
+from kzoo.images.pixels import INTERPOLATION, RESIZE, STRETCHED, Interpolation, Pixels, Resize
+from kzoo.images.reading import MODES, MOST_PIXELS, check_header, read_numbers, read_picture
 
-__all__ = ["FORMATS", "INTERPOLATION", "MODES", "RESIZE", "SUFFIXES", "Pixels", "find_images", "read_picture"]
+__all__ = [
+    "FORMATS",
+    "INTERPOLATION",
+    "MODES",
+    "MOST_PIXELS",
+    "RESIZE",
+    "STRETCHED",
+    "SUFFIXES",
+    "Found",
+    "Interpolation",
+    "Pixels",
+    "Resize",
+    "check_header",
+    "find_images",
+    "find_in",
+    "is_hidden",
+    "is_picture",
+    "list_folder",
+    "read_numbers",
+    "read_picture",
+]

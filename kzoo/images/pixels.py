@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from kzoo.errors import InvalidValueError, check_choice
-from kzoo.images.reading import MODES, read_picture
+from kzoo.images.reading import MODES, read_picture, to_mode
 
 Resize = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["bilinear", "bicubic"]
@@ -76,6 +76,18 @@ class Pixels:
             raise InvalidValueError(f"pixels have {unknown[0]!r}, which is unknown; known are {', '.join(names)}")
         return cls(**value)
 
+    def changed(
+        self, resize: str | None = None, crop: float | None = None, interpolation: str | None = None
+    ) -> "Pixels":
+        """These pixels with what is not None in place of their own; a `crop` alone asks for `resize="crop"`.
+
+        Raises:
+            InvalidValueError: a value that is not accepted.
+        """
+        resize = resize or (self.resize if crop is None else "crop")
+        kept = self.crop if resize == "crop" else 1.0
+        return Pixels(resize, kept if crop is None else crop, interpolation or self.interpolation)
+
     def read(self, path: str | Path, shape: tuple[int, int, int]) -> np.ndarray:
         """Reads a file as pixels of 0 to 255, uint8 `shape` (height, width, channels), of 3 channels or 1 (grey).
 
@@ -85,19 +97,39 @@ class Pixels:
         return self.apply(read_picture(path, shape[2]), shape)
 
     def apply(self, picture: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
-        """Fits a picture to `shape` (height, width, channels): pixels of 0 to 255, uint8."""
-        picture = picture.convert(MODES[shape[2]])
-        height, width = shape[:2]
+        """Fits a picture of any mode and size to `shape` (height, width, channels): pixels of 0 to 255, uint8."""
+        picture = to_mode(picture, MODES[shape[2]])
+        return self._fit(picture, shape[:2], INTERPOLATION[self.interpolation], border=0).reshape(shape)
+
+    def apply_to_mask(self, mask: np.ndarray, shape: tuple[int, int], border: int) -> np.ndarray:
+        """Fits a mask (height, width) of uint8 to `shape` as `apply` fits its picture, by the nearest pixel.
+
+        Args:
+            mask: index of the class of each pixel.
+            shape: (height, width).
+            border: value of the pixels that `"pad"` adds.
+        """
+        return self._fit(Image.fromarray(mask), shape, Image.Resampling.NEAREST, border)
+
+    def window(self, size: tuple[int, int], shape: tuple[int, int]) -> tuple[slice, slice]:
+        """Rows and columns of `shape` (height, width) that show a picture of `size` (width, height) and no border."""
+        resized = self._resized(size, shape)
+        left, top = (max(0, -start) for start in _corner(resized, shape))
+        return slice(top, top + min(shape[0], resized[1])), slice(left, left + min(shape[1], resized[0]))
+
+    def _fit(self, picture: Image.Image, shape: tuple[int, int], resampling: int, border: int) -> np.ndarray:
+        height, width = shape
         if self.resize == "crop":  # a sliver would be enlarged far beyond what is kept of it
             short = SLIMMEST * min(picture.size)
-            picture = _centre(picture, min(picture.width, short), min(picture.height, short))
-        size = self._resized(picture.size, height, width)
+            picture = _centre(picture, (min(picture.height, short), min(picture.width, short)))
+        size = self._resized(picture.size, shape)
         if size != picture.size:
-            picture = picture.resize(size, INTERPOLATION[self.interpolation])
-        return np.asarray(_centre(picture, width, height)).reshape(shape)
+            picture = picture.resize(size, resampling)
+        return np.asarray(_centre(picture, (height, width), border))
 
-    def _resized(self, size: tuple[int, int], height: int, width: int) -> tuple[int, int]:
-        """(width, height) of the whole picture before it is cropped or padded."""
+    def _resized(self, size: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) of a whole picture of `size` (width, height) before it is cropped or padded."""
+        height, width = shape
         if self.resize == "stretch":
             return width, height
         if self.resize == "crop":
@@ -108,9 +140,19 @@ class Pixels:
         return max(1, height * size[0] // size[1]), height
 
 
-def _centre(picture: Image.Image, width: int, height: int) -> Image.Image:
-    """The centre of a picture; black where it is too small."""
-    if picture.size == (width, height):
+def _corner(size: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
+    """Left and top of the centre (height, width) of a picture (width, height); negative where that is smaller."""
+    return round((size[0] - shape[1]) / 2), round((size[1] - shape[0]) / 2)
+
+
+def _centre(picture: Image.Image, shape: tuple[int, int], border: int = 0) -> Image.Image:
+    """The centre (height, width) of a picture, with a border where it is too small."""
+    if picture.size == shape[::-1]:
         return picture
-    left, top = round((picture.width - width) / 2), round((picture.height - height) / 2)
-    return picture.crop((left, top, left + width, top + height))
+    left, top = _corner(picture.size, shape)
+    centre = Image.new(picture.mode, shape[::-1], (border,) * len(picture.getbands()))
+    centre.paste(picture, (-left, -top))
+    return centre
+
+
+STRETCHED = Pixels("stretch")  # what training does where nobody says otherwise

@@ -58,7 +58,7 @@ def train(recipe: Recipe) -> dict:
     _say(f"data: {recipe.dataset}")
     data = task.load(recipe)
     data = _take(data, task.smoke_images) if recipe.smoke else data
-    with readable_images(recipe.dataset):
+    with readable_images():
         return _train(recipe, task, data)
 
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from kzoo.errors import InvalidValueError
+from kzoo.images import Pixels
 from kzoo.output import UNKNOWN, Output
 from kzoo.registry import lookup
 from kzoo.train.augment import augmentation
@@ -64,7 +65,9 @@ class Task(Protocol):
 
     def load(self, recipe: Recipe) -> ImageDataset: ...
 
-    def images(self, name: str, data_dir: str | None, size: tuple[int, int] | None, count: int) -> np.ndarray: ...
+    def images(
+        self, name: str, data_dir: str | None, size: tuple[int, int] | None, pixels: Pixels, count: int
+    ) -> np.ndarray: ...
 
     def training(self, recipe: Recipe, data: ImageDataset, seed: int): ...
 
@@ -103,13 +106,16 @@ class Classification:
             recipe.dataset,
             data_dir=recipe.data_dir,
             image_size=recipe.image_size,
+            pixels=recipe.pixels,
             validation_fraction=recipe.validation_fraction,
             seed=recipe.seed,
         )
 
-    def images(self, name: str, data_dir: str | None, size: tuple[int, int] | None, count: int) -> np.ndarray:
+    def images(
+        self, name: str, data_dir: str | None, size: tuple[int, int] | None, pixels: Pixels, count: int
+    ) -> np.ndarray:
         """Training images, to calibrate with."""
-        return load_dataset(name, data_dir=data_dir, image_size=size).train.arrays(count)[0]
+        return load_dataset(name, data_dir=data_dir, image_size=size, pixels=pixels).train.arrays(count)[0]
 
     def training(self, recipe: Recipe, data: ImageDataset, seed: int):
         return batches(

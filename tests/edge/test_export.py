@@ -140,9 +140,17 @@ def test_a_model_without_preprocessing_eats_any_range(tmp_path):
         (dict(evaluation=GOOD), InvalidValueError, "evaluation must be a pair"),
         (dict(evaluation=(GOOD, np.full(4, 100))), InvalidValueError, "no label from 0 to 9, the classes of"),
         (dict(card="x"), InvalidValueError, "card='x' must be a kzoo.edge.Card"),
-        (dict(card=Card(Output("classification", "logits", 2))), InvalidValueError, "2 classes by 2 units; .* 10 units"),
+        (
+            dict(card=Card(Output("classification", "logits", 2))),
+            InvalidValueError,
+            "2 classes by 2 units; .* 10 units",
+        ),
         (dict(card=Card(Output("segmentation", "logits", 10))), InvalidValueError, "of segmentation with 10 classes"),
-        (dict(card=Card(Output("classification", "softmax", 10))), InvalidValueError, "values are softmax; .* in logits"),
+        (
+            dict(card=Card(Output("classification", "softmax", 10))),
+            InvalidValueError,
+            "values are softmax; .* in logits",
+        ),
     ],
 )
 def test_bad_arguments(model, options, error, message, tmp_path):

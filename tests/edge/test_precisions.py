@@ -371,6 +371,6 @@ def test_measures():
     assert agreement(outputs, expected, Output("classification", "softmax", 2)) == 0.5
     masks = np.array([[[0, 1], [1, 255]]])
     maps = np.eye(2)[[[[0, 1], [0, 0]]]]
-    assert scores(lambda images: maps, np.zeros((1, 2, 2, 3)), masks, Output("segmentation", "softmax", 2)) == pytest.approx(
-        {"mean_iou": (1 / 2 + 1 / 2) / 2, "pixel_accuracy": 2 / 3}
-    )
+    assert scores(
+        lambda images: maps, np.zeros((1, 2, 2, 3)), masks, Output("segmentation", "softmax", 2)
+    ) == pytest.approx({"mean_iou": (1 / 2 + 1 / 2) / 2, "pixel_accuracy": 2 / 3})
