@@ -22,7 +22,7 @@ from kzoo.escape import printable, terminal
 from kzoo.export_command import Export
 from kzoo.files import refuse_unwritable
 from kzoo.images import find_images
-from kzoo.output import Output
+from kzoo.known_pixels import PixelOptions
 from kzoo.predict import BATCH_SIZE, Opened, as_classifier, classify, open_model
 from kzoo.segment import as_segmenter, output_paths, segment
 from kzoo.show import Info, List, make_table
@@ -34,7 +34,7 @@ from kzoo.train.tasks import task_of_output
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate:
+class Evaluate(PixelOptions):
     """Measure the accuracy of a .keras or .tflite file on a dataset, or the mean IoU of a model for segmentation."""
 
     model: Annotated[Positional[Path], arg(metavar="FILE")]
@@ -60,7 +60,8 @@ class Evaluate:
     """For segmentation: predict each image and its mirror image, and take the mean."""
 
     def run(self) -> None:
-        predict, shape, output = self._open()
+        predict, opened = self._open()
+        shape, output = opened.shape, opened.output
         if len(shape) != 3 or shape[2] != 3:
             raise InvalidValueError(f"{self.model} takes {shape}; datasets give RGB images (height, width, 3)")
         task = task_of_output(output, str(self.model))
@@ -71,7 +72,13 @@ class Evaluate:
             field: value for field in ("class_names", "mask_values", "void") if (value := getattr(self, field))
         }
         recipe = Recipe(
-            name="", model=str(self.model), dataset=self.dataset, data_dir=self.data_dir, image_size=size, **options
+            name="",
+            model=str(self.model),
+            dataset=self.dataset,
+            data_dir=self.data_dir,
+            image_size=size,
+            **opened.pixels.to_json(),
+            **options,
         )
         data = task.load(recipe)
         relabel = match_classes(output, data.classes, str(self.model), self.dataset)
@@ -96,24 +103,24 @@ class Evaluate:
                 )
             rich.print(table)
 
-    def _open(self) -> tuple[Callable, tuple, Output]:
-        """What gives the probabilities of a batch, the shape of an image, and what the outputs mean."""
+    def _open(self) -> tuple[Callable, Opened]:
+        """What gives the probabilities of a batch, and the opened model."""
         if self.model.suffix not in FILES:
             raise InvalidValueError(f"{self.model} must end in {' or '.join(FILES)}")
-        opened = open_model(str(self.model), labels=self.labels, values=self.values)
+        opened = open_model(str(self.model), labels=self.labels, values=self.values, **self.pixel_options)
         opened.output.check_known(str(self.model))
         run = runner(opened.model)
-        return lambda images: opened.output.probabilities(run(images)), opened.shape, opened.output
+        return lambda images: opened.output.probabilities(run(images)), opened
 
 
 @dataclasses.dataclass(frozen=True)
-class Predict:
+class Predict(PixelOptions):
     """Name what pictures show, or segment them, with a model of the zoo or a .keras or .tflite file."""
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
     """A name of the zoo, or a file."""
     images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE...")]
-    """PNG, JPEG, WebP or BMP files, and folders of them."""
+    """PNG, JPEG, WebP, BMP, GIF or TIFF files, and folders of them."""
     weights: str | None = None
     """For a name of the zoo; default: "imagenet". `kzoo info MODEL` lists them; a path and "hf://owner/name" too."""
     top: int | None = None
@@ -126,11 +133,6 @@ class Predict:
     """What the outputs are, of a model that does not tell: its last layer is somebody's own, say."""
     image_size: int | None = None
     """Height and width, for a model that takes more than one size; with --tiles those of a tile."""
-    crop: float | None = None
-    """Side of a classifier's centre crop over the shorter side of the picture; default: as the weights were measured,
-    or 1."""
-    interpolation: Literal["bilinear", "bicubic"] | None = None
-    """Of the resizing; default: as the weights were measured, or bilinear."""
     output_dir: Path | None = None
     """Where segmentation writes NAME_overlay.png, NAME_predicted_mask.png (the index of the class of each pixel, 8
     bits) and NAME_areas.json; default: "predictions" here."""
@@ -143,8 +145,8 @@ class Predict:
         if not self.images:
             raise InvalidValueError("no image given; name files or folders behind the model")
         paths = find_images(self.images)
-        options = ("weights", "labels", "values", "image_size", "crop", "interpolation")
-        opened = open_model(self.model, **{option: getattr(self, option) for option in options})
+        options = {option: getattr(self, option) for option in ("weights", "labels", "values", "image_size")}
+        opened = open_model(self.model, **options, **self.pixel_options)
         segments = opened.output.task == "segmentation"
         results = track(
             self._segment(opened, paths) if segments else self._classify(opened, paths),
@@ -187,8 +189,9 @@ class Predict:
     def _segment(self, opened: Opened, paths: Sequence[Path]) -> Iterator[dict | InvalidValueError]:
         segmenter = as_segmenter(opened)
         self._refuse("a classifier", top=self.top, crop=self.crop)
-        if self.tiles and self.interpolation:
-            raise InvalidValueError("--interpolation is of the resizing, and --tiles does without")
+        for option in ("interpolation", "resize"):
+            if self.tiles and getattr(self, option):
+                raise InvalidValueError(f"--{option} is of the resizing, and --tiles does without")
         directory = self.output_dir or Path("predictions")
         outputs = output_paths(paths, directory)
         refuse_unwritable(directory)

@@ -22,21 +22,20 @@ from kzoo.edge.report import threads_of
 from kzoo.errors import InvalidValueError
 from kzoo.escape import printable, terminal
 from kzoo.files import refuse_unwritable
-from kzoo.images import Pixels
-from kzoo.output import Output
+from kzoo.known_pixels import PixelOptions, known_pixels
 from kzoo.predict import load_keras
+from kzoo.registry import SEGMENTATION
 from kzoo.show import make_table
 from kzoo.surgery import fold_batch_norm, fold_preprocessing
 from kzoo.train.recipe import Recipe, recipe_beside
 from kzoo.train.tasks import task_of_output
-from kzoo.weights import resolve
 from kzoo.zoo import build
 
 ALL = "all"
 
 
 @dataclasses.dataclass(frozen=True)
-class Export:
+class Export(PixelOptions):
     """Fold a model and write it as LiteRT files that were checked against Keras."""
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
@@ -89,7 +88,7 @@ class Export:
         refuse_unwritable(self.output.parent if one else self.output)
         model, card = self._open()
         trained = self.weights is not None or self.model.endswith(".keras")
-        calibration, evaluation = self._images(model, card.output) if self.dataset else (None, None)
+        calibration, evaluation = self._images(model, card) if self.dataset else (None, None)
         if card.output.class_names is None and trained and len(names := imagenet_classes()) == card.output.num_classes:
             card = dataclasses.replace(card, output=card.output.named(names))
         options = dict(
@@ -122,23 +121,23 @@ class Export:
         if self.model.endswith(".keras"):
             if self.weights is not None:
                 raise InvalidValueError(f"{self.model} has its own weights; --weights goes with a name of the zoo")
-            model, spec = load_keras(self.model), None
+            model = load_keras(self.model)
         else:
             model = build(self.model, weights=self.weights)
-            spec = resolve(self.model, self.weights)[1] if self.weights else None
         labels = None if self.labels is None else read_labels(self.labels)
         output = known_output(self.model, model, labels, self.values)
-        pixels = Pixels() if spec is None else Pixels(crop=spec.crop, interpolation=spec.interpolation)
-        return model, Card(output, pixels)
+        pixels = known_pixels(self.model, self.weights, maps=output.task == SEGMENTATION)
+        return model, Card(output, pixels.changed(**self.pixel_options))
 
-    def _images(self, model: keras.Model, output: Output) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
+    def _images(self, model: keras.Model, card: Card) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
         """Training images, and test images with their labels."""
         shape = model.inputs[0].shape[1:]
         if len(shape) != 3 or None in shape or shape[2] != 3:
             raise InvalidValueError(f"the model takes images of {tuple(shape)}; datasets give RGB images of one size")
+        output, pixels = card.output, card.pixels
         task = task_of_output(output, self.model)
         if not self.evaluate:
-            return task.images(self.dataset, self.data_dir, tuple(shape[:2]), self.images), None
+            return task.images(self.dataset, self.data_dir, tuple(shape[:2]), pixels, self.images), None
         options = recipe_beside(Path(self.model), self.dataset)
         recipe = Recipe(
             name="",
@@ -146,6 +145,7 @@ class Export:
             dataset=self.dataset,
             data_dir=self.data_dir,
             image_size=tuple(shape[:2]),
+            **pixels.to_json(),
             **options,
         )
         data = task.load(recipe)

@@ -14,10 +14,11 @@ import keras
 import numpy as np
 
 from kzoo.class_names import FILES, display_names, known_output, read_labels
-from kzoo.edge import LiteRTModel, read_card
-from kzoo.errors import InvalidValueError, WeightsError, check_choice
-from kzoo.images import INTERPOLATION, MODES, Pixels
+from kzoo.edge import LiteRTModel
+from kzoo.errors import InvalidValueError, WeightsError
+from kzoo.images import MODES, Pixels
 from kzoo.keras_file import open_keras
+from kzoo.known_pixels import known_pixels
 from kzoo.models.inception import without_auxiliary
 from kzoo.output import Output, Values
 from kzoo.registry import SEGMENTATION, lookup
@@ -36,16 +37,14 @@ class Classifier:
         input_shape: (height, width, channels).
         classes: their names; where nobody knows them, their numbers.
         multi_label: whether each class has a probability of its own, and several may be there, or none.
-        crop: see `kzoo.images.Pixels`.
-        interpolation: see `kzoo.images.Pixels`.
+        pixels: how a picture becomes its input.
     """
 
     predict: Callable[[np.ndarray], np.ndarray]
     input_shape: tuple[int, int, int]
     classes: tuple[str, ...]
-    multi_label: bool = False
-    crop: float = 1.0
-    interpolation: str = "bilinear"
+    multi_label: bool
+    pixels: Pixels
 
     def top(self, probabilities: np.ndarray, count: int) -> list[dict]:
         """The most probable classes of one image, best first, each with its name, index and probability."""
@@ -65,16 +64,14 @@ class Opened:
         model: a Keras model or a LiteRT file.
         output: what its numbers mean.
         image_size: height and width, where the user chose.
-        crop: see `kzoo.images.Pixels`.
-        interpolation: see `kzoo.images.Pixels`.
+        pixels: how a picture becomes its input.
     """
 
     name: str
     model: keras.Model | LiteRTModel
     output: Output
     image_size: int | None
-    crop: float
-    interpolation: str
+    pixels: Pixels
 
     @property
     def shape(self) -> tuple[int | None, int | None, int]:
@@ -105,6 +102,7 @@ def open_model(
     labels: str | Path | None = None,
     values: Values | None = None,
     image_size: int | None = None,
+    resize: str | None = None,
     crop: float | None = None,
     interpolation: str | None = None,
 ) -> Opened:
@@ -118,9 +116,9 @@ def open_model(
         values: what the outputs are, `"softmax"`, `"sigmoid"` or `"logits"`, of a model that does not tell: its last
             layer is somebody's own, say.
         image_size: height and width, for a model that takes more than one size. Default: the model's own.
-        crop: see `kzoo.images.Pixels`; default: that of a file's card or a known checkpoint, or 1.
-        interpolation: see `kzoo.images.Pixels`; default: that of a file's card or a known
-            checkpoint, or `"bilinear"`.
+        resize: see `kzoo.images.Pixels`; default for this and the next two: as `kzoo.known_pixels` finds.
+        crop: see `kzoo.images.Pixels`.
+        interpolation: see `kzoo.images.Pixels`.
 
     Raises:
         UnknownNameError: no such model.
@@ -129,18 +127,12 @@ def open_model(
     """
     if image_size is not None and image_size < 1:
         raise InvalidValueError(f"image_size={image_size} must be at least 1")
-    if crop is not None and not 0 < crop <= 1:
-        raise InvalidValueError(f"crop={crop} must be above 0 and at most 1")
-    if interpolation is not None:
-        check_choice("interpolation", interpolation, INTERPOLATION)
+    Pixels().changed(resize, crop, interpolation)  # refuses what it does not know, before anything is opened
     names = None if labels is None else read_labels(Path(labels))
-    spec = None
     if model.endswith(FILES):
         if weights is not None:
             raise InvalidValueError(f"{model} has its own weights; weights go with a name of the zoo")
         opened = LiteRTModel(model) if model.endswith(".tflite") else load_keras(model)
-        card = read_card(model) if model.endswith(".tflite") else None
-        spec = card and card.pixels
     else:
         entry = lookup(model)
         if entry.task == SEGMENTATION and weights is None:
@@ -149,17 +141,12 @@ def open_model(
                 "or give --weights FILE"
             )
         weights = weights or DEFAULT
-        _, spec = resolve(model, weights)
+        resolve(model, weights)  # refuses what cannot be found, before anything is built
         size = None if image_size is None else (image_size, image_size, entry.input_shape[2])
         opened = build(model, weights=weights, input_shape=size)
-    return Opened(
-        model,
-        opened,
-        known_output(model, opened, names, values),
-        image_size,
-        crop=crop or (spec.crop if spec else 1.0),
-        interpolation=interpolation or (spec.interpolation if spec else "bilinear"),
-    )
+    output = known_output(model, opened, names, values)
+    pixels = known_pixels(model, weights, maps=output.task == SEGMENTATION).changed(resize, crop, interpolation)
+    return Opened(model, opened, output, image_size, pixels)
 
 
 def open_classifier(model: str, **options) -> Classifier:
@@ -169,7 +156,7 @@ def open_classifier(model: str, **options) -> Classifier:
         InvalidValueError: a file that is no classifier of images, and what `open_model` raises.
 
     Example:
-        >>> open_classifier("resnet50").crop  # of the A1 recipe
+        >>> open_classifier("resnet50").pixels.crop  # of the A1 recipe
         0.95
     """
     return as_classifier(open_model(model, **options))
@@ -191,8 +178,7 @@ def as_classifier(opened: Opened) -> Classifier:
         opened.input_shape,
         opened.classes,
         output.multi_label,
-        opened.crop,
-        opened.interpolation,
+        opened.pixels,
     )
 
 
@@ -229,7 +215,6 @@ def classify(classifier: Classifier, paths: Sequence[Path]) -> Iterator[tuple[Pa
 
 def _try_to_read(classifier: Classifier, path: Path) -> np.ndarray | InvalidValueError:
     try:
-        pixels = Pixels(crop=classifier.crop, interpolation=classifier.interpolation)
-        return pixels.read(path, classifier.input_shape)
+        return classifier.pixels.read(path, classifier.input_shape)
     except InvalidValueError as error:
         return error

@@ -14,7 +14,7 @@ from PIL import Image
 
 from kzoo.errors import InvalidValueError
 from kzoo.files import atomic_path, ensure_writable, write_text
-from kzoo.images import INTERPOLATION, read_picture
+from kzoo.images import Pixels, read_picture
 from kzoo.output import Output
 from kzoo.overlay import draw_overlay
 from kzoo.predict import Opened
@@ -36,7 +36,7 @@ class Segmenter:
         channels: of the pictures.
         classes: their names; where nobody knows them, their numbers.
         stride: total stride of the model.
-        interpolation: of the resizing of pictures, see `kzoo.images.Pixels`.
+        pixels: how a whole picture becomes the input of the model.
     """
 
     run: Callable[[np.ndarray], np.ndarray]
@@ -46,7 +46,7 @@ class Segmenter:
     channels: int
     classes: tuple[str, ...]
     stride: int
-    interpolation: str
+    pixels: Pixels
 
     def segment(self, picture: Image.Image, tiles: bool = False) -> np.ndarray:
         """Index of the class of each pixel, (height, width) of the picture, uint8.
@@ -54,20 +54,19 @@ class Segmenter:
         Args:
             picture: in the mode of the model's channels, any size.
             tiles: whether the model sees the picture at its own size, tile by tile (`kzoo.predict_tiles`). If not, the
-                picture is resized to the model's size, whatever its shape, and the probabilities back to its own.
+                whole picture is fitted to the model's size, and the probabilities back to its own.
         """
-        size = picture.size
         if tiles:
             margins = [default_margin(*sides, self.stride) for sides in zip(self.tile, self.output, strict=True)]
+            pixels, shown = np.asarray(picture).reshape(1, picture.height, picture.width, self.channels), (...,)
         else:
-            margins = [0, 0]
-            picture = picture.resize(self.output[::-1], INTERPOLATION[self.interpolation])
-        pixels = np.asarray(picture).reshape(1, picture.height, picture.width, self.channels)
+            margins, shown = [0, 0], self.pixels.window(picture.size, self.tile)
+            pixels = self.pixels.apply(picture, (*self.tile, self.channels))[None]
         rows, columns = map(lay_tiles, pixels.shape[1:3], self.tile, self.output, margins, [self.stride] * 2)
         if tiles and len(self.classes) > 2:  # the maps of a large picture would not fit into memory
             return stitch_tiles(self._classes_of, pixels, rows, columns)[0, ..., 0]
         maps = self.meaning.probabilities(stitch_tiles(self.run, pixels, rows, columns)[0])
-        return most_probable(maps, size)
+        return most_probable(maps[shown], picture.size)
 
     def _classes_of(self, tiles: np.ndarray) -> np.ndarray:
         return self.meaning.decide(self.run(tiles))[..., None].astype("uint8")
@@ -84,6 +83,7 @@ def as_segmenter(opened: Opened) -> Segmenter:
             f"{opened.name} gives {opened.output.task}, no maps (images, height, width, classes) of classes"
         )
     opened.output.check_known(opened.name)
+    opened.pixels.check_whole(opened.name)
     shape, model = opened.input_shape, opened.model
     taken, given = tile_shapes(model, shape[:2])
     ratios = {side / output for side, output in zip(taken[:2], given[:2], strict=True)}
@@ -106,7 +106,7 @@ def as_segmenter(opened: Opened) -> Segmenter:
         shape[2],
         opened.classes,
         total_stride(model),
-        opened.interpolation,
+        opened.pixels,
     )
 
 

@@ -100,4 +100,5 @@ def _of_version_1(told: dict, path: str | Path) -> dict:
     pixels = told.get("input")
     pixels = {name: pixels.get(name) for name in ("crop", "interpolation")} if isinstance(pixels, dict) else {}
     output = Output.of_file(LiteRTModel(path)).to_json()
-    return {"pixels": pixels | {"resize": "crop"}, "output": output | {"class_names": told.get("classes")}}
+    resize = "stretch" if output["task"] == "segmentation" else "crop"  # as prediction did
+    return {"pixels": pixels | {"resize": resize}, "output": output | {"class_names": told.get("classes")}}

@@ -88,6 +88,14 @@ class Pixels:
         kept = self.crop if resize == "crop" else 1.0
         return Pixels(resize, kept if crop is None else crop, interpolation or self.interpolation)
 
+    def check_whole(self, what: str) -> None:
+        """Raises `InvalidValueError` if part of a picture is not seen, and `what` must say a class for each pixel."""
+        if self.resize == "crop":
+            raise InvalidValueError(
+                f"resize='crop' leaves out the borders of pictures, and {what} gives each pixel a class; use "
+                "'stretch' or 'pad'"
+            )
+
     def read(self, path: str | Path, shape: tuple[int, int, int]) -> np.ndarray:
         """Reads a file as pixels of 0 to 255, uint8 `shape` (height, width, channels), of 3 channels or 1 (grey).
 

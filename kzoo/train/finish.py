@@ -66,7 +66,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     calibration = data.train.arrays(CALIBRATION_IMAGES)[0] if wanted else None
     for stem, source in exported.items() if wanted else ():
         rich.print(f"exporting {stem}")
-        card = Card(output)
+        card = Card(output, recipe.pixels)
         for precision, result in export_each(source, directory, wanted, calibration, name=stem, card=card):
             if isinstance(result, ExportError):  # it must not cost the run its report
                 rich.print(f"[bold red]{terminal(str(result))}[/]")
@@ -91,6 +91,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
             "validation": data.validation.size,
             "test": data.test.size,
         },
+        "pixels": recipe.pixels.to_json(),
         "output": output.to_json(),
         "training_seconds": round(sum(row["seconds"] for row in history)),
         "best_epoch": best_epoch,

@@ -62,7 +62,7 @@ def load_pairs(
         >>> data.train.size, data.image_shape, len(data.classes)
         (367, (176, 240, 3), 11)
     """
-    refuse_crop(pixels, name)
+    pixels.check_whole(f"the mask of each image of {name}")
     root = find_folder(name, data_dir)
     declared = dict(class_names=class_names, values=mask_values, void=void)
     if root is None:
@@ -192,15 +192,6 @@ def read_pair(
         )
     shape = shape or found.shape
     return pixels.apply(image, (*shape, 3)), pixels.apply_to_mask(found, shape, VOID)
-
-
-def refuse_crop(pixels: Pixels, what: str) -> None:
-    """Raises `InvalidValueError` if pixels of a picture would not be seen, and so be left without a class."""
-    if pixels.resize == "crop":
-        raise InvalidValueError(
-            f"resize='crop' would leave the borders of the pictures of {what} without a class; segmentation takes "
-            "'stretch' or 'pad'"
-        )
 
 
 def _check(
