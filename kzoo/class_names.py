@@ -96,22 +96,6 @@ def check_labels(labels: Sequence[str], count: int, model: str) -> tuple[str, ..
     return tuple(labels)
 
 
-def read_report(model: Path) -> dict[str, Any]:
-    """The report that a recipe left beside a model's file; empty where there is none, or somebody else's.
-
-    Raises:
-        InvalidValueError: it is no JSON, or the classes in it are no names.
-    """
-    path = model.with_name("report.json")
-    report = read_json(path) if path.is_file() else {}
-    parts = ("recipe", "dataset")
-    if not isinstance(report, dict) or not all(isinstance(report.get(part, {}), dict) for part in parts):
-        return {}
-    if "classes" in report.get("dataset", {}):
-        check_type(report["dataset"]["classes"], list[str], f"{path}: classes of the dataset")
-    return report
-
-
 def _own_output(name: str, model: keras.Model | LiteRTModel) -> Output:
     """What a model or file tells of its output by itself or by its card."""
     if isinstance(model, keras.Model):
@@ -130,15 +114,14 @@ def _own_output(name: str, model: keras.Model | LiteRTModel) -> Output:
 def _told_by_report(model: Path, output: Output) -> Output:
     """The output with what the report beside the model's file knows better, which the recipe that made it left."""
     report = read_report(model)
-    try:
-        if "output" in report:
+    if "output" in report:
+        try:
             told = Output.from_json(report["output"])
-        elif "classes" in report.get("dataset", {}):  # of an older run
-            told = output.named(report["dataset"]["classes"])
-        else:
-            return output
-    except InvalidValueError:  # of another model
-        return output
+        except InvalidValueError as error:
+            raise InvalidValueError(f"{model.with_name('report.json')} cannot be right: {error}; remove it") from error
+    else:  # of an older run
+        classes = report.get("dataset", {}).get("classes", ())
+        told = output.named(classes) if len(classes) == output.num_classes else output
     if (told.task, told.units) != (output.task, output.units):
         return output
     if output.values == UNKNOWN:
@@ -149,3 +132,19 @@ def _told_by_report(model: Path, output: Output) -> Output:
 def _listed(names: Sequence[str]) -> str:
     """Names for an error: all of them, or the first ten."""
     return ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def read_report(model: Path) -> dict[str, Any]:
+    """The report that a recipe left beside a model's file; empty where there is none, or somebody else's.
+
+    Raises:
+        InvalidValueError: it is no JSON, or the classes in it are no names.
+    """
+    path = model.with_name("report.json")
+    report = read_json(path) if path.is_file() else {}
+    parts = ("recipe", "dataset")
+    if not isinstance(report, dict) or not all(isinstance(report.get(part, {}), dict) for part in parts):
+        return {}
+    if "classes" in report.get("dataset", {}):
+        check_type(report["dataset"]["classes"], list[str], f"{path}: classes of the dataset")
+    return report

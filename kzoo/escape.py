@@ -28,11 +28,18 @@ def terminal(text: str) -> str:
     return escape(printable(text))
 
 
-def markdown(text: str) -> str:
-    """One line of Markdown that shows the text as it is, in a table too.
+def markdown(text: str, code: bool = False) -> str:
+    r"""One line of Markdown that shows the text as it is, in a table too.
 
-    >>> markdown("<b>a|b</b>")
-    '&lt;b&gt;a\\\\|b&lt;/b&gt;'
+    Args:
+        text: any.
+        code: whether to set it as code, if nothing in it would end the code.
+
+    >>> markdown("<b>a|b</b>"), markdown("model_int8", code=True)
+    ('&lt;b&gt;a\\|b&lt;/b&gt;', '`model_int8`')
     """
-    text = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = printable(text)
+    if code and text.strip() and not set("`|") & set(text):
+        return f"`{text}`"
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKDOWN.sub(r"\\\1", text)

@@ -70,6 +70,7 @@ class _Level:
         self.operations = {operation.name: operation for operation in model.operations}
         self.place = place
         self._inner: dict[tuple[str, int], _Level] = {}
+        self._nodes: dict[tuple[str, int], Node] = {}  # each call is one node, whoever asks for it
 
     def node(self, name: str, call: int = 0, tensor: int = 0) -> Node:
         """What really gives a tensor: models are entered by their outputs and left by their inputs."""
@@ -91,7 +92,10 @@ class _Level:
                     yield self._node(name, index)
 
     def _node(self, name: str, call: int) -> Node:
-        return Node(self.operations[name], self.calls[name][call] if name in self.calls else None, self)
+        if (name, call) not in self._nodes:
+            found = self.calls[name][call] if name in self.calls else None
+            self._nodes[name, call] = Node(self.operations[name], found, self)
+        return self._nodes[name, call]
 
     def _open(self, name: str, call: int) -> "_Level":
         if (name, call) not in self._inner:

@@ -22,10 +22,11 @@ from rich.progress import track
 
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError
-from kzoo.graph import read_graph
+from kzoo.flatten import FlatGraph, Node
 
 BATCH_SIZE = 4
 LONG = 16  # tiles from which a bar shows the progress
+ANY_SIZE = 64  # of a map whose size is open, to see what a layer makes of it
 COARSEST = 32  # total stride where nothing tells it; it suits strides of 1, 2, 4, 8 and 16 too
 
 
@@ -237,16 +238,39 @@ def total_stride(model: keras.Model | LiteRTModel) -> int:
     """Pixels of the image from one value to the next in the coarsest map of `model`; 32 where nothing tells it."""
     if isinstance(model, LiteRTModel):
         return COARSEST
-    layers, scales = {layer.name: layer for layer in model.layers}, {}
     try:
-        calls = read_graph(keras.Model(model.inputs, model.outputs)).calls
+        graph = FlatGraph(model)
     except InvalidValueError:  # a subclassed model
         return COARSEST
-    for name, layer_calls in calls.items():  # in the order of the graph
-        strides = np.max(getattr(layers.get(name), "strides", 1))
-        upwards = isinstance(layers.get(name), keras.layers.Conv2DTranspose)
-        for index, call in enumerate(layer_calls):
-            # maps that meet have one scale; a path with a resizing that is not known here seems coarser than it is
-            coming = min((scales.get(source, 1) for source in call.sources), default=1)
-            scales[name, index] = max(1, coming / strides if upwards else coming * strides)
-    return int(max(scales.values(), default=1))
+    scales: dict[Node, float] = {}  # of what a call reads
+
+    def given(node: Node, shape: tuple) -> float:
+        """The scale of a map of this shape that a call gives."""
+        return 1.0 if node.call is None else max(1.0, scales.get(node, 1.0) * _stride(node, shape))
+
+    coarsest = 1.0
+    for node in graph.nodes():  # in the order of the graph
+        read = [given(*each) for each in zip(node.sources, node.call.input_shapes, strict=True)]
+        # maps that meet have one scale; a path with a resizing that is not known here seems coarser than it is
+        scales[node] = min(read, default=1.0)
+        coarsest = max(coarsest, *read, 1.0)
+    outputs = zip(graph.outputs, model.outputs, strict=True)
+    return round(max(coarsest, *(given(node, tuple(output.shape)) for node, output in outputs)))
+
+
+def _stride(node: Node, shape: tuple) -> float:
+    """By how much the map of this shape that a call gives is coarser than the one that it reads; below 1 if finer."""
+    operation = node.operation
+    if hasattr(operation, "strides"):
+        strides = float(np.max(operation.strides))
+        return 1 / strides if isinstance(operation, keras.layers.Conv2DTranspose) else strides
+    before = tuple(node.call.input_shapes[0]) if node.call.input_shapes else ()
+    if len(before) != 4 or len(shape) != 4 or tuple(shape[1:3]) == (1, 1):  # no maps, or the mean of one
+        return 1.0
+    if None in (before[1], shape[1]) and isinstance(operation, keras.layers.Layer) and len(node.sources) == 1:
+        before = (1, ANY_SIZE, ANY_SIZE, before[3])
+        shape = operation.compute_output_shape(before)
+    if None in (before[1], shape[1]):
+        return 1.0
+    ratio = before[1] / shape[1]  # but for a border that is lost
+    return float(round(ratio)) if ratio >= 1 else 1 / round(1 / ratio)

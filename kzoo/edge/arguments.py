@@ -150,8 +150,8 @@ def _as_array(what: str, values) -> np.ndarray:
         raise InvalidValueError(f"{what} is no array: {error}; resize the images to one size") from error
     if array.dtype == object or array.ndim == 0:
         raise InvalidValueError(
-            f"{what} has shape {array.shape}: {type(values).__name__} is no array of numbers; of a tf.data set of images "
-            "take np.stack(list(dataset.unbatch().take(200).as_numpy_iterator()))"
+            f"{what} has shape {array.shape}: {type(values).__name__} is no array of numbers; of a tf.data set of "
+            "images take np.stack(list(dataset.unbatch().take(200).as_numpy_iterator()))"
         )
     return array
 

@@ -12,6 +12,7 @@ from kzoo.errors import InvalidValueError
 from kzoo.images import Pixels
 from kzoo.output import Output
 from kzoo.preprocessing import input_in_words
+from kzoo.reading import read_bytes, read_json
 
 VERSION = 2
 
@@ -76,15 +77,15 @@ def read_card(path: str | Path) -> Card | None:
         InvalidValueError: the card cannot be read, belongs to another file, or holds what cannot be.
     """
     where = card_path(path)
-    try:
-        told = json.loads(where.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not where.exists():
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    try:
+        told = read_json(where)
+    except InvalidValueError as error:
         raise InvalidValueError(f"cannot read the card {where}: {error}; remove it or export again") from error
     if not isinstance(told, dict) or "kzoo_card" not in told:
         return None  # somebody else's
-    if told.get("sha256") != hashlib.sha256(Path(path).read_bytes()).hexdigest():
+    if told.get("sha256") != hashlib.sha256(read_bytes(path)).hexdigest():
         raise InvalidValueError(f"{where} is the card of another file than {path}; remove it or export again")
     try:
         if told["kzoo_card"] == 1:

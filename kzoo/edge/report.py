@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from kzoo.escape import markdown
 from kzoo.files import atomic_path, write_text
 
 WORST_LAYERS = 10
@@ -79,11 +80,11 @@ class ExportReport:
             for metric, values in self.scores.items()
         }
         rows |= {f"latency, {threads_of(count)}": f"{time:.2f} ms" for count, time in self.latency_ms.items()}
-        lines = [f"# {Path(self.path).name}", "", "| what | measured |", "| --- | --- |"]
+        lines = [f"# {markdown(Path(self.path).name)}", "", "| what | measured |", "| --- | --- |"]
         lines += [f"| {what} | {value} |" for what, value in rows.items()]
         if self.layers:
             lines += ["", "Where most is lost:", "", "| tensor | relative error |", "| --- | --- |"]
-            lines += [f"| `{name}` | {error:.2e} |" for name, error in self.layers]
+            lines += [f"| {markdown(name, code=True)} | {error:.2e} |" for name, error in self.layers]
         return "\n".join(lines) + "\n"
 
     def save(self, directory: str | Path) -> None:
