@@ -73,8 +73,8 @@ def test_predict_evaluate_and_export_print_names_escaped(tmp_path, capsys, monke
         for split in ("train", "test"):
             folder = tmp_path / "data" / split / name
             folder.mkdir(parents=True)
-            Image.new("RGB", (8, 8)).save(folder / "x.png")
-            Image.new("RGB", (8, 8), "red").save(folder / "y.png")
+            for number in range(10):
+                Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(folder / f"{number}.png")
     message = fails(capsys, "evaluate", "m.tflite", "--dataset", "data")
     assert raw(message) in ([], ["<img"])
     assert "31mb" in message

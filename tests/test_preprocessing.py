@@ -71,8 +71,8 @@ def test_the_normalisation_is_found_wherever_it_stands(kind):
     if expected is None:
         assert found is None
     else:
-        np.testing.assert_allclose(np.broadcast_arrays(found.mean, expected[0])[0], np.ravel(expected[0]), rtol=1e-5)
-        np.testing.assert_allclose(np.broadcast_arrays(found.std, expected[1])[0], np.ravel(expected[1]), rtol=1e-5)
+        np.testing.assert_allclose(np.broadcast_to(found.mean, 3), np.broadcast_to(expected[0], 3), rtol=1e-5)
+        np.testing.assert_allclose(np.broadcast_to(found.std, 3), np.broadcast_to(expected[1], 3), rtol=1e-5)
 
 
 def test_a_model_of_keras_applications_tells_its_preprocessing():
