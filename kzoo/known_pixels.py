@@ -50,7 +50,7 @@ def known_pixels(model: str, weights: str | None = None, maps: bool = False) -> 
     else:
         source, spec = resolve(model, weights)
         found = Pixels("crop", spec.crop, spec.interpolation) if spec else _of_run(Path(source))
-    return found or (STRETCHED if maps else Pixels())
+    return found or Pixels.default(maps)
 
 
 def _of_run(model: Path) -> Pixels | None:

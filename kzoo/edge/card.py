@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -23,7 +23,10 @@ class Card:
 
     Attributes:
         output: what the numbers that it gives mean, with the names of the classes.
-        pixels: how a picture becomes its input.
+        pixels: how a picture becomes its input; default: `Pixels.default`.
+
+    Raises:
+        InvalidValueError: pixels that leave parts of a picture out, for a file that gives each pixel a class.
 
     Example:
         >>> card = Card(Output.of_model(model, ["cat", "dog"]), Pixels("stretch"))
@@ -31,7 +34,13 @@ class Card:
     """
 
     output: Output
-    pixels: Pixels = field(default_factory=Pixels)
+    pixels: Pixels | None = None
+
+    def __post_init__(self):
+        maps = self.output.task == "segmentation"
+        object.__setattr__(self, "pixels", self.pixels or Pixels.default(maps))
+        if maps:
+            self.pixels.check_whole("the file")
 
     @property
     def classes(self) -> tuple[str, ...] | None:

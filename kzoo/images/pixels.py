@@ -76,6 +76,11 @@ class Pixels:
             raise InvalidValueError(f"pixels have {unknown[0]!r}, which is unknown; known are {', '.join(names)}")
         return cls(**value)
 
+    @classmethod
+    def default(cls, maps: bool = False) -> "Pixels":
+        """What is done where nobody tells: the centre for a classifier, the whole stretched for `maps` of classes."""
+        return STRETCHED if maps else cls()
+
     def changed(
         self, resize: str | None = None, crop: float | None = None, interpolation: str | None = None
     ) -> "Pixels":
