@@ -137,6 +137,10 @@ def test_the_command_exports_one_sigmoid_with_two_names_and_judges_it(binary, ca
     assert "has 2" in message
 
 
+# 11 bits of a half-precision weight; int8 cuts off what is rare in the calibration images, and has 8 bits
+TOLERANCES = {"float32": 1e-5, "float16": 5e-3, "int8": 0.2}
+
+
 @pytest.mark.parametrize(
     ("precision", "form"),
     [("float32", np.ndarray.tolist), ("int8", lambda labels: labels[:, None]), ("float16", lambda labels: labels > 0)],
@@ -152,7 +156,7 @@ def test_one_logit_with_perfect_labels_has_accuracy_1(tmp_path, precision, form)
     assert report.scores == {"accuracy": {"keras": 1.0, "file": 1.0}}
     assert report.agreement == 1.0
     found = open_classifier(str(tmp_path / "m.tflite")).predict(pixels)[:, 1]
-    np.testing.assert_allclose(found, 1 / (1 + np.exp(-logits)), atol={"float32": 1e-5}.get(precision, 0.03))
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-logits)), atol=TOLERANCES[precision])
 
 
 @pytest.fixture(scope="module")

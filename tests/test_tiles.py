@@ -210,7 +210,7 @@ def test_total_stride():
             ),
             4,
         ),
-        (lambda: slices(keras.Input((16, 16, 3))), 2),
+        (lambda: slices(keras.Input((16, 16, 3))), 4),
     ],
 )
 def test_total_stride_where_no_layer_tells_it(make, stride):
