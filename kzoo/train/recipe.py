@@ -4,12 +4,15 @@ import dataclasses
 import importlib.util
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import tyro
 
+from kzoo.class_names import read_report
 from kzoo.edge import PRECISIONS
 from kzoo.errors import InvalidValueError, UnknownNameError, check_choice, did_you_mean
+from kzoo.images import Pixels
+from kzoo.reading import check_type
 
 Augmentation = Literal[
     "flip",
@@ -54,6 +57,13 @@ class Recipe:
     """Where TFDS keeps its datasets; None means TFDS_DATA_DIR or ~/tensorflow_datasets."""
     image_size: int | tuple[int, int] | None = None
     """Height and width that images are resized to, or one number for both; None leaves them as they are."""
+    resize: Literal["stretch", "crop", "pad"] = "stretch"
+    """How a picture of another shape is fitted: stretched to it, its centre cut out, or whole, in the middle of black;
+    files, evaluation and prediction of this run do the same."""
+    crop: float = 1.0
+    """Side of that centre over the shorter side of the picture."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """Of the resizing, which averages the pixels that it leaves out."""
     class_names: tuple[str, ...] = ()
     """For segmentation: of the classes; without them the lines of the folder's classes.txt."""
     mask_values: tuple[int, ...] = ()
@@ -136,6 +146,7 @@ class Recipe:
                 raise InvalidValueError(f"{field}={getattr(self, field)} must be at least 1")
         if self.class_weights is not None:
             check_choice("class_weights", self.class_weights, ("median_frequency", "log"))
+        Pixels(self.resize, self.crop, self.interpolation)  # refuses what it does not know
         for name in self.augmentation:
             check_choice("augmentation", name, AUGMENTATIONS)
         for name in self.export:
@@ -152,6 +163,11 @@ class Recipe:
     def shape(self) -> tuple[int, int] | None:
         """(height, width) that images are resized to."""
         return _pair(self.image_size)
+
+    @property
+    def pixels(self) -> Pixels:
+        """How a picture becomes the pixels of an image."""
+        return Pixels(self.resize, self.crop, self.interpolation)
 
     @property
     def crop_shape(self) -> tuple[int, int] | None:
@@ -188,14 +204,29 @@ def recipe_beside(model: Path, dataset: str) -> dict[str, Any]:
     Args:
         model: file of a run, which has its `report.json` beside it.
         dataset: name; of another one the recipe says nothing.
+
+    Raises:
+        InvalidValueError: the report cannot be read, or has a field of a wrong type.
     """
-    try:
-        recipe = json.loads(model.with_name("report.json").read_text(encoding="utf-8"))["recipe"]
-        if recipe["dataset"] != dataset:
-            return {}
-        return {field: _tuple(recipe[field]) for field in _OF_DATA if field in recipe}
-    except (OSError, ValueError, KeyError, TypeError):
+    recipe = read_report(model).get("recipe", {})
+    if recipe.get("dataset") != dataset:
         return {}
+    found = {field: recipe[field] for field in _OF_DATA if field in recipe}
+    check_fields(found, str(model.with_name("report.json")))
+    return {field: _tuple(value) for field, value in found.items()}
+
+
+def check_fields(fields: object, source: str) -> None:
+    """Raises `InvalidValueError` unless these are fields of a recipe as `Recipe.to_json` gives them.
+
+    Args:
+        fields: name -> value, some or all; names that recipes no longer have may be among them.
+        source: the file that they are from.
+    """
+    check_type(fields, dict[str, Any], f"{source}: recipe")
+    types = get_type_hints(Recipe)
+    for name in fields.keys() & types.keys():
+        check_type(fields[name], types[name], f"{source}: {name}")
 
 
 def _tuple(value: Any) -> Any:
