@@ -76,7 +76,7 @@ def test_builds_with_taps_at_their_strides(name):
         assert width // stride - lost <= columns <= width // stride
 
 
-@pytest.mark.parametrize("name", slow_but(QUICK, kinds(kzoo.list_models())))
+@pytest.mark.parametrize("name", slow_but(QUICK, kinds(kzoo.list_models()), quick=["simple_cnn"]))
 def test_saves_and_folds_and_exports_and_equals_jax(name, tmp_path, jax):
     subject = Subject(name, tmp_path, jax)
     checks.builds(subject)
@@ -100,7 +100,7 @@ def norms_that_stay(model) -> set[str]:
     return {layer.name for layer in model.layers if layer.name == "final_bn" or layer.name.endswith("_bn1")}
 
 
-@pytest.mark.parametrize("name", slow_but(QUICK_TO_LEARN, kinds(kzoo.list_models())))
+@pytest.mark.parametrize("name", slow_but(QUICK_TO_LEARN, kinds(kzoo.list_models()), quick=["simple_cnn"]))
 def test_learns_under_xla(name, tmp_path):
     subject = Subject(name, tmp_path)
     checks.gradients(subject)

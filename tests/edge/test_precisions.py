@@ -358,6 +358,7 @@ def test_bad_arguments(model, options, message, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.quick
 def test_measures():
     expected, outputs = np.array([[3.0, 4.0], [0.0, 1.0]]), np.array([[3.0, 4.0], [1.0, 1.0]])
     found = errors(outputs, expected)

@@ -95,6 +95,7 @@ def test_stand_alone_pools_where_the_convolution_has_a_stride():
     assert relative_error(part(x), keras.ops.relu(y + shortcut)) < 1e-5
 
 
+@pytest.mark.quick
 def test_windows_shift_in_every_second_block():
     model = small(attention="window", depths=(3, 1))
     shifts = [model.get_layer(name).shift_size for name in attentions(model)]

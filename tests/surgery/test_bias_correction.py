@@ -44,6 +44,7 @@ def rounded(model: keras.Model, bits: int, per_channel: bool) -> keras.Model:
     return copy
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("bits", "per_channel"), [(8, True), (8, False), (4, True), (4, False)])
 def test_means_agree_after_correction_and_did_not_before(bits, per_channel):
     model, x = network(), feature_map(37, *SHAPE) + 0.5  # no multiple of the batch, and no mean of zero

@@ -43,6 +43,7 @@ def loss_by_hand(masks, logits, dice_weight, weights, smoothing):
     return total / divisor + dice_weight * dice
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("dice_weight", [0.0, 0.7])
 @pytest.mark.parametrize("weights", [None, (1.0, 3.0, 0.5, 2.0)])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -104,6 +105,7 @@ def iou_by_hand(masks, predicted):
     return iou, dice, sum(m == p for m, p in pixels) / len(pixels)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("absent", [False, True])
 def test_scores_are_counted_pixel_by_pixel(scene, absent):
     masks, logits = scene

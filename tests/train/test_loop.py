@@ -31,6 +31,7 @@ def finished_steps(recipe) -> int:
     return int(keras.saving.load_model(path).optimizer.iterations)
 
 
+@pytest.mark.quick
 def test_whole_run(recipe):
     recipe = dataclasses.replace(recipe, export=("float32", "int8"), augmentation=("flip", "translate"))
     report = train(recipe)
@@ -330,6 +331,7 @@ def test_impossible_runs_are_refused(recipe):
         train(dataclasses.replace(recipe, smoke=False, batch_size=5000))
 
 
+@pytest.mark.quick
 def test_optimizer_warms_up_follows_a_cosine_and_spares_vectors(recipe):
     recipe = dataclasses.replace(recipe, epochs=10, warmup_epochs=2, learning_rate=0.4, weight_decay=0.1)
     model = kzoo.build("tiny")
