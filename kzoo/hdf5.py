@@ -52,41 +52,46 @@ def size_bytes(dataset: h5py.Dataset) -> int:
     return math.prod(dataset.shape or ()) * dataset.dtype.itemsize
 
 
-def attribute(item: h5py.Group | h5py.Dataset, name: str) -> np.ndarray | str | bytes:
-    """Value of an attribute, which is text or a list of it.
+def attribute(item: h5py.Group | h5py.Dataset, name: str) -> list[str]:
+    """The names in an attribute, which holds one or a list of them.
 
     Raises:
-        InvalidValueError: there is none, or it is too large.
+        InvalidValueError: there is none, it is too large, or it is no text.
     """
     if name not in item.attrs:
         raise InvalidValueError(f"{item.name} has no attribute {name!r}")
     held = item.attrs.get_id(name)
     if math.prod(held.shape) * held.dtype.itemsize > LARGEST_ATTRIBUTE_BYTES:
         raise InvalidValueError(f"the attribute {name!r} of {item.name} is too large")
-    return item.attrs[name]
+    values = [value.decode() if isinstance(value, bytes) else value for value in np.ravel(item.attrs[name]).tolist()]
+    if not all(isinstance(value, str) for value in values):
+        raise InvalidValueError(f"the attribute {name!r} of {item.name} is no text")
+    return values
 
 
 def _walk(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
+    """The datasets in the order of their paths; links are not followed."""
     seen, waiting = {_place(file)}, [("", file)]
     while waiting:
-        prefix, group = waiting.pop()
-        for name in group:
-            path = f"{prefix}{name}"
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise InvalidValueError(f"{path} is a link to another place, which is not followed")
-            item = group[name]
-            if _place(item) in seen:
-                raise InvalidValueError(f"{path} is another name of something in the file; each has one alone")
-            seen.add(_place(item))
-            if isinstance(item, h5py.Group):
-                waiting.append((f"{path}/", item))
-            elif isinstance(item, h5py.Dataset):
-                yield path, item
-            else:
-                raise InvalidValueError(f"{path} is no group and no dataset")
+        path, item = waiting.pop()
+        if isinstance(item, h5py.Dataset):
+            yield path, item
+            continue
+        if not isinstance(item, h5py.Group):
+            raise InvalidValueError(f"{path} is no group and no dataset")
+        inside = []
+        for name in item:
+            below = f"{path}/{name}".lstrip("/")
+            if not isinstance(item.get(name, getlink=True), h5py.HardLink):
+                raise InvalidValueError(f"{below} is a link to another place, which is not followed")
+            inside.append((below, item[name]))
+            if (place := _place(inside[-1][1])) in seen:
+                raise InvalidValueError(f"{below} is another name of something in the file; each has one alone")
+            seen.add(place)
+        waiting += reversed(inside)
 
 
-def _place(item: h5py.Group | h5py.Dataset) -> int:
+def _place(item: h5py.HLObject) -> int:
     return h5py.h5o.get_info(item.id).addr
 
 

@@ -1,5 +1,6 @@
 """Running LiteRT files: float images in, float outputs out, whatever the file's own types are."""
 
+import hashlib
 import os
 import time
 from collections import Counter
@@ -7,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from kzoo.edge.apart import Apart
+from kzoo.edge.opener import MEMORY_BYTES, SECONDS
 from kzoo.errors import InvalidValueError
+from kzoo.reading import read_bytes
 
 DELEGATE = "DELEGATE"
 KERNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "TRANSPOSE_CONV": 0, "FULLY_CONNECTED": 0}  # output channels
@@ -17,11 +21,13 @@ class LiteRTModel:
     """A `.tflite` file with one input and one output in the interpreter.
 
     Args:
-        source: path of the file, or its bytes.
+        source: path of the file, or its bytes. What this process has not opened before is first opened and run once
+            in a process of its own, as a damaged file can crash the interpreter: see `kzoo.edge.opener`.
         num_threads: of the interpreter; default: one for each CPU core.
 
     Raises:
-        InvalidValueError: the file cannot be read or has several inputs or outputs.
+        InvalidValueError: the file cannot be read or run, needs more memory or time than a file may, or has several
+            inputs or outputs.
 
     Example:
         >>> LiteRTModel("model.tflite").predict(images).shape
@@ -29,7 +35,7 @@ class LiteRTModel:
     """
 
     def __init__(self, source: str | Path | bytes, num_threads: int | None = None):
-        content = source if isinstance(source, bytes) else _read(Path(source))
+        content = source if isinstance(source, bytes) else read_bytes(source)
         self.size_bytes = len(content)
         self._interpreter = _interpreter(content, num_threads or os.cpu_count())
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
@@ -151,22 +157,36 @@ def _between(makers: dict[int, dict], inputs: set[int], outputs: list[int]) -> s
     return found
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidValueError(f"cannot read {path}: {error.strerror}") from error
+_OPENER = Apart(Path(__file__).with_name("opener.py"))
+_OPENED = set()  # digests of files that have been opened
 
 
 def _interpreter(content: bytes, num_threads: int):
     from ai_edge_litert.interpreter import Interpreter
 
+    _try_apart(content, num_threads)
     try:
         interpreter = Interpreter(model_content=content, num_threads=num_threads)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise InvalidValueError(f"no LiteRT file that this interpreter can run: {error}") from error
     return interpreter
+
+
+def _try_apart(content: bytes, num_threads: int) -> None:
+    """Raises `InvalidValueError` for a file that cannot be opened and run."""
+    digest = hashlib.blake2b(content).digest()
+    if digest in _OPENED:
+        return
+    answer = _OPENER.ask({"size": len(content), "threads": num_threads}, content)
+    if "crash" in answer:
+        raise InvalidValueError(
+            f"no LiteRT file that this interpreter can run: it ends with {answer['crash']}, or takes more than "
+            f"{MEMORY_BYTES / 2**30:.0f} GiB or {SECONDS} s; export it or fetch it again"
+        )
+    if "error" in answer:
+        raise InvalidValueError(f"no LiteRT file that this interpreter can run: {answer['error']}")
+    _OPENED.add(digest)
 
 
 def _quantize(array: np.ndarray, detail: dict) -> np.ndarray:

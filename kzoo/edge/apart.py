@@ -1,0 +1,71 @@
+"""A process apart, for what may crash: it is kept, and forks for each order that it is given."""
+
+import atexit
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+LONGEST_LOG = 300
+
+
+class Apart:
+    """A Python script in a process of its own: started when it is first needed, kept, ended with Python.
+
+    The script reads orders from its standard input, each a line of JSON and, where it has some, bytes, and answers
+    each with a line of JSON; the answer `{"crash": how}` tells of a crash.
+
+    Args:
+        script: path of the script.
+    """
+
+    def __init__(self, script: Path):
+        self._script = script
+        self._lock = threading.Lock()
+        self._process = None
+        self._log = None
+        atexit.register(self.stop)
+
+    def start(self) -> None:
+        """Starts the process, if it is not running."""
+        if self._process is None or self._process.poll() is not None:
+            self.stop()
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
+            pipe = subprocess.PIPE
+            self._process = subprocess.Popen(
+                [sys.executable, str(self._script)], stdin=pipe, stdout=pipe, stderr=self._log
+            )
+
+    def ask(self, order: dict, content: bytes = b"") -> dict:
+        """The answer to an order; `crash` in it has the last words of what crashed too."""
+        with self._lock:
+            self.start()
+            logged = self._log.seek(0, 2)
+            try:
+                self._process.stdin.write(json.dumps(order).encode() + b"\n" + content)
+                self._process.stdin.flush()
+                line = self._process.stdout.readline()
+            except BrokenPipeError:
+                line = b""
+            answer = json.loads(line) if line else {"crash": f"exit status {self._process.wait()}"}
+            if crash := answer.get("crash"):
+                answer["crash"] = f"{crash}{self._last_words(logged)}"
+            return answer
+
+    def _last_words(self, start: int) -> str:
+        self._log.seek(start)
+        lines = self._log.read().decode(errors="replace").splitlines()
+        told = [line for line in lines if line.strip() and not re.match(r"(WARNING|[IW]\d{4}|INFO:) ?", line)]
+        return f": {' '.join(told[-1].split())[:LONGEST_LOG]}" if told else ""
+
+    def stop(self) -> None:
+        """Ends the process."""
+        if self._process is not None:
+            self._process.stdin.close()
+            self._process.stdout.close()
+            self._process.wait()
+            self._log.close()
+            self._process = None
