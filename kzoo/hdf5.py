@@ -17,7 +17,7 @@ _FILTERS = {
     h5py.h5z.FILTER_LZF,
     h5py.h5z.FILTER_SCALEOFFSET,
 }
-_NUMBERS = "fiub"  # kinds of NumPy's types; a bfloat16 is two bytes without a type, "V2"
+_NUMBERS = "fiubc"  # kinds of NumPy's types; a bfloat16 is two bytes without a type, "V2"
 LARGEST_ATTRIBUTE_BYTES = 2**20
 
 

@@ -16,7 +16,7 @@ import safetensors.numpy
 from kzoo.errors import InvalidValueError, WeightsError
 from kzoo.hdf5 import attribute, numbers
 from kzoo.keras_file import WEIGHTS, read_member
-from kzoo.reading import check_type, read_json
+from kzoo.reading import parse_json, read_text
 
 SAFETENSORS = ".safetensors"
 SHARD_INDEX = ".safetensors.index.json"
@@ -101,12 +101,11 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
 def read_index(path: Path) -> dict[str, str]:
     """The shard of every array."""
     try:
-        index = read_json(path)
+        index = parse_json(read_text(path), "it")
         if not isinstance(index, dict) or "weight_map" not in index:
             raise InvalidValueError("it has no weight_map")
         index = index["weight_map"]
-        check_type(index, dict[str, str], "weight_map")
-        if not index:
+        if not isinstance(index, dict) or not index or not all(isinstance(shard, str) for shard in index.values()):
             raise InvalidValueError("its weight_map names no files")
     except InvalidValueError as error:
         raise WeightsError(f"{path} is no index of safetensors shards ({error}); fetch it again") from error
