@@ -1,11 +1,14 @@
 """HDF5 files from anywhere: what is looked at before a number of one is read, and what is never followed."""
 
+import contextlib
+import io
 import math
 from collections.abc import Iterator
 
 import h5py
 import numpy as np
 
+from kzoo.apart import open_apart
 from kzoo.errors import InvalidValueError
 from kzoo.reading import largest_content
 
@@ -21,30 +24,32 @@ _NUMBERS = "fiubc"  # kinds of NumPy's types; a bfloat16 is two bytes without a 
 LARGEST_ATTRIBUTE_BYTES = 2**20
 
 
-def numbers(file: h5py.File, file_bytes: int) -> dict[str, h5py.Dataset]:
-    """Every dataset of a file by its path, none of them read.
+@contextlib.contextmanager
+def open_numbers(content: bytes) -> Iterator[tuple[h5py.File, dict[str, h5py.Dataset]]]:
+    """Opens a file; yields it and every dataset of it by its path, none of them read.
 
-    Only a file that is whole in itself is taken: with numbers alone, each in its place once, and no larger than its
-    bytes allow.
+    Only a file that is whole in itself is taken: with numbers alone, each in its place once, no larger than its bytes
+    allow, and without links. It is opened apart first, as HDF5 can go round in circles on a damaged one.
 
     Args:
-        file: open for reading.
-        file_bytes: size of the file.
+        content: of the file.
 
     Raises:
         InvalidValueError: the file is not of that kind; the error names the dataset or link.
     """
-    found = dict(_walk(file))
-    for path, dataset in found.items():
-        _refuse_foreign(path, dataset)
-    declared = sum(size_bytes(dataset) for dataset in found.values())
-    if declared > largest_content(file_bytes):
-        largest = max(found, key=lambda path: size_bytes(found[path]))
-        raise InvalidValueError(
-            f"it declares {declared:,} bytes of numbers, {size_bytes(found[largest]):,} of them in {largest}, and has "
-            f"{file_bytes:,} bytes; at most {largest_content(file_bytes):,} would be read"
-        )
-    return found
+    open_apart("hdf5", content)
+    with h5py.File(io.BytesIO(content)) as file:
+        found = dict(_walk(file))
+        for path, dataset in found.items():
+            _refuse_foreign(path, dataset)
+        declared = sum(size_bytes(dataset) for dataset in found.values())
+        if declared > largest_content(len(content)):
+            largest = max(found, key=lambda path: size_bytes(found[path]))
+            raise InvalidValueError(
+                f"it declares {declared:,} bytes of numbers, {size_bytes(found[largest]):,} of them in {largest}, and "
+                f"has {len(content):,} bytes; at most {largest_content(len(content)):,} would be read"
+            )
+        yield file, found
 
 
 def size_bytes(dataset: h5py.Dataset) -> int:

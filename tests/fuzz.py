@@ -27,8 +27,9 @@ from mutations import SECRET, damage_bytes, damage_hdf5, damage_json, damage_ker
 from PIL import Image
 
 import kzoo
+from kzoo import apart
 from kzoo.class_names import known_classes
-from kzoo.edge import Card, LiteRTModel, read_card, runtime
+from kzoo.edge import Card, LiteRTModel, read_card
 from kzoo.errors import KzooError
 from kzoo.layers import SqueezeExcite
 from kzoo.predict import classify, load_keras, open_classifier
@@ -200,7 +201,7 @@ def run_chunk(kind: str, seed: int, indices: range, directory: Path, log: Path) 
             told = dict(index=index, outcome=outcome, what=what, ms=1000 * (time.perf_counter() - start))
             print(json.dumps(told | {"grew_mb": peak_mb() - before}), file=file, flush=True)
             signal.alarm(0)
-        runtime._OPENER.stop()
+        apart._OPENER.stop()
         ends = {"peak_mb": peak_mb(), "start_mb": start_mb, "apart_mb": peak_mb(resource.RUSAGE_CHILDREN)}
         print(json.dumps(ends), file=file, flush=True)
         for path in files.work.iterdir():

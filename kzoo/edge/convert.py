@@ -7,7 +7,7 @@ from pathlib import Path
 
 import keras
 
-from kzoo.edge.apart import Apart
+from kzoo.apart import Apart
 from kzoo.errors import ExportError, explain
 
 WORKER = Path(__file__).with_name("worker.py")

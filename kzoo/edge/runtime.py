@@ -1,6 +1,5 @@
 """Running LiteRT files: float images in, float outputs out, whatever the file's own types are."""
 
-import hashlib
 import os
 import time
 from collections import Counter
@@ -8,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kzoo.edge.apart import Apart
-from kzoo.edge.opener import MEMORY_BYTES, SECONDS
+from kzoo.apart import open_apart
 from kzoo.errors import InvalidValueError
 from kzoo.reading import read_bytes
 
@@ -22,7 +20,7 @@ class LiteRTModel:
 
     Args:
         source: path of the file, or its bytes. What this process has not opened before is first opened and run once
-            in a process of its own, as a damaged file can crash the interpreter: see `kzoo.edge.opener`.
+            in a process of its own, as a damaged file can crash the interpreter: see `kzoo.opener`.
         num_threads: of the interpreter; default: one for each CPU core.
 
     Raises:
@@ -157,36 +155,16 @@ def _between(makers: dict[int, dict], inputs: set[int], outputs: list[int]) -> s
     return found
 
 
-_OPENER = Apart(Path(__file__).with_name("opener.py"))
-_OPENED = set()  # digests of files that have been opened
-
-
 def _interpreter(content: bytes, num_threads: int):
     from ai_edge_litert.interpreter import Interpreter
 
-    _try_apart(content, num_threads)
     try:
+        open_apart("litert", content, threads=num_threads)
         interpreter = Interpreter(model_content=content, num_threads=num_threads)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise InvalidValueError(f"no LiteRT file that this interpreter can run: {error}") from error
     return interpreter
-
-
-def _try_apart(content: bytes, num_threads: int) -> None:
-    """Raises `InvalidValueError` for a file that cannot be opened and run."""
-    digest = hashlib.blake2b(content).digest()
-    if digest in _OPENED:
-        return
-    answer = _OPENER.ask({"size": len(content), "threads": num_threads}, content)
-    if "crash" in answer:
-        raise InvalidValueError(
-            f"no LiteRT file that this interpreter can run: it ends with {answer['crash']}, or takes more than "
-            f"{MEMORY_BYTES / 2**30:.0f} GiB or {SECONDS} s; export it or fetch it again"
-        )
-    if "error" in answer:
-        raise InvalidValueError(f"no LiteRT file that this interpreter can run: {answer['error']}")
-    _OPENED.add(digest)
 
 
 def _quantize(array: np.ndarray, detail: dict) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Weights files on the disk: which formats there are, and reading their arrays without running anything in them."""
 
 import contextlib
-import io
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -14,9 +13,9 @@ import safetensors
 import safetensors.numpy
 
 from kzoo.errors import InvalidValueError, WeightsError
-from kzoo.hdf5 import attribute, numbers
+from kzoo.hdf5 import attribute, open_numbers
 from kzoo.keras_file import WEIGHTS, read_member
-from kzoo.reading import parse_json, read_text
+from kzoo.reading import parse_json, read_bytes, read_text
 
 SAFETENSORS = ".safetensors"
 SHARD_INDEX = ".safetensors.index.json"
@@ -132,18 +131,16 @@ def open_keras_weights(path: Path) -> Iterator[dict[Place, h5py.Dataset]]:
     in it can run, and layers that are defined elsewhere do no harm.
 
     Raises:
-        WeightsError: the file is malformed, refused by `kzoo.hdf5.numbers`, or holds no weights.
+        WeightsError: the file is malformed, refused by `kzoo.hdf5.open_numbers`, or holds no weights.
     """
     with contextlib.ExitStack() as stack:
         try:
-            size = path.stat().st_size
-            source = path
             if path.suffix == ".keras":
                 with zipfile.ZipFile(path) as archive:
-                    source = io.BytesIO(read_member(archive, WEIGHTS, size))
-                size = source.getbuffer().nbytes
-            file = stack.enter_context(h5py.File(source))
-            held = numbers(file, size)
+                    content = read_member(archive, WEIGHTS, path.stat().st_size)
+            else:
+                content = read_bytes(path)
+            file, held = stack.enter_context(open_numbers(content))
             legacy = file.get("model_weights", file)  # of a whole model, or alone
             layers = _names(legacy, "layer_names")
             values = _legacy_layers(held, legacy, layers) if layers else _layers(held, file)

@@ -8,8 +8,8 @@ import pytest
 from helpers import pixels, randomise
 
 import kzoo
+from kzoo.apart import Apart
 from kzoo.edge import LiteRTModel, convert
-from kzoo.edge.apart import Apart
 from kzoo.errors import ExportError
 
 

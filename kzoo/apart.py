@@ -1,6 +1,7 @@
-"""A process apart, for what may crash: it is kept, and forks for each order that it is given."""
+"""Processes apart, for what may crash: each is kept, and forks for every order that it is given."""
 
 import atexit
+import hashlib
 import json
 import re
 import subprocess
@@ -8,6 +9,8 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+
+from kzoo.errors import InvalidValueError
 
 LONGEST_LOG = 300
 
@@ -69,3 +72,29 @@ class Apart:
             self._process.wait()
             self._log.close()
             self._process = None
+
+
+_OPENER = Apart(Path(__file__).with_name("opener.py"))
+_OPENED = set()  # digests of files that have been opened
+
+
+def open_apart(kind: str, content: bytes, **options) -> None:
+    """Opens a file in a process of its own, see `kzoo.opener`; one that this process has opened so before passes.
+
+    Args:
+        kind: `"litert"` or `"hdf5"`.
+        content: of the file.
+
+    Raises:
+        InvalidValueError: it cannot be opened, crashes what opens it, or takes too much memory or time.
+    """
+    digest = kind, hashlib.blake2b(content).digest()
+    if digest in _OPENED:
+        return
+    answer = _OPENER.ask({"kind": kind, "size": len(content), **options}, content)
+    if crash := answer.get("crash"):
+        limits = "takes too long" if crash.startswith("SIGXCPU") else "crashes or takes too much memory"
+        raise InvalidValueError(f"it is damaged: opening it {limits} ({crash})")
+    if "error" in answer:
+        raise InvalidValueError(answer["error"])
+    _OPENED.add(digest)
