@@ -181,14 +181,14 @@ def damage_keras(content: bytes, rng: np.random.Generator, secret: Path) -> byte
         parts["config.json"] = damage_json(parts["config.json"], rng)
     elif kind < 0.9:
         parts["model.weights.h5"] = damage_hdf5(parts["model.weights.h5"], rng, secret)
-    elif kind < 0.93:
+    elif kind < 0.905:
         parts["model.weights.h5"] += bytes(100_000_000)
     elif kind < 0.96:
         parts.pop(list(parts)[rng.integers(len(parts))])
     else:
         parts[str(ODD_VALUES[rng.integers(-18, -8)])[:50]] = b"more"
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, part in parts.items():
             archive.writestr(name.encode("utf-8", "replace").decode().replace("\x00", "0") or "_", part)
     return buffer.getvalue()
