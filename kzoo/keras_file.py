@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras
 
-from kzoo.errors import LONGEST_REASON, InvalidValueError
+from kzoo.errors import LONGEST_REASON, InvalidValueError, KzooError
 from kzoo.hdf5 import open_numbers
 from kzoo.reading import LARGEST_JSON_BYTES, SMALL_BYTES, largest_content, parse_json
 
@@ -107,7 +107,7 @@ def _check_size(config: object, held: int) -> None:
 
 def _reason(error: BaseException) -> str:
     """The first line of what was first raised, which is nearest to what is the matter with the file."""
-    while error.__cause__ or (error.__context__ and not error.__suppress_context__):
+    while not isinstance(error, KzooError) and (error.__cause__ or error.__context__):
         error = error.__cause__ or error.__context__
     text = str(error).strip()
     if unknown := re.search(r"Could not locate (?:class|function) '([^']+)'", text):

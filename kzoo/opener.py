@@ -16,7 +16,7 @@ import tempfile
 
 MEMORY_BYTES = 2**31  # that a file may take when it is opened, or ...
 EXPANSION = 20  # ... this many times its size, if that is more
-SECONDS = {"litert": 60, "hdf5": 5}  # of the processor, and one more for every ...
+SECONDS = {"litert": 60, "hdf5": 3}  # of the processor, and one more for every ...
 BYTES_PER_SECOND = 10**7  # ... so many bytes
 MODULES = {"litert": "ai_edge_litert.interpreter", "hdf5": "h5py"}
 
@@ -53,12 +53,12 @@ def _limit(memory_bytes: int, seconds: int) -> None:
     import resource
 
     for limit, most in (
-        (resource.RLIMIT_DATA, memory_bytes),
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_DATA, (memory_bytes, memory_bytes)),
+        (resource.RLIMIT_CPU, (seconds, seconds + 1)),  # the first of them says what it is
+        (resource.RLIMIT_CORE, (0, 0)),
     ):
         with contextlib.suppress(ValueError, OSError):  # not on every system, or less is allowed already
-            resource.setrlimit(limit, (most, most))
+            resource.setrlimit(limit, most)
 
 
 def _open_litert(content: bytes, threads: int) -> str:
