@@ -43,11 +43,11 @@ def test_json_is_read_as_it_is(tmp_path):
 
 
 def test_what_is_no_file_is_one_error(tmp_path):
-    with pytest.raises(InvalidValueError, match=r"no file at .*absent\.json"):
+    with pytest.raises(InvalidValueError, match=r"cannot read .*absent\.json: it is an absent file"):
         read_json(tmp_path / "absent.json")
-    with pytest.raises(InvalidValueError, match="is no file"):
+    with pytest.raises(InvalidValueError, match="it is no file"):
         read_json(tmp_path)
-    with pytest.raises(InvalidValueError, match="no file at a"):
+    with pytest.raises(InvalidValueError, match="it is an absent file"):
         read_json("a\0b")
     (tmp_path / "latin.json").write_bytes(b'"\xe9"')
     with pytest.raises(InvalidValueError, match=r"latin.json: byte 1 is not UTF-8"):
@@ -61,7 +61,7 @@ def test_what_is_no_file_is_one_error(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_a_pipe_without_an_end_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "labels.txt")
-    with pytest.raises(InvalidValueError, match="is no file"):
+    with pytest.raises(InvalidValueError, match="it is no file"):
         read_text(tmp_path / "labels.txt")
 
 
