@@ -164,6 +164,7 @@ def test_building_twice_gives_independent_models():
     assert_weights_are(second, before)
 
 
+@pytest.mark.usefixtures("without_values")
 def test_describe():
     info = kzoo.describe("resnet50_cbam")
     assert (info.name, info.family, info.input_shape, info.num_classes) == (
@@ -256,6 +257,7 @@ def test_the_number_of_classes_may_be_a_numpy_integer():
     assert kzoo.build("simple_cnn", num_classes=np.int64(5), dense_units=np.int64(8)).output.shape == (None, 5)
 
 
+@pytest.mark.usefixtures("without_values")
 def test_describes_a_model_on_a_backbone():
     info = kzoo.describe("unet", backbone="resnet18_se")
     assert info.papers == ("1505.04597", "1512.03385", "1709.01507")
