@@ -137,6 +137,11 @@ def _layer_macs(layer: keras.layers.Layer, input_shape: tuple) -> int:
         return layer.macs(input_shape)
     if isinstance(layer, keras.Model):
         return count_macs(layer)
+    if isinstance(layer, keras.layers.TimeDistributed):
+        _check_static(layer, input_shape)
+        return input_shape[1] * _layer_macs(layer.layer, (input_shape[0], *input_shape[2:]))
+    if isinstance(layer, keras.layers.Wrapper):
+        return _layer_macs(layer.layer, input_shape)
     if isinstance(layer, keras.layers.Dense):
         _check_static(layer, input_shape)
         return math.prod(input_shape[1:]) * layer.units
@@ -146,9 +151,18 @@ def _layer_macs(layer: keras.layers.Layer, input_shape: tuple) -> int:
         return math.prod(input_shape[1:3]) * math.prod(layer.kernel.shape)
     if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
         _check_static(layer, input_shape)
-        _, height, width, _ = layer.compute_output_shape(input_shape)
-        return height * width * math.prod(layer.kernel.shape)
+        return _positions(layer, input_shape) * math.prod(layer.kernel.shape)
+    if isinstance(layer, keras.layers.SeparableConv2D):
+        _check_static(layer, input_shape)
+        kernels = (layer.depthwise_kernel, layer.pointwise_kernel)
+        return _positions(layer, input_shape) * sum(math.prod(kernel.shape) for kernel in kernels)
     return 0
+
+
+def _positions(layer: keras.layers.Layer, input_shape: tuple) -> int:
+    """Number of pixels of the map that a convolution gives."""
+    _, *shape = layer.compute_output_shape(input_shape)
+    return math.prod(shape[1:] if layer.data_format == "channels_first" else shape[:-1])
 
 
 def _check_static(layer: keras.layers.Layer, input_shape: tuple) -> None:

@@ -121,6 +121,21 @@ def test_heads():
     assert relative_error(features.mean((1, 2)) @ kernel + bias, logits(images)) < 1e-5
 
 
+def test_two_models_of_one_kind_stand_in_one_graph_under_names_of_their_own():
+    left, right = (randomise(kzoo.build("cifar_resnet20", name=name, **TINY)) for name in ("left", "right"))
+    assert [left.name, right.name] == ["left", "right"]
+    assert kzoo.build(name="cifar_resnet20", **TINY).name == "cifar_resnet20"  # alone it is the zoo's name
+    image = keras.Input((32, 32, 3))
+    model = keras.Model(image, keras.layers.Average()([left(image), right(image)]))
+    images = pixels(2, 32, 32, 3)
+    assert relative_error(model(images), (np.array(left(images)) + np.array(right(images))) / 2) < 1e-6
+    for name in ("", 3):
+        with pytest.raises(InvalidValueError, match=f"name={name!r} must be text"):
+            kzoo.build("cifar_resnet20", name=name, **TINY)
+    with pytest.raises(UnknownNameError, match="unknown model None"):
+        kzoo.build()
+
+
 def test_any_size():
     model = tiny(input_shape=(None, None, 3), classifier_activation=None)
     assert model.input.shape == (None, None, None, 3)

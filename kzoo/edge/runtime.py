@@ -58,7 +58,7 @@ class LiteRTModel:
             padded = np.zeros(self.input_shape, "float32")
             padded[: len(chunk)] = chunk
             outputs.append(self._invoke(_quantize(padded, self.input))[: len(chunk)])
-        return np.concatenate(outputs)
+        return np.concatenate(outputs) if outputs else np.zeros((0, *self.output["shape"][1:]), "float32")
 
     def _invoke(self, batch: np.ndarray) -> np.ndarray:
         self._interpreter.set_tensor(self.input["index"], batch)
@@ -70,16 +70,20 @@ class LiteRTModel:
         return dict(Counter(op["op_name"] for op in self._plain_ops()).most_common())
 
     def last_op(self) -> str:
-        """The built-in op that computes the output; what follows it changes type or shape alone."""
-        makers = {tensor: op for op in self._plain_ops() for tensor in op["outputs"]}
-        op = makers[self.output["index"]]
-        while op["op_name"] in ("QUANTIZE", "DEQUANTIZE", "RESHAPE") and op["inputs"][0] in makers:
-            op = makers[op["inputs"][0]]
-        return op["op_name"]
+        """The built-in op that computes the output, or "" where none does.
 
-    def gives_probabilities(self) -> bool:
-        """Whether a softmax or a sigmoid computes the output."""
-        return self.last_op() in ("SOFTMAX", "LOGISTIC")
+        What follows it changes type or shape alone, and leaves the last axis as wide as it is.
+        """
+        widths = {detail["index"]: list(detail["shape"])[-1:] for detail in self._interpreter.get_tensor_details()}
+        tensor, name = self.output["index"], ""
+        for op in reversed(self._plain_ops()):
+            if tensor not in op["outputs"]:
+                continue
+            name = op["op_name"]
+            if name not in ("QUANTIZE", "DEQUANTIZE", "RESHAPE") or widths[op["inputs"][0]] != widths[tensor]:
+                return name
+            tensor = op["inputs"][0]
+        return name
 
     def dense_inputs(self) -> dict[str, int]:
         """Name of what each dense layer writes -> the number of its inputs."""

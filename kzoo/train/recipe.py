@@ -12,6 +12,7 @@ import tyro
 from kzoo.class_names import read_report
 from kzoo.edge import PRECISIONS
 from kzoo.errors import InvalidValueError, UnknownNameError, check_choice, did_you_mean, explain
+from kzoo.images import Pixels
 from kzoo.reading import check_type
 
 Augmentation = Literal[
@@ -57,6 +58,13 @@ class Recipe:
     """Where TFDS keeps its datasets; None means TFDS_DATA_DIR or ~/tensorflow_datasets."""
     image_size: int | tuple[int, int] | None = None
     """Height and width that images are resized to, or one number for both; None leaves them as they are."""
+    resize: Literal["stretch", "crop", "pad"] = "stretch"
+    """How a picture of another shape is fitted: stretched to it, its centre cut out, or whole, in the middle of black;
+    files, evaluation and prediction of this run do the same."""
+    crop: float = 1.0
+    """Side of that centre over the shorter side of the picture."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """Of the resizing, which averages the pixels that it leaves out."""
     class_names: tuple[str, ...] = ()
     """For segmentation: of the classes; without them the lines of the folder's classes.txt."""
     mask_values: tuple[int, ...] = ()
@@ -139,6 +147,7 @@ class Recipe:
                 raise InvalidValueError(f"{field}={getattr(self, field)} must be at least 1")
         if self.class_weights is not None:
             check_choice("class_weights", self.class_weights, ("median_frequency", "log"))
+        Pixels(self.resize, self.crop, self.interpolation)  # refuses what it does not know
         for name in self.augmentation:
             check_choice("augmentation", name, AUGMENTATIONS)
         for name in self.export:
@@ -155,6 +164,11 @@ class Recipe:
     def shape(self) -> tuple[int, int] | None:
         """(height, width) that images are resized to."""
         return _pair(self.image_size)
+
+    @property
+    def pixels(self) -> Pixels:
+        """How a picture becomes the pixels of an image."""
+        return Pixels(self.resize, self.crop, self.interpolation)
 
     @property
     def crop_shape(self) -> tuple[int, int] | None:

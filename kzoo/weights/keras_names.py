@@ -6,9 +6,8 @@ import h5py
 import keras
 import numpy as np
 
-from kzoo.errors import UnknownNameError
-from kzoo.registry import lookup
 from kzoo.weights.adapt import first_kernel
+from kzoo.weights.family import family_of
 from kzoo.weights.files import Place
 from kzoo.weights.keras_rules import RULES
 from kzoo.weights.report import DENSE_HEAD
@@ -30,7 +29,7 @@ class KerasNames:
         layers = dict.fromkeys(layer for layer, _ in values)
         own = {layer.name for layer in model.layers}
         foreign = not any(layer.partition("/")[0] in own for layer in layers)
-        rules = RULES.get(_family(model)) if foreign else None
+        rules = RULES.get(family_of(model)) if foreign else None
         self._model, self._values = model, values
         self._names = rules.layer_names(model, layers) if rules else {layer: layer for layer in layers}
         self._blue_first = first_kernel(model) if rules and rules.reads_blue_first(model) else None
@@ -89,10 +88,3 @@ def by_position(model: keras.Model) -> list[tuple[Place, keras.Variable]]:
         places.append(((layer, counts[layer]), variable))
         counts[layer] += 1
     return places
-
-
-def _family(model: keras.Model) -> str | None:
-    try:
-        return lookup(model.name).family
-    except UnknownNameError:  # a user's own model
-        return None

@@ -7,8 +7,7 @@ from collections.abc import Collection
 import keras
 import numpy as np
 
-from kzoo.errors import UnknownNameError
-from kzoo.registry import lookup
+from kzoo.weights.family import family_of
 from kzoo.weights.torch_rules import LAYER_NAMES
 
 _VARIABLES = {
@@ -37,10 +36,7 @@ def torch_names(path: str, model: keras.Model) -> list[str]:
     ['layer2.0.conv2.weight']
     """
     layer, _, variable = path.rpartition("/")
-    try:
-        layer_names = LAYER_NAMES.get(lookup(model.name).family)
-    except UnknownNameError:
-        layer_names = None
+    layer_names = LAYER_NAMES.get(family_of(model))
     if layer_names is None or variable not in _VARIABLES:
         return []
     return [f"{name}.{_VARIABLES[variable]}".removesuffix(".") for name in layer_names(layer, model)]

@@ -3,6 +3,7 @@
 import pickle
 import re
 
+import keras
 import numpy as np
 import pytest
 from helpers import assert_weights_are, pixels, randomise, weights_of
@@ -10,6 +11,8 @@ from weights.torch_files import LAYERS, TINY, assert_layer_is, random_state, sav
 
 import kzoo
 from kzoo.errors import InvalidValueError, WeightsError
+from kzoo.registry import lookup
+from kzoo.weights.family import family_of
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,29 @@ def test_a_notebook_shows_a_report_in_one_line(tmp_path):
     report = kzoo.load_weights(tiny(), save(random_state(), tmp_path / "tiny.safetensors"))
     assert repr(report) == f"<WeightsReport {report}>"
     assert len(repr(report)) < 80 + len(report.source)
+
+
+def test_a_model_with_a_name_of_its_own_takes_the_same_files(tmp_path):
+    state = random_state()
+    file = save(state, tmp_path / "tiny.safetensors")
+    tiny(name="left").save(tmp_path / "left.keras")
+    for model in (tiny(name="left"), keras.saving.load_model(tmp_path / "left.keras")):
+        assert model.name == "left"
+        report = kzoo.load_weights(model, file)
+        assert len(report.loaded) == len(model.variables)
+        for layer, name in LAYERS.items():
+            assert_layer_is(model, layer, state, name.format(shortcut="downsample", head="fc"))
+    assert kzoo.build("cifar_resnet20", **TINY, name="right", weights=str(file)).name == "right"
+
+
+def test_the_family_is_known_by_the_layers():
+    for name in ("swin_tiny", "nat_mini", "vgg11", "resnet18", "googlenet", "inception_v3"):
+        entry = lookup(name)
+        size = (max(entry.narrow_size, 75 if "incep" in name else 32),) * 2
+        model = kzoo.build(name, input_shape=(*size, 3), name="mine", **entry.narrow)
+        assert family_of(model) == entry.family
+    image = keras.Input((4, 4, 3))
+    assert family_of(keras.Model(image, keras.layers.Conv2D(2, 1, name="stem_conv")(image), name="mine")) is None
 
 
 @pytest.mark.parametrize("se", ["se", "se_module"])
