@@ -5,6 +5,7 @@ Every case follows from the seed, the format and its number, so that it can be m
 """
 
 import argparse
+import hashlib
 import json
 import os
 import resource
@@ -28,10 +29,13 @@ from PIL import Image
 
 import kzoo
 from kzoo import apart
-from kzoo.class_names import known_classes
-from kzoo.edge import Card, LiteRTModel, read_card
+from kzoo.class_names import known_output
+from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import KzooError
+from kzoo.images import Pixels
+from kzoo.known_pixels import known_pixels
 from kzoo.layers import SqueezeExcite
+from kzoo.output import Output
 from kzoo.predict import classify, load_keras, open_classifier
 from kzoo.reading import read_json
 from kzoo.train.recipe import Recipe, check_fields, recipe_beside
@@ -74,14 +78,28 @@ class Files:
         for name in ("m.keras", "m.h5", "m.weights.h5"):
             save = model.save_weights if "weights" in name else model.save
             save(self.originals / name)
-        images = pixels(8, 8, 8, 3)
-        kzoo.export(model, self.originals / "m.tflite", card=Card(CLASSES))
-        kzoo.export(model, self.originals / "i.tflite", precision="int8", calibration=images, card=Card(CLASSES))
         recipe = Recipe(name="small", model="cifar_resnet20", dataset="scenes", void=(255,), class_names=CLASSES)
         (self.originals / "recipe.json").write_text(json.dumps(recipe.to_json(), indent=2))
         report = {"recipe": recipe.to_json(), "dataset": {"name": "scenes", "classes": CLASSES, "train": 7}}
+        report |= {"output": Output.of_model(model, CLASSES).to_json(), "pixels": Pixels("stretch").to_json()}
         (self.originals / "report.json").write_text(json.dumps(report, indent=2))
         Image.fromarray(pixels(1, 8, 8, 3)[0].astype("uint8")).save(self.originals / "image.png")
+
+    def put_litert(self, source: Path) -> None:
+        """Takes a LiteRT classifier as the file that is damaged, with a card."""
+        path = self.originals / "m.tflite"
+        path.write_bytes(source.read_bytes())
+        output = Output.of_file(LiteRTModel(path))
+        card = {"kzoo_card": 2, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        card |= {"output": output.named(output.names).to_json(), "pixels": Pixels("crop", 0.9, "bicubic").to_json()}
+        Path(f"{path}.json").write_text(json.dumps(card, indent=2))
+
+    def export(self) -> None:
+        """Makes small LiteRT classifiers, of floats and of integers."""
+        options = dict(precision="int8", calibration=pixels(8, 8, 8, 3))
+        kzoo.export(randomise(small_model()), self.originals / "i.tflite", **options)
+        kzoo.export(randomise(small_model()), self.originals / "f.tflite")
+        self.put_litert(self.originals / "f.tflite")
 
     def model(self) -> keras.Model:
         if self._model is None:
@@ -109,7 +127,8 @@ def classify_picture(files: Files, path: Path) -> None:
 
 
 def tflite(files: Files, rng: np.random.Generator) -> None:
-    path = files.damaged(rng.choice(("m.tflite", "i.tflite")), damage_bytes, rng)
+    names = [path.name for path in files.originals.glob("*.tflite")]
+    path = files.damaged(names[rng.integers(len(names))], damage_bytes, rng)
     path.with_name(f"{path.name}.json").unlink(missing_ok=True)
     if rng.random() < 0.5:
         classify_picture(files, path)
@@ -153,7 +172,8 @@ def recipe(files: Files, rng: np.random.Generator) -> None:
 
 def report(files: Files, rng: np.random.Generator) -> None:
     model = files.damaged("report.json", damage_json, rng).with_name("m.keras")
-    known_classes(str(model), len(CLASSES))
+    known_output(str(model), files.model())
+    known_pixels(str(model))
     options = recipe_beside(model, "scenes")
     Recipe(name="", model=str(model), dataset="scenes", **options)
 
@@ -262,7 +282,9 @@ def main() -> None:
         if child == 0:
             try:
                 directory.mkdir(exist_ok=True, parents=True)
-                Files(directory).make()
+                files = Files(directory)
+                files.make()
+                files.export()
             except BaseException:
                 traceback.print_exc()
             finally:

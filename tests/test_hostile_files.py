@@ -1,13 +1,9 @@
 """Forty damaged files of each format; `tests/fuzz.py` opens as many as one has time for."""
 
-import hashlib
-import json
 from pathlib import Path
 
 import fuzz
-import numpy as np
 import pytest
-from PIL import Image
 
 SAVED = Path(__file__).parents[1] / "saved_models" / "cifar10_resnet20" / "model_float32.tflite"
 CASES = 40

@@ -104,7 +104,7 @@ def test_a_process_that_was_killed_is_started_again(monkeypatch):
 def test_limits_of_a_file_that_is_opened(script, message, monkeypatch, tmp_path):
     """What the fork may take, with code in place of a file that would do it."""
     opener = Path(apart.__file__).with_name("opener.py").read_text()
-    bad = f"def bad(content):\n    try:\n        exec({script!r})\n    except Exception as error:\n        return repr(error)\n"
+    bad = f"def bad(content):\n    try: exec({script!r})\n    except Exception as error: return repr(error)\n"
     changed = opener.replace("\nif __name__", f"\n{bad}\n_OPEN['hdf5'] = bad\nSECONDS['hdf5'] = 1\n\nif __name__")
     (tmp_path / "opener.py").write_text(changed)
     monkeypatch.setattr(apart, "_OPENER", Apart(tmp_path / "opener.py"))

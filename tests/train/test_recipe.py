@@ -56,7 +56,7 @@ def test_recipe_file_by_path(tmp_path):
         ("x = 1\ny = x.z\n", "line 2: AttributeError: 'int' object has no attribute 'z'"),
         ("import json\njson.loads('[')\n", "line 2: JSONDecodeError"),  # the line of the recipe, not of json
         ("def f():\n    f()\nf()\n", "line 2: RecursionError"),
-        ("x = '\xe9'", "mine.py: .*utf-8"),
+        ("x = '\xe9'", "line 1: SyntaxError: .*utf-8"),
         ("x = 1\0", "mine.py.*null bytes"),
         (
             f"from kzoo.train import Recipe\nRECIPE = Recipe(**{GOOD!r}, epochs=0)",
