@@ -85,7 +85,7 @@ def damage_json(content: bytes, rng: np.random.Generator) -> bytes:
         elif kind == 8 and isinstance(holder, dict):
             holder[str(ODD_VALUES[rng.integers(len(ODD_VALUES))])[:50]] = holder.pop(key)
         else:
-            number = holder[key] if isinstance(holder[key], (int, float)) else 1
+            number = holder[key] if isinstance(holder[key], (int, float)) and abs(holder[key]) < 1e300 else 1
             holder[key] = number * int(rng.choice((-1, 2, 10, 1000, 10**6)))
         if not value:
             break
