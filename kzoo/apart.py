@@ -1,8 +1,10 @@
 """Processes apart, for what may crash: each is kept, and forks for every order that it is given."""
 
 import atexit
+import contextlib
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -67,7 +69,8 @@ class Apart:
     def stop(self) -> None:
         """Ends the process."""
         if self._process is not None:
-            self._process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it ended with an order half written
+                self._process.stdin.close()
             self._process.stdout.close()
             self._process.wait()
             self._log.close()
@@ -89,7 +92,7 @@ def open_apart(kind: str, content: bytes, **options) -> None:
         InvalidValueError: it cannot be opened, crashes what opens it, or takes too much memory or time.
     """
     digest = kind, hashlib.blake2b(content).digest()
-    if digest in _OPENED:
+    if digest in _OPENED or not hasattr(os, "fork"):  # Windows: a file is opened here alone
         return
     answer = _OPENER.ask({"kind": kind, "size": len(content), **options}, content)
     if crash := answer.get("crash"):

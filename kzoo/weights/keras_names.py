@@ -41,12 +41,15 @@ class KerasNames:
         self._found = {
             variable.path: labels.get((self._names.get(layer, ""), index)) for (layer, index), variable in places
         }
+        self._labels = labels
         self._layers = {labels[layer, index]: layer for layer, index in values}
         self.arrays = {labels[place]: array for place, array in values.items()}
 
-    def of(self, model: keras.Model) -> "KerasNames":
-        """The same arrays, as another model sees them."""
-        return KerasNames(self._values, model)
+    def belonging_to(self, model: keras.Model) -> set[str]:
+        """Names that belong to variables of another model."""
+        others = KerasNames(self._values, model)
+        found = {others.find(variable) for variable in model.weights}
+        return {self._labels[place] for place, label in others._labels.items() if label in found}
 
     def find(self, variable: keras.Variable) -> str | None:
         """The name of a variable's array, None where the file has none."""

@@ -102,8 +102,7 @@ def load_backbone(model: keras.Model, entry: Entry, source: str | Path) -> Weigh
     if report.unexpected and entry.config.total_stride > 2 ** int(tap_names(trunk)[-1][1:]):
         inputs = keras.Input(trunk.input.shape[1:])  # the stages that are left out, too
         whole = keras.Model(inputs, entry.features(inputs, entry.config), name=entry.name)
-        of_whole = names.of(whole)
-        known = {of_whole.find(variable) for variable in whole.weights}
+        known = names.belonging_to(whole)
         report.unexpected = [name for name in report.unexpected if name not in known]
     report.refuse_misfits(f"{entry.name} in {model.name}", [], strict=True)
     _assign(trunk, arrays)

@@ -57,9 +57,10 @@ class TorchNames:
         self.arrays = arrays
         self._model = model
 
-    def of(self, model: keras.Model) -> "TorchNames":
-        """The same arrays, as another model sees them."""
-        return TorchNames(self.arrays, model)
+    def belonging_to(self, model: keras.Model) -> set[str]:
+        """Names that belong to variables of another model."""
+        others = TorchNames(self.arrays, model)
+        return {name for variable in model.weights if (name := others.find(variable))}
 
     def find(self, variable: keras.Variable) -> str | None:
         """The name of a variable's array, None where the file has none."""
