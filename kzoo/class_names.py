@@ -1,12 +1,13 @@
 """Names of the classes that a model tells apart: the user's, a card's, a recipe's or ImageNet's."""
 
-import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from kzoo.edge import read_card
 from kzoo.errors import InvalidValueError
+from kzoo.reading import check_type, read_json, read_text
 
 FILES = (".keras", ".tflite")
 
@@ -33,11 +34,9 @@ def imagenet_classes() -> tuple[str, ...]:
 def read_labels(path: Path) -> list[str]:
     """The lines of a text file that are not empty; raises `InvalidValueError` if it cannot be read."""
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidValueError(
-            f"cannot read the labels in {path} ({error}); give a text file, a class a line"
-        ) from error
+        return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{error}; labels are a text file in UTF-8, a class a line") from error
 
 
 def check_labels(labels: Sequence[str], count: int, model: str) -> tuple[str, ...]:
@@ -49,8 +48,21 @@ def check_labels(labels: Sequence[str], count: int, model: str) -> tuple[str, ..
 
 def _recipe_classes(model: Path, count: int) -> list[str] | None:
     """The classes that the recipe's report beside a model lists, if there is one."""
-    try:
-        classes = json.loads(model.with_name("report.json").read_text(encoding="utf-8"))["dataset"]["classes"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return classes if isinstance(classes, list) and len(classes) == count else None
+    classes = read_report(model).get("dataset", {}).get("classes")
+    return classes if classes is not None and len(classes) == count else None
+
+
+def read_report(model: Path) -> dict[str, Any]:
+    """The report that a recipe left beside a model's file; empty where there is none, or somebody else's.
+
+    Raises:
+        InvalidValueError: it is no JSON, or the classes in it are no names.
+    """
+    path = model.with_name("report.json")
+    report = read_json(path) if path.is_file() else {}
+    parts = ("recipe", "dataset")
+    if not isinstance(report, dict) or not all(isinstance(report.get(part, {}), dict) for part in parts):
+        return {}
+    if "classes" in report.get("dataset", {}):
+        check_type(report["dataset"]["classes"], list[str], f"{path}: classes of the dataset")
+    return report

@@ -16,6 +16,7 @@ from kzoo.class_names import FILES, check_labels, known_classes, read_labels
 from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import InvalidValueError, WeightsError, check_choice
 from kzoo.images import INTERPOLATION, MODES, read_image
+from kzoo.keras_file import open_keras
 from kzoo.models.inception import without_auxiliary
 from kzoo.registry import SEGMENTATION, lookup
 from kzoo.weights import DEFAULT, resolve
@@ -207,18 +208,12 @@ def as_classifier(opened: Opened) -> Classifier:
 
 
 def load_keras(path: str | Path) -> keras.Model:
-    """Reads a `.keras` file; auxiliary heads, which serve training alone, are left out.
+    """Opens a `.keras` file as `open_keras` does; auxiliary heads, which serve training alone, are left out.
 
     Raises:
-        InvalidValueError: it is absent or no such file.
+        InvalidValueError: it is absent, no such file, or refused.
     """
-    if not Path(path).is_file():
-        raise InvalidValueError(f"no file at {path}")
-    try:
-        return without_auxiliary(keras.saving.load_model(path, compile=False))
-    except Exception as error:  # zip, JSON, HDF5 and Keras each raise their own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InvalidValueError(f"{path} cannot be read as a Keras model ({reason})") from error
+    return without_auxiliary(open_keras(path))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

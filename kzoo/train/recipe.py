@@ -4,12 +4,14 @@ import dataclasses
 import importlib.util
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import tyro
 
+from kzoo.class_names import read_report
 from kzoo.edge import PRECISIONS
 from kzoo.errors import InvalidValueError, UnknownNameError, check_choice, did_you_mean
+from kzoo.reading import check_type
 
 Augmentation = Literal[
     "flip",
@@ -188,14 +190,29 @@ def recipe_beside(model: Path, dataset: str) -> dict[str, Any]:
     Args:
         model: file of a run, which has its `report.json` beside it.
         dataset: name; of another one the recipe says nothing.
+
+    Raises:
+        InvalidValueError: the report cannot be read, or has a field of a wrong type.
     """
-    try:
-        recipe = json.loads(model.with_name("report.json").read_text(encoding="utf-8"))["recipe"]
-        if recipe["dataset"] != dataset:
-            return {}
-        return {field: _tuple(recipe[field]) for field in _OF_DATA if field in recipe}
-    except (OSError, ValueError, KeyError, TypeError):
+    recipe = read_report(model).get("recipe", {})
+    if recipe.get("dataset") != dataset:
         return {}
+    found = {field: recipe[field] for field in _OF_DATA if field in recipe}
+    check_fields(found, str(model.with_name("report.json")))
+    return {field: _tuple(value) for field, value in found.items()}
+
+
+def check_fields(fields: object, source: str) -> None:
+    """Raises `InvalidValueError` unless these are fields of a recipe as `Recipe.to_json` gives them.
+
+    Args:
+        fields: name -> value, some or all; names that recipes no longer have may be among them.
+        source: the file that they are from.
+    """
+    check_type(fields, dict[str, Any], f"{source}: recipe")
+    types = get_type_hints(Recipe)
+    for name in fields.keys() & types.keys():
+        check_type(fields[name], types[name], f"{source}: {name}")
 
 
 def _tuple(value: Any) -> Any:
