@@ -134,7 +134,11 @@ def test_labels(folder, tmp_path):
     for content in ('{"dataset": {"classes": ["a"]}}', '{"dataset": 1}', "[]"):  # of another model, of other tools
         report.write_text(content)
         assert open_classifier(str(model)).classes == tuple("0123456789")
-    for content in ('{"dataset": {"classes": ["a"', '{"dataset": {"classes": [1, 2]}}', '{"dataset": {"classes": "a"}}'):
+    for content in (
+        '{"dataset": {"classes": ["a"',
+        '{"dataset": {"classes": [1, 2]}}',
+        '{"dataset": {"classes": "a"}}',
+    ):
         report.write_text(content)
         with pytest.raises(InvalidValueError, match=r"report\.json"):
             open_classifier(str(model))

@@ -54,16 +54,18 @@ def _examples(split: Split, count: int, seed: int, epochs: range):
     """The first `count` examples of each epoch's order."""
     import tensorflow as tf
 
-    numbers = tf.data.Dataset.range(epochs.start, epochs.stop)
     if not _fits(split):
-        seeds = tf.constant([shuffle_seed(seed, epoch) for epoch in epochs], tf.int64)
-
-        def stream(epoch):
-            buffer = min(split.size, SHUFFLE_BUFFER)
-            own = seeds[epoch - epochs.start]
-            return split.dataset.shuffle(buffer, seed=own, reshuffle_each_iteration=False).take(count)
-
-        return numbers.flat_map(stream)
+        streams = [
+            split.dataset.shuffle(
+                min(split.size, SHUFFLE_BUFFER), seed=shuffle_seed(seed, epoch), reshuffle_each_iteration=False
+            )
+            for epoch in epochs
+        ]
+        variants = tf.stack([tf.data.experimental.to_variant(stream.take(count)) for stream in streams])
+        structure = split.dataset.element_spec
+        return tf.data.Dataset.from_tensor_slices(variants).flat_map(
+            lambda variant: tf.data.experimental.from_variant(variant, structure)
+        )
 
     with tf.device("CPU"):
         arrays = [tf.constant(array) for array in split.arrays()]
@@ -77,4 +79,5 @@ def _examples(split: Split, count: int, seed: int, epochs: range):
     def read(index):
         return tuple(array[index] for array in arrays)
 
+    numbers = tf.data.Dataset.range(epochs.start, epochs.stop)
     return numbers.flat_map(order).map(read, num_parallel_calls=tf.data.AUTOTUNE)

@@ -44,7 +44,7 @@ class StepSeeds(keras.random.SeedGenerator):
     What takes a `keras.random.SeedGenerator` takes this one. Make it anew for each step, inside the traced function.
 
     Args:
-        seed: of the run.
+        seed: of the run; an integer or a scalar tensor of int64.
         epoch: counted from zero; an integer or a scalar tensor.
         step: of the epoch, counted from zero; an integer or a scalar tensor.
 
@@ -52,10 +52,10 @@ class StepSeeds(keras.random.SeedGenerator):
         >>> first, second = (keras.random.uniform((), seed=StepSeeds(0, 0, step)) for step in (0, 1))
     """
 
-    def __init__(self, seed: int, epoch, step):  # the parent's would make the state
+    def __init__(self, seed, epoch, step):  # the parent's would make the state
         import tensorflow as tf
 
-        run = tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
+        run = tf.stack([tf.convert_to_tensor(seed, tf.int64), tf.cast(epoch, tf.int64)])
         self._step = tf.random.fold_in(run, tf.cast(step, tf.int64), alg="philox")
         self._drawn = 0
 
