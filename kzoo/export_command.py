@@ -92,6 +92,7 @@ class Export:
             card=card,
             threads=self.threads,
             find_layers=self.report,
+            reference=model,
         )
         with _stages():
             folded = fold_batch_norm(model)

@@ -247,6 +247,6 @@ def total_stride(model: keras.Model | LiteRTModel) -> int:
         upwards = isinstance(layers.get(name), keras.layers.Conv2DTranspose)
         for index, call in enumerate(layer_calls):
             # maps that meet have one scale; a path with a resizing that is not known here seems coarser than it is
-            coming = min((scales.get(source, 1) for source in call.sources), default=1)
+            coming = min((scales.get(source[:2], 1) for source in call.sources), default=1)
             scales[name, index] = max(1, coming / strides if upwards else coming * strides)
     return int(max(scales.values(), default=1))

@@ -10,6 +10,7 @@ from kzoo.edge.card import Card
 from kzoo.edge.precisions import PRECISIONS
 from kzoo.errors import ExportError, InvalidValueError, OutputError, check_choice
 from kzoo.layers.checks import is_integer
+from kzoo.models.inception import without_auxiliary
 
 
 def check_path(path: str | Path) -> Path:
@@ -72,6 +73,22 @@ def check_model(model: keras.Model) -> tuple[int, int, int]:
             "build with input_shape=(height, width, channels)"
         )
     return shape
+
+
+def check_reference(model: keras.Model, reference: keras.Model | None) -> keras.Model:
+    """The model to compare with; raises `InvalidValueError` unless it takes and gives what `model` does."""
+    if reference is None:
+        return model
+    check_is_model(reference)
+    reference = without_auxiliary(reference)
+    for kind in ("input_shape", "output_shape"):
+        ours, theirs = getattr(model, kind), getattr(reference, kind, None)
+        if ours != theirs:
+            raise InvalidValueError(
+                f"reference={reference.name!r} has the {kind} {theirs}, {model.name} {ours}; give the model that it "
+                "was made of"
+            )
+    return reference
 
 
 def check_images(model, shape, precisions, calibration, evaluation) -> np.ndarray | None:

@@ -46,19 +46,21 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     folded = fold_batch_norm(model)
     models["folded"] = (directory / "folded.keras", *_runners(folded))
     _save(folded, models["folded"][0])
-    exported = {"model": folded}
+    exported = {"model": (folded, model)}
     if recipe.quantization_aware:  # what it would have been without
-        start = fold_batch_norm(build(recipe.model, weights=recipe.weights, **options))
+        given = build(recipe.model, weights=recipe.weights, **options)
+        start = fold_batch_norm(given)
         models["start"] = (directory / "start.keras", *_runners(start))
         _save(start, models["start"][0])
-        exported["start"] = start
+        exported["start"] = (start, given)
 
     reports = {}
     calibration = data.train.arrays(CALIBRATION_IMAGES)[0] if recipe.export else None
-    for stem, source in exported.items() if recipe.export else ():
+    for stem, (source, reference) in exported.items() if recipe.export else ():
         rich.print(f"exporting {stem}")
         card = Card(tuple(data.classes))
-        for precision, result in export_each(source, directory, recipe.export, calibration, name=stem, card=card):
+        options = dict(name=stem, card=card, reference=reference)
+        for precision, result in export_each(source, directory, recipe.export, calibration, **options):
             if isinstance(result, ExportError):  # it must not cost the run its report
                 rich.print(f"[bold red]{escape(str(result))}[/]")
                 continue
