@@ -58,11 +58,15 @@ class Call:
 
 @dataclass
 class Graph:
-    """Calls in the order of the config, the calls that read a tensor, and the tensors that the model gives."""
+    """Calls in the order of the config, the calls that read a tensor, the inputs, and the tensors that it gives.
+
+    The calls of a layer, of a model inside too, are counted from 0.
+    """
 
     calls: dict[str, list[Call]] = field(default_factory=dict)
     consumers: dict[Tensor, list[Call]] = field(default_factory=dict)
-    outputs: set[Tensor] = field(default_factory=set)
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
 
     def gives(self, layer: str) -> bool:
         """Whether some output of the model is one of the layer's."""
@@ -107,10 +111,17 @@ def read_graph(model: keras.Model) -> Graph:
     model = as_functional(model)
     config = model.get_config()
     # among outputs the config counts the making of a functional model inside as its first call, among sources not
-    made = {operation.name for operation in model.operations if has_graph(operation)} - {
-        operation.name for operation in model.operations if isinstance(operation, keras.Sequential)
+    made = {
+        operation.name
+        for operation in model.operations
+        if isinstance(operation, keras.Model)
+        and not isinstance(operation, keras.Sequential)
+        and hasattr(operation, "operations")
     }
-    graph = Graph(outputs={(name, call - (name in made), i) for name, call, i in _histories(config["output_layers"])})
+    graph = Graph(
+        inputs=[name for name, _, _ in _histories(config["input_layers"])],
+        outputs=[(name, call - (name in made), i) for name, call, i in _histories(config["output_layers"])],
+    )
     for layer in config["layers"]:
         for node in layer["inbound_nodes"]:
             call = Call.of_node(layer["name"], node)
@@ -168,6 +179,11 @@ def _layer_macs(layer: keras.layers.Layer, input_shape: tuple) -> int:
         return layer.macs(input_shape)
     if isinstance(layer, keras.Model):
         return count_macs(layer)
+    if isinstance(layer, keras.layers.TimeDistributed):
+        _check_static(layer, input_shape)
+        return input_shape[1] * _layer_macs(layer.layer, (input_shape[0], *input_shape[2:]))
+    if isinstance(layer, keras.layers.Wrapper):
+        return _layer_macs(layer.layer, input_shape)
     if isinstance(layer, keras.layers.Dense):
         _check_static(layer, input_shape)
         return math.prod(input_shape[1:]) * layer.units
@@ -177,9 +193,18 @@ def _layer_macs(layer: keras.layers.Layer, input_shape: tuple) -> int:
         return math.prod(input_shape[1:3]) * math.prod(layer.kernel.shape)
     if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
         _check_static(layer, input_shape)
-        _, height, width, _ = layer.compute_output_shape(input_shape)
-        return height * width * math.prod(layer.kernel.shape)
+        return _positions(layer, input_shape) * math.prod(layer.kernel.shape)
+    if isinstance(layer, keras.layers.SeparableConv2D):
+        _check_static(layer, input_shape)
+        kernels = (layer.depthwise_kernel, layer.pointwise_kernel)
+        return _positions(layer, input_shape) * sum(math.prod(kernel.shape) for kernel in kernels)
     return 0
+
+
+def _positions(layer: keras.layers.Layer, input_shape: tuple) -> int:
+    """Number of pixels of the map that a convolution gives."""
+    _, *shape = layer.compute_output_shape(input_shape)
+    return math.prod(shape[1:] if layer.data_format == "channels_first" else shape[:-1])
 
 
 def _check_static(layer: keras.layers.Layer, input_shape: tuple) -> None:

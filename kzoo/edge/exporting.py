@@ -61,8 +61,10 @@ def export(
             to compare the file with Keras; without any, noise does.
         batch_size: images per invocation.
         evaluation: images, and their labels (n,) or masks (n, height, width) of class indices, void as 255 or any
-            index that is no class: accuracy or mean IoU of Keras and file go into the report.
-        card: names of the classes, and how pictures are brought to the model's size.
+            index that is no class; of one sigmoid or logit 0 or 1, of several sigmoids 0 and 1 for each class,
+            (n, classes). Accuracy or mean IoU of Keras and file go into the report.
+        card: what the output means, with names of the classes, and how pictures are brought to the model's size.
+            Default: what the model tells by its last operation.
         threads: numbers of threads to time the file with, one after the other.
         find_layers: whether to find the tensors whose error is largest.
         max_error: for `"auto"`.
@@ -91,7 +93,7 @@ def export(
     file = None
     if automatic:
         precision, file = source.fastest(names, max_error)
-    return source.write(precision, path, card, threads, find_layers, file)
+    return source.write(precision, path, threads, find_layers, file)
 
 
 def export_each(
@@ -139,7 +141,7 @@ def export_each(
         for precision in names:
             path = directory / f"{name or model.name}_{precision}.tflite"
             try:
-                result = source.write(precision, path, card, threads, find_layers)
+                result = source.write(precision, path, threads, find_layers)
             except ExportError as error:
                 result = error
             yield precision, result
@@ -198,9 +200,9 @@ def _open(model, reference, precisions, calibration, batch_size, evaluation, car
     """Checks every argument, then converts."""
     shape = check_model(model)
     reference = check_reference(model, reference)
-    check_card(model, card)
-    calibration = check_images(model, shape, precisions, calibration, evaluation)
+    card = check_card(model, card)
+    calibration, evaluation = check_images(model, shape, card.output, precisions, calibration, evaluation)
     ensure_writable(directory, need_bytes=4 * model.count_params())
     _log.info("converting %s", model.name)
     content = convert(model, (batch_size, *shape))
-    return Source(model, reference, content, calibration, evaluation)
+    return Source(model, reference, card, content, calibration, evaluation)

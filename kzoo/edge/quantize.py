@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kzoo.edge.runtime import LiteRTModel
+from kzoo.output import Output
 from kzoo.precisions import DENSE, LINEAR, PRECISIONS, STATIC_POLICIES
 
 LARGE_KERNEL = 32 * 1024**2  # bytes
@@ -67,7 +68,7 @@ def find_ranges(content: bytes, images: np.ndarray) -> Ranges:
     for detail in (lite.input, lite.output):  # nothing behind them would make up for what is cut off
         averaged[detail["name"]] = dict(whole[detail["name"]])
     for ranges in (averaged, whole):
-        if lite.gives_probabilities():  # those of other images may be larger
+        if Output.of_file(lite).values in ("softmax", "sigmoid"):  # those of other images may be larger
             shape = (1,) * len(lite.output["shape"])
             ranges[lite.output["name"]] = {"min": np.zeros(shape, "float32"), "max": np.ones(shape, "float32")}
         _widen_dead_ranges(ranges)

@@ -36,17 +36,19 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A converted model, of which files in several precisions are made.
+    """A converted model, of which files in several precisions are made, and their card.
 
     Attributes:
         model: what was converted.
         reference: the model that the files are compared with.
+        card: of the files.
         content: the float32 file.
         calibration, evaluation: see `kzoo.export`.
     """
 
     model: keras.Model
     reference: keras.Model
+    card: Card
     content: bytes
     calibration: np.ndarray | None
     evaluation: tuple[np.ndarray, np.ndarray] | None
@@ -73,7 +75,7 @@ class Source:
     @functools.cached_property
     def keras_scores(self) -> dict[str, float]:
         images, labels = self.evaluation
-        return scores(lambda batch: self.reference.predict_on_batch(batch), images, labels)
+        return scores(lambda batch: self.reference.predict_on_batch(batch), images, labels, self.card.output)
 
     def make(self, precision: str) -> File:
         """A file, not on disk yet.
@@ -123,7 +125,6 @@ class Source:
         self,
         precision: str,
         path: Path,
-        card: Card | None,
         threads: Sequence[int],
         find_layers: bool,
         file: File | None = None,
@@ -153,21 +154,21 @@ class Source:
             macs=self.macs,
             verified_on=verified_on,
             **measured,
-            agreement=agreement(outputs, expected),
+            agreement=agreement(outputs, expected, self.card.output),
             scores=self._scores(precision, lite),
             layers=self._worst_layers(precision, content) if find_layers else (),
             latency_ms={count: LiteRTModel(content, count).latency_ms() for count in threads},
         )
         with atomic_path(card_path(path)) as partial_card, atomic_path(path) as partial:
             partial.write_bytes(content)
-            write_card(card or Card(), self.model, precision, content, partial_card)
+            write_card(self.card, self.model, precision, content, partial_card)
         return report
 
     def _scores(self, precision: str, lite: LiteRTModel) -> dict[str, dict[str, float]]:
         if self.evaluation is None:
             return {}
         _log.info("%s: evaluating on %d images", precision, len(self.evaluation[0]))
-        found = scores(lite.predict, *self.evaluation)
+        found = scores(lite.predict, *self.evaluation, self.card.output)
         return {metric: {"keras": value, "file": found[metric]} for metric, value in self.keras_scores.items()}
 
     def _worst_layers(self, precision: str, content: bytes) -> tuple[tuple[str, float], ...]:

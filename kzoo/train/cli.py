@@ -11,6 +11,7 @@ from typing import TypeVar
 import tyro
 
 from kzoo.errors import KzooError
+from kzoo.escape import printable
 from kzoo.train.loop import train
 from kzoo.train.recipe import Recipe
 
@@ -50,7 +51,7 @@ def _first_paragraph(box: str) -> str:
 
 def fail(message: str) -> None:
     """Ends the process with one line and exit code 2."""
-    print(f"kzoo: {' '.join(message.split())}", file=sys.stderr)
+    print(f"kzoo: {printable(' '.join(message.split()))}", file=sys.stderr)
     raise SystemExit(USER_ERROR)
 
 

@@ -10,6 +10,7 @@ import rich
 
 import kzoo
 from kzoo.errors import InvalidValueError, KzooError, OutputError
+from kzoo.escape import terminal
 from kzoo.files import LOCK, PARTIAL, ensure_writable, exclusive, refuse_unwritable, write_text
 from kzoo.train import callbacks, quantization_aware
 from kzoo.train.data import ImageDataset, readable_images
@@ -59,7 +60,7 @@ def train(recipe: Recipe) -> dict:
     _say(f"data: {recipe.dataset}")
     data = task.load(recipe)
     data = _take(data, task.smoke_images) if recipe.smoke else data
-    with readable_images(recipe.dataset):
+    with readable_images():
         return _train(recipe, task, data)
 
 
@@ -268,4 +269,4 @@ def _mode(recipe: Recipe, model: keras.Model) -> str:
 
 
 def _say(text: str) -> None:
-    rich.print(text, flush=True)
+    rich.print(terminal(text), flush=True)

@@ -2,6 +2,7 @@
 
 import shutil
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -61,7 +62,7 @@ def test_training_batches_shuffle_with_the_seed_and_cover_everything():
     assert len(first) == 1293 // 128 * 128
     evaluation = list(batches(split, 128, 10))
     assert sum(len(labels) for _, labels in evaluation) == 1293
-    np.testing.assert_array_equal(evaluation[0][0].numpy(), split.arrays(128)[0].astype("float32"))
+    np.testing.assert_array_equal(evaluation[0][0].numpy(), split.arrays()[0][:128].astype("float32"))
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -186,8 +187,16 @@ def test_image_folder_errors(folder):
 
 def test_broken_image_is_named(folder):
     broken = folder / "train" / "dog" / "3.png"
-    broken.write_bytes(broken.read_bytes()[:40])
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:40])  # not even the header, which is read before anything else
+    with pytest.raises(DatasetError, match=r"dog/3\.png cannot be read as an image"):
+        load_dataset(str(folder), image_size=8)
+    broken.write_bytes(whole[:-28])  # some of its pixels
     data = load_dataset(str(folder), image_size=8)
     both = Split(data.train.dataset.concatenate(data.validation.dataset), 20)
-    with pytest.raises(DatasetError, match=r"dog/3\.png is no readable image"), readable_images(str(folder)):
+    with pytest.raises(DatasetError, match=r"^[^\n]*dog/3\.png cannot be read as an image .*; repair or remove it$"):
         both.arrays()
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    model.compile(loss="mse")
+    with pytest.raises(DatasetError, match=r"^[^\n]*dog/3\.png cannot be read"), readable_images():
+        model.fit(batches(both, 4, 2), verbose=0)

@@ -103,10 +103,11 @@ def test_into_a_model_that_exists(name, tmp_path):
             np.testing.assert_array_equal(array, before[path], err_msg=path)
 
 
-def test_only_the_stages_that_are_used(tmp_path):
+@pytest.mark.parametrize("name", ["a.safetensors", "a.keras", "a.weights.h5"])
+def test_only_the_stages_that_are_used(name, tmp_path):
     """Without its last stages the encoder takes the file of the whole classifier."""
     donor = tiny()
-    path = write(donor, tmp_path / "a.safetensors")
+    path = write(donor, tmp_path / name)
     model = composite("fpn", levels=("p1", "p2"), backbone_weights=path)
     mine, theirs = by_path(model), by_path(donor)
     encoder = [path for path in mine if not path.startswith(("fpn_", "head_"))]
