@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -158,7 +159,7 @@ def test_what_is_unknown_is_not_guessed():
     assert (several.decides, one.decides) == (True, False)
     for call in (several.probabilities, one.probabilities, one.decide):
         with pytest.raises(
-            InvalidValueError, match="does not tell whether .*; say --values softmax, sigmoid or logits"
+            InvalidValueError, match=r"does not tell whether .*; say --values softmax, sigmoid or logits"
         ):
             call(LOGITS)
     assert one.said("logits", "model.keras").decide(np.array([[0.1], [-0.1]])).tolist() == [1, 0]
@@ -178,13 +179,8 @@ def test_what_is_unknown_is_not_guessed():
     ],
 )
 def test_a_file_tells_by_its_last_op(ops, shape, expected):
-    class File:
-        output = {"shape": np.array(shape)}
-
-        def last_op(self):
-            return ops[-1]
-
-    assert Output.of_file(File()) == Output(*expected)
+    file = SimpleNamespace(output={"shape": np.array(shape)}, last_op=lambda: ops[-1])
+    assert Output.of_file(file) == Output(*expected)
 
 
 def test_an_output_comes_back_from_json():

@@ -55,7 +55,7 @@ def test_a_card_comes_back_as_it_was_written(exported):
 
 
 def test_a_card_of_version_1_is_read(exported, with_card):
-    path, _, told = exported
+    _, _, told = exported
     old = {
         "kzoo_card": 1,
         "sha256": told["sha256"],
@@ -117,7 +117,7 @@ def test_a_card_that_cannot_be_right_is_refused_in_one_line(kind, exported, with
 def test_what_is_no_json_is_refused_in_one_line(text, exported, with_card, tmp_path):
     path = with_card("{}")
     (tmp_path / "model.tflite.json").write_bytes(text.encode("utf-8", "surrogatepass"))
-    with pytest.raises(InvalidValueError, match="cannot read the card .*; remove it or export again") as caught:
+    with pytest.raises(InvalidValueError, match=r"cannot read the card .*; remove it or export again") as caught:
         read_card(path)
     assert "\n" not in str(caught.value)
 
@@ -126,7 +126,7 @@ def test_a_card_of_another_output_is_refused(exported, with_card):
     told = exported[2]
     for wrong in ({"units": 4, "class_names": None}, {"task": "segmentation"}):
         path = with_card(told | {"output": told["output"] | wrong})
-        with pytest.raises(InvalidValueError, match="the card of .* and the file gives 3 for classification; remove"):
+        with pytest.raises(InvalidValueError, match=r"the card of .* and the file gives 3 for classification; remove"):
             open_classifier(path)
 
 
