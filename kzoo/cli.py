@@ -29,12 +29,13 @@ from kzoo.show import Info, List, make_table
 from kzoo.tiles import runner
 from kzoo.train.cli import fail, parse, run, user_errors
 from kzoo.train.data import readable_images
+from kzoo.train.mask_options import MaskOptions
 from kzoo.train.recipe import Recipe, list_recipes, load_recipe, recipe_beside
 from kzoo.train.tasks import task_of_output
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate(PixelOptions):
+class Evaluate(MaskOptions, PixelOptions):
     """Measure the accuracy of a .keras or .tflite file on a dataset, or the mean IoU of a model for segmentation."""
 
     model: Annotated[Positional[Path], arg(metavar="FILE")]
@@ -45,12 +46,8 @@ class Evaluate(PixelOptions):
     """Where TFDS keeps its datasets, and folders that are given by name."""
     split: Literal["test", "validation", "train"] = "test"
     """Images to use."""
-    class_names: tuple[str, ...] = ()
-    """For segmentation, as in a recipe; default: as in the recipe that wrote the file, if its report is beside it."""
-    mask_values: tuple[int, ...] = ()
-    """For segmentation: value of each class in the mask files; default as above."""
-    void: tuple[int, ...] = ()
-    """For segmentation: values in the mask files of pixels that do not count; default as above."""
+    image_size: int | tuple[int, int] | None = None
+    """Height and width that images are resized to, or one number for both, for a model that takes any size."""
     labels: Path | None = None
     """Text file with the name of a class on each line, in the order of the model's output; default: those that the
     file or its recipe knows. The classes of the dataset are matched by name."""
@@ -67,10 +64,13 @@ class Evaluate(PixelOptions):
         task = task_of_output(output, str(self.model))
         if self.flip and task.name != "segmentation":
             raise InvalidValueError(f"--flip is for segmentation, and {self.model} does {output.task}")
-        size = None if None in shape[:2] else shape[:2]
-        options = recipe_beside(self.model, self.dataset) | {
-            field: value for field in ("class_names", "mask_values", "void") if (value := getattr(self, field))
-        }
+        asked = (self.image_size,) * 2 if isinstance(self.image_size, int) else self.image_size
+        if asked and any(own not in (None, side) for own, side in zip(shape, asked, strict=False)):
+            raise InvalidValueError(
+                f"{self.model} takes images of {shape[0]}×{shape[1]} alone, not {asked[0]}×{asked[1]} (--image-size)"
+            )
+        size = asked if None in shape[:2] else shape[:2]
+        options = recipe_beside(self.model, self.dataset) | self.mask_options
         recipe = Recipe(
             name="",
             model=str(self.model),
@@ -223,6 +223,7 @@ def _train(args: Sequence[str]) -> None:
     recipes = ", ".join(list_recipes())
     if not args or args[0] in ("-h", "--help"):
         print(f"usage: kzoo train RECIPE [OPTIONS]\n\nRecipes: {recipes}; or the path of a recipe file.")
+        print("A recipe file is Python code and is run: give one that you have read, or whose author you trust.")
         print("kzoo train RECIPE --help shows the options.")
         raise SystemExit(0 if args else 2)
     if args[0].startswith("-"):

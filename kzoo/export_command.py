@@ -27,6 +27,7 @@ from kzoo.predict import load_keras
 from kzoo.registry import SEGMENTATION
 from kzoo.show import make_table
 from kzoo.surgery import fold_batch_norm, fold_preprocessing
+from kzoo.train.mask_options import MaskOptions
 from kzoo.train.recipe import Recipe, recipe_beside
 from kzoo.train.tasks import task_of_output
 from kzoo.zoo import build
@@ -35,7 +36,7 @@ ALL = "all"
 
 
 @dataclasses.dataclass(frozen=True)
-class Export(PixelOptions):
+class Export(MaskOptions, PixelOptions):
     """Fold a model and write it as LiteRT files that were checked against Keras."""
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
@@ -138,7 +139,7 @@ class Export(PixelOptions):
         task = task_of_output(output, self.model)
         if not self.evaluate:
             return task.images(self.dataset, self.data_dir, tuple(shape[:2]), pixels, self.images), None
-        options = recipe_beside(Path(self.model), self.dataset)
+        options = recipe_beside(Path(self.model), self.dataset) | self.mask_options
         recipe = Recipe(
             name="",
             model=self.model,

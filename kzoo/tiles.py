@@ -14,6 +14,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -242,35 +243,48 @@ def total_stride(model: keras.Model | LiteRTModel) -> int:
         graph = FlatGraph(model)
     except InvalidValueError:  # a subclassed model
         return COARSEST
-    scales: dict[Node, float] = {}  # of what a call reads
+    maps: dict[Node, _Map] = {}  # what each call reads
 
-    def given(node: Node, shape: tuple) -> float:
-        """The scale of a map of this shape that a call gives."""
-        return 1.0 if node.call is None else max(1.0, scales.get(node, 1.0) * _stride(node, shape))
+    def given(node: Node, shape: tuple) -> _Map:
+        """The map of this shape that a call gives, or the last one before a tensor that is no map."""
+        if node.call is None:
+            return _Map(1.0, shape[1] if len(shape) == 4 else None)
+        before = maps.get(node, _Map(1.0, None))
+        scale = max(1.0, before.scale * _stride(node, before.height, shape))
+        flat = len(shape) != 4 or tuple(shape[1:3]) == (1, 1)  # the mean of a map is none either
+        return _Map(scale, before.height if flat else shape[1])
 
     coarsest = 1.0
     for node in graph.nodes():  # in the order of the graph
         read = [given(*each) for each in zip(node.sources, node.call.input_shapes, strict=True)]
         # maps that meet have one scale; a path with a resizing that is not known here seems coarser than it is
-        scales[node] = min(read, default=1.0)
-        coarsest = max(coarsest, *read, 1.0)
+        maps[node] = min(read, key=lambda each: each.scale, default=_Map(1.0, None))
+        coarsest = max([coarsest, *(each.scale for each in read)])
     outputs = zip(graph.outputs, model.outputs, strict=True)
-    return round(max(coarsest, *(given(node, tuple(output.shape)) for node, output in outputs)))
+    return round(max([coarsest, *(given(node, tuple(output.shape)).scale for node, output in outputs)]))
 
 
-def _stride(node: Node, shape: tuple) -> float:
-    """By how much the map of this shape that a call gives is coarser than the one that it reads; below 1 if finer."""
+class _Map(NamedTuple):
+    """How coarse a map is, in pixels of the image, and its height, None where that is open."""
+
+    scale: float
+    height: int | None
+
+
+def _stride(node: Node, height: int | None, shape: tuple) -> float:
+    """By how much what a call gives is coarser than the map of this height before it; below 1 if it is finer."""
     operation = node.operation
     if hasattr(operation, "strides"):
         strides = float(np.max(operation.strides))
         return 1 / strides if isinstance(operation, keras.layers.Conv2DTranspose) else strides
-    before = tuple(node.call.input_shapes[0]) if node.call.input_shapes else ()
-    if len(before) != 4 or len(shape) != 4 or tuple(shape[1:3]) == (1, 1):  # no maps, or the mean of one
+    if len(shape) != 4 or tuple(shape[1:3]) == (1, 1):
         return 1.0
-    if None in (before[1], shape[1]) and isinstance(operation, keras.layers.Layer) and len(node.sources) == 1:
-        before = (1, ANY_SIZE, ANY_SIZE, before[3])
-        shape = operation.compute_output_shape(before)
-    if None in (before[1], shape[1]):
+    after, before = shape[1], node.call.input_shapes[0] if node.call.input_shapes else ()
+    if None in (height, after) and isinstance(operation, keras.layers.Layer) and len(node.sources) == 1:
+        if len(before) != 4:
+            return 1.0
+        height, after = ANY_SIZE, operation.compute_output_shape((1, ANY_SIZE, ANY_SIZE, before[3]))[1]
+    if None in (height, after):
         return 1.0
-    ratio = before[1] / shape[1]  # but for a border that is lost
+    ratio = height / after  # but for a border that is lost
     return float(round(ratio)) if ratio >= 1 else 1 / round(1 / ratio)

@@ -11,6 +11,7 @@ import keras
 from kzoo import models  # noqa: F401  registers every family
 from kzoo import weights as weights_room
 from kzoo.errors import InvalidValueError
+from kzoo.fused_batch_norm import use_fused_batch_norm
 from kzoo.graph import count_macs
 from kzoo.layers import ATTENTION
 from kzoo.layers.checks import activation, check_flag
@@ -59,7 +60,8 @@ def build(
 
     Returns:
         A model from RGB images, channels last, to class probabilities: (batch, num_classes), or (batch, height, width,
-        num_classes) from a segmentation model. Feature maps are reached with `kzoo.pyramid`.
+        num_classes) from a segmentation model. Feature maps are reached with `kzoo.pyramid`. Its batch normalisation
+        trains in TensorFlow's fused operation, see `kzoo.use_fused_batch_norm`.
 
     Raises:
         UnknownNameError: no such model; the message lists close matches.
@@ -110,7 +112,7 @@ def build(
     outputs = list(maps.values())[-1]
     if include_top:
         outputs = entry.head(maps, int(num_classes), classifier_activation, config)
-    built = keras.Model(inputs, outputs, name=name or entry.name)
+    built = use_fused_batch_norm(keras.Model(inputs, outputs, name=name or entry.name))
     if backbone_weights is not None:
         weights_room.load_backbone(built, trunk, path)
     elif path is not None:

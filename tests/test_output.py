@@ -1,9 +1,16 @@
 """What an output means is read from the last operation of the whole graph."""
 
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
 import keras
+import numpy as np
 import pytest
 from keras import layers, ops
 
+import kzoo
+from kzoo.errors import InvalidValueError
 from kzoo.output import Output
 
 IMAGE = (8, 8, 3)
@@ -104,3 +111,133 @@ def test_the_output_of_a_model_that_is_called_twice_is_that_of_the_call():
     first, second = keras.Input(IMAGE), keras.Input(IMAGE)
     average = keras.Model([first, second], layers.Average()([inner(first), inner(second)]))
     assert Output.of_model(average).values == "softmax"
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet20", "vgg11", "swin_tiny", "googlenet", "unet_padded", "fpn"])
+@pytest.mark.parametrize("activation", ["softmax", None])
+def test_models_of_the_zoo_tell_their_output(name, activation):
+    entry = kzoo.registry.lookup(name)
+    shape = (entry.narrow_size, entry.narrow_size, 3)
+    model = kzoo.build(name, input_shape=shape, classifier_activation=activation, **entry.narrow)
+    assert Output.of_model(model) == Output(entry.task, activation or "logits", entry.num_classes)
+
+
+LOGITS = np.array([[1.0, 2.0, -1.0], [800.0, 0.0, -800.0]])
+SIGMOIDS = np.array([[0.605, 0.535, 0.168, 0.753]])
+
+
+@pytest.mark.parametrize(
+    ("output", "outputs", "probabilities", "decided"),
+    [
+        (Output("classification", "logits", 3), LOGITS, [[0.2594965, 0.7053845, 0.035119], [1, 0, 0]], [1, 0]),
+        (Output("classification", "softmax", 2), [[0.3, 0.7]], [[0.3, 0.7]], [1]),
+        (Output("classification", "sigmoid", 4), SIGMOIDS, SIGMOIDS, [[1, 1, 0, 1]]),
+        (Output("segmentation", "sigmoid", 4), SIGMOIDS, SIGMOIDS, [3]),  # a pixel has one class
+        (Output("classification", "sigmoid", 1), [[0.2], [0.5]], [[0.8, 0.2], [0.5, 0.5]], [0, 1]),
+        (
+            Output("classification", "logits", 1),
+            [[0.2], [-1e-3], [-900.0]],
+            [[0.450166, 0.549834], [0.50025, 0.49975], [1, 0]],
+            [1, 0, 0],
+        ),
+        (
+            Output("segmentation", "logits", 1),
+            [[[[2.0], [-2.0]]]],
+            [[[[0.119203, 0.880797], [0.880797, 0.119203]]]],
+            [[[1, 0]]],
+        ),
+    ],
+)
+def test_probabilities_and_decisions(output, outputs, probabilities, decided):
+    np.testing.assert_allclose(output.probabilities(np.array(outputs)), probabilities, atol=1e-6)
+    np.testing.assert_array_equal(output.decide(np.array(outputs)), decided)
+
+
+def test_what_is_unknown_is_not_guessed():
+    several, one = Output("classification", "unknown", 3), Output("classification", "unknown", 1)
+    assert several.decide(LOGITS).tolist() == [1, 0]  # the largest, whatever it is
+    assert (several.decides, one.decides) == (True, False)
+    for call in (several.probabilities, one.probabilities, one.decide):
+        with pytest.raises(
+            InvalidValueError, match=r"does not tell whether .*; say --values softmax, sigmoid or logits"
+        ):
+            call(LOGITS)
+    assert one.said("logits", "model.keras").decide(np.array([[0.1], [-0.1]])).tolist() == [1, 0]
+    with pytest.raises(InvalidValueError, match="values='unknown' is not accepted; use one of 'softmax', 'sigmoid', "):
+        one.said("unknown", "model.keras")
+
+
+@pytest.mark.parametrize(
+    ("ops", "shape", "expected"),
+    [
+        (["CONV_2D", "MEAN", "FULLY_CONNECTED", "SOFTMAX"], (1, 4), ("classification", "softmax", 4)),
+        (["FULLY_CONNECTED", "LOGISTIC"], (1, 1), ("classification", "sigmoid", 1)),
+        (["CONV_2D"], (1, 8, 8, 3), ("segmentation", "logits", 3)),
+        (["FULLY_CONNECTED", "MUL"], (1, 4), ("classification", "unknown", 4)),
+        ([""], (1, 8, 4), ("unknown", "unknown", 4)),
+        (["LOGISTIC"], (5,), ("unknown", "unknown", 1)),
+    ],
+)
+def test_a_file_tells_by_its_last_op(ops, shape, expected):
+    file = SimpleNamespace(output={"shape": np.array(shape)}, last_op=lambda: ops[-1])
+    assert Output.of_file(file) == Output(*expected)
+
+
+def test_an_output_comes_back_from_json():
+    for output in (Output("segmentation", "logits", 1, ("a", "b")), Output("unknown", "unknown", 5)):
+        told = output.to_json()
+        assert Output.from_json(told | {"shape": [1, 5], "meaning": "more"}) == output
+
+
+GOOD = Output("classification", "sigmoid", 2, ("a", "b")).to_json()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "an output must be a JSON object, not NoneType"),
+        ([GOOD], "not list"),
+        ({}, "the output lacks task, values, units, class_names"),
+        (GOOD | {"task": "detection"}, "task='detection' is not accepted"),
+        (GOOD | {"task": ["classification"]}, "is not accepted"),
+        (
+            GOOD | {"values": "probabilities"},
+            "values='probabilities' is not accepted; use one of 'softmax', 'sigmoid'",
+        ),
+        (GOOD | {"values": None}, "values=None is not accepted"),
+        *(
+            (GOOD | {"units": units}, "must be an integer from 1 to")
+            for units in (0, -1, True, 2.0, "2", None, 10**9, [2])
+        ),
+        *(
+            (GOOD | {"class_names": names}, "a list of texts")
+            for names in ("ab", {"a": 1, "b": 2}, [1, 2], 5, [["a"], "b"])
+        ),
+        (GOOD | {"class_names": ["a"]}, "class_names has 1 names for 2 classes"),
+        (GOOD | {"class_names": ["a", "b" * 10**6]}, "a name of more than 1000 characters"),
+    ],
+)
+def test_an_output_that_cannot_be_is_one_line(value, message):
+    with pytest.raises(InvalidValueError, match=message) as caught:
+        Output.from_json(value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+FORMER_GUESSES = {
+    "sums of outputs": r"\.sum\(axis=-1\) - 1|are_probabilities",
+    "the outermost layer": r"gives_logits|gives_probabilities|output_names\[",
+    "the rank of the output": r"len\((outputs?|.*output_shape|.*output\[.shape.\])\) [!=]= [24]",
+    "the width of the output": r"max\(2, .*(shape|outputs?)|output_shape\[-1\]",
+    "the name of a layer": r"\"preprocessing\" in",
+}
+
+
+@pytest.mark.parametrize("guess", FORMER_GUESSES)
+def test_nobody_else_guesses_what_an_output_means(guess):
+    """By value objects alone: `kzoo/output.py` for the output, `kzoo/preprocessing.py` for the input."""
+    root = Path(kzoo.__file__).parent
+    files = [path for path in root.rglob("*.py") if path.name not in ("output.py", "last_operation.py")]
+    assert len(files) > 100
+    found = [path.name for path in files if re.search(FORMER_GUESSES[guess], path.read_text(encoding="utf-8"))]
+    assert found == []

@@ -78,7 +78,8 @@ def test_every_precision(model, exported, precision, size, error):
     count = 16
     assert report.verified_on == "16 calibration images"
     relative = np.linalg.norm(outputs[:count] - expected[:count]) / np.linalg.norm(expected[:count])
-    assert report.relative_error == pytest.approx(relative, rel=1e-3)
+    # an error is a difference of outputs of 1, which two ways of adding up (a batch of 16 and of 24) round to 1e-6
+    assert report.relative_error == pytest.approx(relative, rel=1e-3, abs=1e-6)
     assert report.agreement == np.mean(outputs[:count].argmax(-1) == expected[:count].argmax(-1))
     assert report.scores == {
         "accuracy": {
