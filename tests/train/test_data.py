@@ -186,4 +186,4 @@ def test_broken_image_is_named(folder):
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
     model.compile(loss="mse")
     with pytest.raises(DatasetError, match=r"^[^\n]*dog/3\.png cannot be read"), readable_images():
-        model.fit(evaluation_batches(both, 4, lambda x, y: (tf.cast(x, tf.float32), tf.one_hot(y, 2))), verbose=0)
+        model.fit(evaluation_batches(both, 4, lambda images, labels: (images, tf.one_hot(labels, 2))), verbose=0)
