@@ -51,11 +51,12 @@ def load_tfds(
 def _unlabelled(builder) -> set[str]:
     """Splits whose labels are not published, which TFDS marks by -1: those of their first images tell."""
 
-    def labels(split: str) -> list[int]:
-        first = undecoded(builder, f"{split}[:{LOOKED_AT}]", ("label",))
+    def labels(split: str, count: int) -> list[int]:
+        first = undecoded(builder, f"{split}[:{min(count, LOOKED_AT)}]", ("label",))
         return [int(label) for (label,) in first.as_numpy_iterator()]
 
-    return {split for split, info in builder.info.splits.items() if info.num_examples and max(labels(split)) < 0}
+    counts = {split: info.num_examples for split, info in builder.info.splits.items()}
+    return {split for split, count in counts.items() if count and max(labels(split, count)) < 0}
 
 
 def image_shape(builder, size: tuple[int, int] | None, example: str) -> tuple[int, int, int]:

@@ -145,7 +145,7 @@ def test_an_image_and_its_mask_are_turned_alike(tmp_path, orientation):
 def test_what_padding_adds_is_void(tmp_path):
     for number in range(8):
         saved(tmp_path / f"images/{number}.png", np.full((10, 40, 3), 90, "uint8"))
-        saved(tmp_path / f"masks/{number}.gif", np.ones((10, 40), "uint8"))
+        saved(tmp_path / f"masks/{number}.tif", np.ones((10, 40), "uint8"))
     pair = dict(class_names=("a", "b"), image_size=(20, 20))
     images, masks = load_pairs(str(tmp_path), pixels=Pixels("pad"), **pair).test.arrays()
     expected = np.full((20, 20), VOID, "uint8")
