@@ -3,6 +3,7 @@
 import math
 import re
 import threading
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -35,7 +36,9 @@ def open_keras(path: str | Path, *, compile: bool = False) -> keras.Model:
     try:
         config, held = _check_parts(path)
         _check_size(config, held)
-        return keras.saving.load_model(path, compile=compile)
+        with warnings.catch_warnings():  # of parts without weights; where weights are missing Keras raises
+            warnings.filterwarnings("ignore", "Skipping nested container")
+            return keras.saving.load_model(path, compile=compile)
     except Exception as error:  # zip, JSON, HDF5 and Keras each raise their own
         raise InvalidValueError(f"{path} cannot be read as a Keras model ({_reason(error)})") from error
 
