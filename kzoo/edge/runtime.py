@@ -40,6 +40,10 @@ class LiteRTModel:
         if len(inputs) != 1 or len(outputs) != 1:
             raise InvalidValueError(f"the file has {len(inputs)} inputs and {len(outputs)} outputs; one each is run")
         self.input, self.output = inputs[0], outputs[0]
+        if 0 in (*self.input["shape"], *self.output["shape"]):
+            raise InvalidValueError(
+                f"the file takes {self.input_shape} and gives {tuple(self.output['shape'])}: nothing"
+            )
 
     @property
     def input_shape(self) -> tuple[int, ...]:
