@@ -6,6 +6,7 @@ import resource
 import struct
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import h5py
@@ -122,7 +123,10 @@ def test_weights_that_are_not_where_they_belong_are_missed(old, new, parts, tmp_
     buffer = io.BytesIO(parts["model.weights.h5"])
     with h5py.File(buffer, "r+") as file:
         file.move(old, new)
-    with pytest.raises(InvalidValueError, match=r"objects could not be loaded.* object <\w+ name=\w+"):
+    with (
+        warnings.catch_warnings(action="error"),
+        pytest.raises(InvalidValueError, match=r"objects could not be loaded.* object <\w+ name=\w+"),
+    ):
         load_keras(pack(tmp_path / "m.keras", parts | {"model.weights.h5": buffer.getvalue()}))
 
 
