@@ -4,8 +4,13 @@
 >>> model = kzoo.build("resnet50_cbam")
 """
 
+from kzoo import onednn  # noqa: F401  first: TensorFlow asks for oneDNN once, when it is loaded
+
+# isort: split
+
 from kzoo import layers
 from kzoo.edge import ExportReport, export, export_all
+from kzoo.fused_batch_norm import use_fused_batch_norm
 from kzoo.models.backbone import backbone, freeze_backbone
 from kzoo.registry import list_models
 from kzoo.surgery import fold_batch_norm
@@ -31,4 +36,5 @@ __all__ = [
     "load_weights",
     "predict_tiles",
     "pyramid",
+    "use_fused_batch_norm",
 ]

@@ -1,28 +1,78 @@
-"""Names of the classes that a model tells apart: the user's, a card's, a recipe's or ImageNet's."""
+"""What an opened model's output means, and the names of its classes: the user's, a card's, a recipe's, ImageNet's."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from kzoo.edge import read_card
+import keras
+import numpy as np
+
+from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import InvalidValueError
+from kzoo.output import UNKNOWN, Output, Values
 from kzoo.reading import check_type, read_json, read_text
 
 FILES = (".keras", ".tflite")
 
 
-def known_classes(model: str, count: int) -> tuple[str, ...] | None:
-    """Names of the classes of a file or a name of the zoo, where somebody told them.
+def known_output(
+    name: str, model: keras.Model | LiteRTModel, labels: Sequence[str] | None = None, values: Values | None = None
+) -> Output:
+    """What the output of an opened model means, by all that tells: its graph, its card, its run's report, its user.
 
-    They are in the card of a LiteRT file, in the report of the recipe that wrote the file, or, for 1000 classes,
-    ImageNet's.
+    Args:
+        name: path of a file or a name of the zoo.
+        model: what was opened.
+        labels: names of the classes, which go before all others.
+        values: what the values are, of a model that does not tell.
+
+    Raises:
+        InvalidValueError: several outputs, labels or values that do not fit, or a card of another output.
     """
-    if model.endswith(".tflite") and (card := read_card(model)) and card.classes and len(card.classes) == count:
-        return card.classes
-    recipes = _recipe_classes(Path(model), count) if model.endswith(FILES) else None
-    imagenet = imagenet_classes()
-    return tuple(recipes) if recipes else imagenet if len(imagenet) == count else None
+    output = _own_output(name, model)
+    if name.endswith(FILES):
+        output = _told_by_report(Path(name), output)
+    if values is not None:
+        output = output.said(values, name)
+    return output if labels is None else output.named(check_labels(labels, output.num_classes, name))
+
+
+def display_names(output: Output) -> tuple[str, ...]:
+    """Names of the classes to show: those that are known, ImageNet's for 1000 classes, or their numbers."""
+    if output.class_names is None and output.num_classes == len(imagenet := imagenet_classes()):
+        return imagenet
+    return output.names
+
+
+def match_classes(output: Output, classes: Sequence[str], model: str, dataset: str) -> Callable:
+    """What turns the labels of a data set into those of a model; what is no class, such as void, stays as it is.
+
+    Classes are matched by name where the model has names, else by their order.
+
+    Raises:
+        InvalidValueError: another number of classes, or other names.
+    """
+    if output.num_classes != len(classes):
+        raise InvalidValueError(
+            f"{model} gives {output.num_classes} classes, {dataset} has {len(classes)} classes; use the dataset that "
+            "the model was trained on"
+        )
+    names = output.class_names
+    if names is None or names == tuple(classes):
+        return lambda labels: labels
+    if sorted(names) != sorted(classes) or len(set(names)) < len(names):
+        raise InvalidValueError(
+            f"{model} was made for the classes {_listed(names)}; {dataset} has {_listed(classes)}: give both the same "
+            "names, or name the model's classes in the order of its output with --labels"
+        )
+    order = np.array([names.index(name) for name in classes])
+
+    def relabel(labels: np.ndarray) -> np.ndarray:
+        known = (labels >= 0) & (labels < len(order))
+        return np.where(known, order[np.where(known, labels, 0)], labels).astype(labels.dtype)
+
+    return relabel
 
 
 def imagenet_classes() -> tuple[str, ...]:
@@ -36,7 +86,9 @@ def read_labels(path: Path) -> list[str]:
     try:
         return [line.strip() for line in read_text(path).splitlines() if line.strip()]
     except InvalidValueError as error:
-        raise InvalidValueError(f"{error}; labels are a text file in UTF-8, a class a line") from error
+        raise InvalidValueError(
+            f"cannot read the labels in {path} ({error}); give a text file, a class a line"
+        ) from error
 
 
 def check_labels(labels: Sequence[str], count: int, model: str) -> tuple[str, ...]:
@@ -46,10 +98,42 @@ def check_labels(labels: Sequence[str], count: int, model: str) -> tuple[str, ..
     return tuple(labels)
 
 
-def _recipe_classes(model: Path, count: int) -> list[str] | None:
-    """The classes that the recipe's report beside a model lists, if there is one."""
-    classes = read_report(model).get("dataset", {}).get("classes")
-    return classes if classes is not None and len(classes) == count else None
+def _own_output(name: str, model: keras.Model | LiteRTModel) -> Output:
+    """What a model or file tells of its output by itself or by its card."""
+    if isinstance(model, keras.Model):
+        return Output.of_model(model)
+    own, card = Output.of_file(model), read_card(name)
+    if card is None:
+        return own
+    if (card.output.task, card.output.units) != (own.task, own.units):
+        raise InvalidValueError(
+            f"the card of {name} is of {card.output.units} units for {card.output.task}, and the file gives "
+            f"{own.units} for {own.task}; remove the card or export again"
+        )
+    return card.output
+
+
+def _told_by_report(model: Path, output: Output) -> Output:
+    """The output with what the report beside the model's file knows better, which the recipe that made it left."""
+    report = read_report(model)
+    if "output" in report:
+        try:
+            told = Output.from_json(report["output"])
+        except InvalidValueError as error:
+            raise InvalidValueError(f"{model.with_name('report.json')} cannot be right: {error}; remove it") from error
+    else:  # of an older run
+        classes = report.get("dataset", {}).get("classes", ())
+        told = output.named(classes) if len(classes) == output.num_classes else output
+    if (told.task, told.units) != (output.task, output.units):
+        return output
+    if output.values == UNKNOWN:
+        return told.named(output.class_names or told.class_names)
+    return output.named(output.class_names or told.class_names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names for an error: all of them, or the first ten."""
+    return ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def read_report(model: Path) -> dict[str, Any]:

@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import rich
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 from tyro.conf import Positional, arg
@@ -18,22 +16,26 @@ from tyro.conf import Positional, arg
 import kzoo
 from kzoo.bench.command import Bench
 from kzoo.check.command import Check
-from kzoo.edge import LiteRTModel
+from kzoo.class_names import FILES, match_classes
 from kzoo.errors import InvalidValueError, UnknownNameError
+from kzoo.escape import printable, terminal
 from kzoo.export_command import Export
 from kzoo.files import refuse_unwritable
 from kzoo.images import find_images
-from kzoo.predict import BATCH_SIZE, Opened, as_classifier, classify, load_keras, open_model
+from kzoo.known_pixels import PixelOptions
+from kzoo.predict import BATCH_SIZE, Opened, as_classifier, classify, open_model
 from kzoo.segment import as_segmenter, output_paths, segment
 from kzoo.show import Info, List, make_table
+from kzoo.tiles import runner
 from kzoo.train.cli import fail, parse, run, user_errors
 from kzoo.train.data import readable_images
+from kzoo.train.mask_options import MaskOptions
 from kzoo.train.recipe import Recipe, list_recipes, load_recipe, recipe_beside
-from kzoo.train.tasks import named as task_named
+from kzoo.train.tasks import task_of_output
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate:
+class Evaluate(MaskOptions, PixelOptions):
     """Measure the accuracy of a .keras or .tflite file on a dataset, or the mean IoU of a model for segmentation."""
 
     model: Annotated[Positional[Path], arg(metavar="FILE")]
@@ -44,75 +46,81 @@ class Evaluate:
     """Where TFDS keeps its datasets, and folders that are given by name."""
     split: Literal["test", "validation", "train"] = "test"
     """Images to use."""
-    class_names: tuple[str, ...] = ()
-    """For segmentation, as in a recipe; default: as in the recipe that wrote the file, if its report is beside it."""
-    mask_values: tuple[int, ...] = ()
-    """For segmentation: value of each class in the mask files; default as above."""
-    void: tuple[int, ...] = ()
-    """For segmentation: values in the mask files of pixels that do not count; default as above."""
+    image_size: int | tuple[int, int] | None = None
+    """Height and width that images are resized to, or one number for both, for a model that takes any size."""
+    labels: Path | None = None
+    """Text file with the name of a class on each line, in the order of the model's output; default: those that the
+    file or its recipe knows. The classes of the dataset are matched by name."""
+    values: Literal["softmax", "sigmoid", "logits"] | None = None
+    """What the outputs are, of a model that does not tell."""
     flip: bool = False
     """For segmentation: predict each image and its mirror image, and take the mean."""
 
     def run(self) -> None:
-        predict, shape, outputs = self._open()
-        if shape[2] != 3:
-            raise InvalidValueError(f"{self.model} takes images of {shape[2]} channels; datasets give RGB images")
-        task = task_named("segmentation" if len(outputs) == 4 else "classification")
+        predict, opened = self._open()
+        shape, output = opened.shape, opened.output
+        if len(shape) != 3 or shape[2] != 3:
+            raise InvalidValueError(f"{self.model} takes {shape}; datasets give RGB images (height, width, 3)")
+        task = task_of_output(output, str(self.model))
         if self.flip and task.name != "segmentation":
+            raise InvalidValueError(f"--flip is for segmentation, and {self.model} does {output.task}")
+        asked = (self.image_size,) * 2 if isinstance(self.image_size, int) else self.image_size
+        if asked and any(own not in (None, side) for own, side in zip(shape, asked, strict=False)):
             raise InvalidValueError(
-                f"--flip is for segmentation, and {self.model} gives outputs of shape {outputs[1:]}"
+                f"{self.model} takes images of {shape[0]}×{shape[1]} alone, not {asked[0]}×{asked[1]} (--image-size)"
             )
-        size = None if None in shape[:2] else shape[:2]
-        options = recipe_beside(self.model, self.dataset) | {
-            field: value for field in ("class_names", "mask_values", "void") if (value := getattr(self, field))
-        }
+        size = asked if None in shape[:2] else shape[:2]
+        options = recipe_beside(self.model, self.dataset) | self.mask_options
         recipe = Recipe(
-            name="", model=str(self.model), dataset=self.dataset, data_dir=self.data_dir, image_size=size, **options
+            name="",
+            model=str(self.model),
+            dataset=self.dataset,
+            data_dir=self.data_dir,
+            image_size=size,
+            **opened.pixels.to_json(),
+            **options,
         )
         data = task.load(recipe)
-        if outputs[-1] != len(data.classes):
-            raise InvalidValueError(
-                f"{self.model} gives outputs of shape {outputs[1:]}, {self.dataset} has {len(data.classes)} "
-                "classes; use the dataset that the model was trained on"
-            )
-        split, scorer = getattr(data, self.split), task.scorer(data.classes)
-        with readable_images(self.dataset):
+        relabel = match_classes(output, data.classes, str(self.model), self.dataset)
+        classes = output.class_names or data.classes
+        split, scorer = getattr(data, self.split), task.scorer(output.named(classes))
+        with readable_images():
             for images, labels in split.dataset.batch(task.batch_size).as_numpy_iterator():
                 predicted = predict(images)
                 if self.flip:
                     predicted = (predicted + predict(images[:, :, ::-1])[:, :, ::-1]) / 2
-                scorer.add(predicted, labels)
+                scorer.add(predicted, relabel(labels))
         scores = scorer.scores()
         table = make_table("file", "dataset", "split", "images", *(column.title for column in task.columns))
         shown = (column.show(scores) for column in task.columns)
-        table.add_row(str(self.model), data.name, self.split, str(split.size), *shown)
+        table.add_row(terminal(str(self.model)), terminal(data.name), self.split, str(split.size), *shown)
         rich.print(table)
         if task.class_columns:
             table = make_table("class", *(column.title for column in task.class_columns))
-            for name in data.classes:
-                table.add_row(escape(name), *(column.text(scores[column.key][name]) for column in task.class_columns))
+            for name in classes:
+                table.add_row(
+                    terminal(name), *(column.text(scores[column.key][name]) for column in task.class_columns)
+                )
             rich.print(table)
 
-    def _open(self) -> tuple[Callable, tuple, tuple]:
-        """What predicts a batch, the shape of an image, and the shape of the outputs."""
-        if self.model.suffix == ".tflite":
-            lite = LiteRTModel(self.model)
-            return lite.predict, lite.input_shape[1:], tuple(int(size) for size in lite.output["shape"])
-        model = load_keras(self.model)
-        if len(model.inputs) != 1 or len(model.outputs) != 1:
-            raise InvalidValueError(f"{self.model} has several inputs or outputs; one of each can be evaluated")
-        shapes = tuple(model.inputs[0].shape[1:]), tuple(model.outputs[0].shape)
-        return lambda images: model.predict_on_batch(np.asarray(images, "float32")), *shapes
+    def _open(self) -> tuple[Callable, Opened]:
+        """What gives the probabilities of a batch, and the opened model."""
+        if self.model.suffix not in FILES:
+            raise InvalidValueError(f"{self.model} must end in {' or '.join(FILES)}")
+        opened = open_model(str(self.model), labels=self.labels, values=self.values, **self.pixel_options)
+        opened.output.check_known(str(self.model))
+        run = runner(opened.model)
+        return lambda images: opened.output.probabilities(run(images)), opened
 
 
 @dataclasses.dataclass(frozen=True)
-class Predict:
+class Predict(PixelOptions):
     """Name what pictures show, or segment them, with a model of the zoo or a .keras or .tflite file."""
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
     """A name of the zoo, or a file."""
     images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE...")]
-    """PNG, JPEG, WebP or BMP files, and folders of them."""
+    """PNG, JPEG, WebP, BMP, GIF or TIFF files, and folders of them."""
     weights: str | None = None
     """For a name of the zoo; default: "imagenet". `kzoo info MODEL` lists them; a path and "hf://owner/name" too."""
     top: int | None = None
@@ -121,13 +129,10 @@ class Predict:
     """Print a JSON list instead of tables."""
     labels: Path | None = None
     """Text file with the name of a class on each line."""
+    values: Literal["softmax", "sigmoid", "logits"] | None = None
+    """What the outputs are, of a model that does not tell: its last layer is somebody's own, say."""
     image_size: int | None = None
     """Height and width, for a model that takes more than one size; with --tiles those of a tile."""
-    crop: float | None = None
-    """Side of a classifier's centre crop over the shorter side of the picture; default: as the weights were measured,
-    or 1."""
-    interpolation: Literal["bilinear", "bicubic"] | None = None
-    """Of the resizing; default: as the weights were measured, or bilinear."""
     output_dir: Path | None = None
     """Where segmentation writes NAME_overlay.png, NAME_predicted_mask.png (the index of the class of each pixel, 8
     bits) and NAME_areas.json; default: "predictions" here."""
@@ -140,9 +145,9 @@ class Predict:
         if not self.images:
             raise InvalidValueError("no image given; name files or folders behind the model")
         paths = find_images(self.images)
-        options = ("weights", "labels", "image_size", "crop", "interpolation")
-        opened = open_model(self.model, **{option: getattr(self, option) for option in options})
-        segments = len(opened.output_shape) == 4
+        options = {option: getattr(self, option) for option in ("weights", "labels", "values", "image_size")}
+        opened = open_model(self.model, **options, **self.pixel_options)
+        segments = opened.output.task == "segmentation"
         results = track(
             self._segment(opened, paths) if segments else self._classify(opened, paths),
             total=len(paths),
@@ -162,10 +167,11 @@ class Predict:
             console = Console()
             for image in read:
                 title = f"{image['image']} → {image['overlay']}" if segments else image["image"]
-                console.print(title, markup=False, highlight=False, soft_wrap=True)
-                console.print(_areas(image["classes"]) if segments else _ranking(image["predictions"]))
+                console.print(printable(title), markup=False, highlight=False, soft_wrap=True)
+                several = opened.output.multi_label
+                console.print(_areas(image["classes"]) if segments else _ranking(image["predictions"], several))
         for error in broken:
-            print(f"kzoo: warning: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"kzoo: warning: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         if broken:
             raise SystemExit(1)
 
@@ -181,10 +187,11 @@ class Predict:
         )
 
     def _segment(self, opened: Opened, paths: Sequence[Path]) -> Iterator[dict | InvalidValueError]:
-        segmenter = as_segmenter(opened)
         self._refuse("a classifier", top=self.top, crop=self.crop)
-        if self.tiles and self.interpolation:
-            raise InvalidValueError("--interpolation is of the resizing, and --tiles does without")
+        segmenter = as_segmenter(opened)
+        for option in ("interpolation", "resize"):
+            if self.tiles and getattr(self, option):
+                raise InvalidValueError(f"--{option} is of the resizing, and --tiles does without")
         directory = self.output_dir or Path("predictions")
         outputs = output_paths(paths, directory)
         refuse_unwritable(directory)
@@ -196,10 +203,10 @@ class Predict:
                 raise InvalidValueError(f"--{name.replace('_', '-')} goes with {others}, which {self.model} is not")
 
 
-def _ranking(predictions: list[dict]) -> Table:
-    table = make_table("rank", "class", "probability")
+def _ranking(predictions: list[dict], several: bool) -> Table:
+    table = make_table("rank", "class", "probability, by itself" if several else "probability")
     for rank, found in enumerate(predictions, start=1):
-        table.add_row(str(rank), escape(found["class"]), f"{found['probability']:.2%}")
+        table.add_row(str(rank), terminal(found["class"]), f"{found['probability']:.2%}")
     return table
 
 
@@ -207,7 +214,7 @@ def _areas(classes: list[dict]) -> Table:
     table = make_table("class", "pixels", "share")
     for found in sorted(classes, key=lambda found: -found["pixels"]):
         if found["pixels"]:
-            table.add_row(escape(found["class"]), f"{found['pixels']:,}", f"{found['share']:.2%}")
+            table.add_row(terminal(found["class"]), f"{found['pixels']:,}", f"{found['share']:.2%}")
     return table
 
 
@@ -216,6 +223,7 @@ def _train(args: Sequence[str]) -> None:
     recipes = ", ".join(list_recipes())
     if not args or args[0] in ("-h", "--help"):
         print(f"usage: kzoo train RECIPE [OPTIONS]\n\nRecipes: {recipes}; or the path of a recipe file.")
+        print("A recipe file is Python code and is run: give one that you have read, or whose author you trust.")
         print("kzoo train RECIPE --help shows the options.")
         raise SystemExit(0 if args else 2)
     if args[0].startswith("-"):

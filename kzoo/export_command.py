@@ -11,30 +11,32 @@ import keras
 import numpy as np
 import rich
 from rich.console import Console
-from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 from tyro.conf import Positional, arg
 
-from kzoo.class_names import check_labels, known_classes, read_labels
+from kzoo.class_names import imagenet_classes, known_output, match_classes, read_labels
 from kzoo.edge import PRECISIONS, Card, ExportReport, draw_reports, export, export_all
 from kzoo.edge.arguments import check_path
 from kzoo.edge.report import threads_of
 from kzoo.errors import InvalidValueError
+from kzoo.escape import printable, terminal
 from kzoo.files import refuse_unwritable
+from kzoo.known_pixels import PixelOptions, known_pixels
 from kzoo.predict import load_keras
+from kzoo.registry import SEGMENTATION
 from kzoo.show import make_table
 from kzoo.surgery import fold_batch_norm, fold_preprocessing
+from kzoo.train.mask_options import MaskOptions
 from kzoo.train.recipe import Recipe, recipe_beside
-from kzoo.train.tasks import named as task_named
-from kzoo.weights import resolve
+from kzoo.train.tasks import task_of_output
 from kzoo.zoo import build
 
 ALL = "all"
 
 
 @dataclasses.dataclass(frozen=True)
-class Export:
+class Export(MaskOptions, PixelOptions):
     """Fold a model and write it as LiteRT files that were checked against Keras."""
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
@@ -61,7 +63,9 @@ class Export:
     """For a name of the zoo: weights to load, such as "imagenet" or a path."""
     labels: Path | None = None
     """Text file with the name of a class on each line, for the card; default: those of the model's recipe, or
-    ImageNet's."""
+    ImageNet's. One sigmoid or logit has two classes."""
+    values: Literal["softmax", "sigmoid", "logits"] | None = None
+    """What the outputs are, of a model that does not tell."""
     threads: tuple[int, ...] = ()
     """Time the file with so many threads, one after the other."""
     report: bool = False
@@ -84,7 +88,10 @@ class Export:
             raise InvalidValueError("--evaluate needs the images of a --dataset")
         refuse_unwritable(self.output.parent if one else self.output)
         model, card = self._open()
-        calibration, evaluation = self._images(model) if self.dataset else (None, None)
+        trained = self.weights is not None or self.model.endswith(".keras")
+        calibration, evaluation = self._images(model, card) if self.dataset else (None, None)
+        if card.output.class_names is None and trained and len(names := imagenet_classes()) == card.output.num_classes:
+            card = dataclasses.replace(card, output=card.output.named(names))
         options = dict(
             calibration=calibration,
             batch_size=self.batch_size,
@@ -92,6 +99,7 @@ class Export:
             card=card,
             threads=self.threads,
             find_layers=self.report,
+            reference=model,
         )
         with _stages():
             folded = fold_batch_norm(model)
@@ -115,42 +123,42 @@ class Export:
         if self.model.endswith(".keras"):
             if self.weights is not None:
                 raise InvalidValueError(f"{self.model} has its own weights; --weights goes with a name of the zoo")
-            model, spec = load_keras(self.model), None
+            model = load_keras(self.model)
         else:
             model = build(self.model, weights=self.weights)
-            spec = resolve(self.model, self.weights)[1] if self.weights else None
-        count = model.output_shape[-1]
-        if self.labels is not None:
-            classes = check_labels(read_labels(self.labels), count, self.model)
-        else:
-            trained = self.weights is not None or self.model.endswith(".keras")
-            classes = known_classes(self.model, count) if trained else None
-        return model, Card(classes) if spec is None else Card(classes, spec.crop, spec.interpolation)
+        labels = None if self.labels is None else read_labels(self.labels)
+        output = known_output(self.model, model, labels, self.values)
+        pixels = known_pixels(self.model, self.weights, maps=output.task == SEGMENTATION)
+        return model, Card(output, pixels.changed(**self.pixel_options))
 
-    def _images(self, model: keras.Model) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
+    def _images(self, model: keras.Model, card: Card) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
         """Training images, and test images with their labels."""
-        shape, outputs = model.inputs[0].shape[1:], model.outputs[0].shape
-        if None in shape or shape[2] != 3:
+        shape = model.inputs[0].shape[1:]
+        if len(shape) != 3 or None in shape or shape[2] != 3:
             raise InvalidValueError(f"the model takes images of {tuple(shape)}; datasets give RGB images of one size")
-        task = task_named("segmentation" if len(outputs) == 4 else "classification")
+        output, pixels = card.output, card.pixels
+        task = task_of_output(output, self.model)
         if not self.evaluate:
-            return task.images(self.dataset, self.data_dir, tuple(shape[:2]), self.images), None
-        options = recipe_beside(Path(self.model), self.dataset)
+            return task.images(self.dataset, self.data_dir, tuple(shape[:2]), pixels, self.images), None
+        options = recipe_beside(Path(self.model), self.dataset) | self.mask_options
         recipe = Recipe(
             name="",
             model=self.model,
             dataset=self.dataset,
             data_dir=self.data_dir,
             image_size=tuple(shape[:2]),
+            **pixels.to_json(),
             **options,
         )
         data = task.load(recipe)
-        if len(data.classes) != outputs[-1]:
+        if output.multi_label:
             raise InvalidValueError(
-                f"{self.model} gives {outputs[-1]} classes, {self.dataset} has {len(data.classes)}; use the dataset "
-                "that the model was trained on, or leave --evaluate out"
+                f"{self.model} gives each class a sigmoid of its own, and {self.dataset} one class to each image; "
+                "give kzoo.export(evaluation=) labels of 0 and 1 for each class, or leave --evaluate out"
             )
-        return data.train.arrays(self.images)[0], data.test.arrays(self.evaluate)
+        relabel = match_classes(output, data.classes, self.model, self.dataset)
+        images, labels = data.test.arrays(self.evaluate)
+        return data.train.arrays(self.images)[0], (images, relabel(labels))
 
 
 class _Stages(logging.Handler):
@@ -162,25 +170,24 @@ class _Stages(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
-            self.status.console.print(f"kzoo: warning: {record.getMessage()}", markup=False, soft_wrap=True)
+            self.status.console.print(f"kzoo: warning: {printable(record.getMessage())}", markup=False, soft_wrap=True)
         else:
-            self.status.update(escape(record.getMessage()))
+            self.status.update(terminal(record.getMessage()))
 
 
 @contextlib.contextmanager
 def _stages() -> Iterator[None]:
     """Shows what export does while it does it."""
     log = logging.getLogger("kzoo")
-    level, propagate = log.level, log.propagate
+    level, propagate, handlers = log.level, log.propagate, log.handlers
     with Console(stderr=True).status("folding") as status:
-        handler = _Stages(status)
-        log.addHandler(handler)
+        log.handlers = [_Stages(status)]  # in place of those that would print through the status
         log.setLevel(logging.INFO)
         log.propagate = False  # a library may have given the root a handler that would print it all again
         try:
             yield
         finally:
-            log.removeHandler(handler)
+            log.handlers = handlers
             log.setLevel(level)
             log.propagate = propagate
 
@@ -193,7 +200,7 @@ def _table(reports: dict[str, ExportReport]) -> Table:
         "size": lambda r: f"{r.size_bytes / 1e6:.2f} MB",
         "XNNPACK\npartitions": lambda r: str(r.xnnpack_partitions),
         "relative\nerror": lambda r: f"{r.relative_error:.1e}",
-        "same\nclass": lambda r: f"{r.agreement:.1%}",
+        "same\nclass": lambda r: "-" if r.agreement is None else f"{r.agreement:.1%}",
     }
     for metric in any_report.scores:
         columns[metric.replace("_", "\n")] = lambda r, metric=metric: f"{r.scores[metric]['file']:.4f}"
@@ -221,6 +228,6 @@ def _table(reports: dict[str, ExportReport]) -> Table:
             if report.ops_outside_xnnpack
         ),
     ]
-    table.caption = escape("\n".join(lines))
+    table.caption = "\n".join(map(terminal, lines))
     table.caption_justify = "left"
     return table

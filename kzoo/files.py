@@ -23,10 +23,21 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` with the same suffix and renames it when the block succeeds.
 
     If the block fails the temporary file is removed and `path` is as it was. After a kill, the temporary
-    file of the next write to the same path takes the old one's place.
+    file of the next write to the same path takes the old one's place. What else has its name, such as a link that
+    somebody planted there, is taken away and never followed.
+
+    Raises:
+        OutputError: a folder has the name of the temporary file.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name.split('.')[0]}{PARTIAL}{''.join(path.suffixes)}")
+    if partial.is_dir() and not partial.is_symlink():
+        raise OutputError(f"the folder {partial} is in the way; remove it")
+    partial.unlink(missing_ok=True)
+    try:
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except FileExistsError as error:
+        raise OutputError(f"another process made {partial} in this moment; try again") from error
     try:
         yield partial
         os.replace(partial, path)
@@ -60,7 +71,11 @@ def exclusive(directory: Path) -> Iterator[None]:
     if fcntl is None:  # Windows
         yield
         return
-    with (directory / LOCK).open("w") as file:
+    try:
+        lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise OutputError(f"cannot lock {directory / LOCK}: {error.strerror}; choose another --output-dir") from error
+    with os.fdopen(lock, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from kzoo.escape import printable
+
 # of the CamVid dataset: https://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/
 CAMVID = {
     "Sky": (128, 128, 128),
@@ -73,7 +75,8 @@ def draw_overlay(picture: Image.Image, mask: np.ndarray, classes: Sequence[str])
     blend[_borders(large)] = PAPER
     areas = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
     legend = _draw_legend(
-        [(classes[index], tints[index], areas[index]) for index in np.argsort(-areas) if areas[index]], size[1]
+        [(printable(classes[index]), tints[index], areas[index]) for index in np.argsort(-areas) if areas[index]],
+        size[1],
     )
     sheet = Image.new("RGB", (size[0] + legend.width, max(size[1], legend.height)), PAPER)
     sheet.paste(Image.fromarray(blend.astype("uint8")), (0, 0))

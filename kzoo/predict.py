@@ -7,17 +7,20 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from kzoo.class_names import FILES, check_labels, known_classes, read_labels
+from kzoo.class_names import FILES, display_names, known_output, read_labels
 from kzoo.edge import LiteRTModel, read_card
-from kzoo.errors import InvalidValueError, WeightsError, check_choice
-from kzoo.images import INTERPOLATION, MODES, read_image
+from kzoo.errors import InvalidValueError, WeightsError
+from kzoo.images import MODES, Pixels
 from kzoo.keras_file import open_keras
+from kzoo.known_pixels import known_pixels
 from kzoo.models.inception import without_auxiliary
+from kzoo.output import Output, Values
 from kzoo.registry import SEGMENTATION, lookup
 from kzoo.weights import DEFAULT, resolve
 from kzoo.zoo import build
@@ -33,15 +36,15 @@ class Classifier:
         predict: pixels (n, height, width, channels) of 0 to 255 -> probabilities (n, classes).
         input_shape: (height, width, channels).
         classes: their names; where nobody knows them, their numbers.
-        crop: see `kzoo.images.read_image`.
-        interpolation: see `kzoo.images.read_image`.
+        multi_label: whether each class has a probability of its own, and several may be there, or none.
+        pixels: how a picture becomes its input.
     """
 
     predict: Callable[[np.ndarray], np.ndarray]
     input_shape: tuple[int, int, int]
     classes: tuple[str, ...]
-    crop: float = 1.0
-    interpolation: str = "bilinear"
+    multi_label: bool
+    pixels: Pixels
 
     def top(self, probabilities: np.ndarray, count: int) -> list[dict]:
         """The most probable classes of one image, best first, each with its name, index and probability."""
@@ -59,59 +62,37 @@ class Opened:
     Attributes:
         name: what it was opened by.
         model: a Keras model or a LiteRT file.
-        labels: names of the classes from the user's file, if there is one.
+        output: what its numbers mean.
         image_size: height and width, where the user chose.
-        crop: see `kzoo.images.read_image`.
-        interpolation: see `kzoo.images.read_image`.
+        pixels: how a picture becomes its input.
     """
 
     name: str
     model: keras.Model | LiteRTModel
-    labels: Sequence[str] | None
+    output: Output
     image_size: int | None
-    crop: float
-    interpolation: str
+    pixels: Pixels
+
+    @property
+    def shape(self) -> tuple[int | None, int | None, int]:
+        """(height, width, channels) of the images that the model takes, None where it takes any."""
+        lite = isinstance(self.model, LiteRTModel)
+        if not lite and len(self.model.inputs) != 1:
+            raise InvalidValueError(f"{self.name} has {len(self.model.inputs)} inputs; one of images is needed")
+        shape = self.model.input_shape if lite else tuple(self.model.inputs[0].shape)
+        if len(shape) != 4:
+            raise InvalidValueError(f"{self.name} takes {shape}, no images (images, height, width, channels)")
+        return shape[1:]
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of the images that it gets."""
-        lite = isinstance(self.model, LiteRTModel)
-        shape = self.model.input_shape if lite else tuple(self.model.inputs[0].shape)
-        if len(shape) != 4:
-            raise InvalidValueError(f"{self.name} takes {shape}, no images (images, height, width, channels)")
-        return _fixed(shape[1:], self.image_size, self.name)
+        return _fixed(self.shape, self.image_size, self.name)
 
     @property
-    def output_shape(self) -> tuple:
-        """(images, classes) of a classifier, (images, height, width, classes) of a model for segmentation."""
-        if isinstance(self.model, LiteRTModel):
-            return tuple(int(size) for size in self.model.output["shape"])
-        counts = [len(tensors or ()) for tensors in (self.model.inputs, self.model.outputs)]
-        if counts != [1, 1]:
-            raise InvalidValueError(
-                f"{self.name} has {counts[0]} inputs and {counts[1]} outputs; a model from images alone to classes "
-                "alone, or to maps of classes, is needed"
-            )
-        return tuple(self.model.outputs[0].shape)
-
-    def gives_logits(self) -> bool:
-        """Whether the last layer of a Keras model says that its outputs are logits; a LiteRT file does not tell."""
-        if isinstance(self.model, LiteRTModel):
-            return False
-        last = next((layer for layer in self.model.layers if layer.name == self.model.output_names[0]), None)
-        return getattr(last, "activation", None) is keras.activations.linear
-
-    def are_probabilities(self, outputs: np.ndarray) -> bool:
-        """Whether values (..., classes) of the output could be probabilities of classes."""
-        rounding = self.model.output["quantization"][0] / 2 if isinstance(self.model, LiteRTModel) else 0
-        off = np.abs(outputs.sum(axis=-1) - 1).max()
-        return outputs.min() >= 0 and outputs.max() <= 1 and off <= 0.01 + outputs.shape[-1] * rounding
-
-    def class_names(self, count: int) -> tuple[str, ...]:
-        """The user's, those that the model is known by, or numbers."""
-        if self.labels is not None:
-            return check_labels(self.labels, count, self.name)
-        return known_classes(self.name, count) or tuple(map(str, range(count)))
+    def classes(self) -> tuple[str, ...]:
+        """Their names; where nobody knows them, their numbers."""
+        return display_names(self.output)
 
 
 def open_model(
@@ -119,7 +100,9 @@ def open_model(
     *,
     weights: str | None = None,
     labels: str | Path | None = None,
+    values: Values | None = None,
     image_size: int | None = None,
+    resize: str | None = None,
     crop: float | None = None,
     interpolation: str | None = None,
 ) -> Opened:
@@ -130,10 +113,12 @@ def open_model(
         weights: for a name of the zoo, as in `kzoo.build`; default: `"imagenet"`.
         labels: file with a line for each class. Default: those of the card of a LiteRT file, those in the
             `report.json` that a recipe put beside the file, ImageNet's for 1000 classes, or numbers.
+        values: what the outputs are, `"softmax"`, `"sigmoid"` or `"logits"`, of a model that does not tell: its last
+            layer is somebody's own, say.
         image_size: height and width, for a model that takes more than one size. Default: the model's own.
-        crop: see `kzoo.images.read_image`; default: that of a file's card or a known checkpoint, or 1.
-        interpolation: see `kzoo.images.read_image`; default: that of a file's card or a known
-            checkpoint, or `"bilinear"`.
+        resize: see `kzoo.images.Pixels`; default for this and the next two: as `kzoo.known_pixels` finds.
+        crop: see `kzoo.images.Pixels`.
+        interpolation: see `kzoo.images.Pixels`.
 
     Raises:
         UnknownNameError: no such model.
@@ -142,17 +127,16 @@ def open_model(
     """
     if image_size is not None and image_size < 1:
         raise InvalidValueError(f"image_size={image_size} must be at least 1")
-    if crop is not None and not 0 < crop <= 1:
-        raise InvalidValueError(f"crop={crop} must be above 0 and at most 1")
-    if interpolation is not None:
-        check_choice("interpolation", interpolation, INTERPOLATION)
+    Pixels().changed(resize, crop, interpolation)  # refuses what it does not know, before anything is opened
     names = None if labels is None else read_labels(Path(labels))
-    spec = None
     if model.endswith(FILES):
         if weights is not None:
             raise InvalidValueError(f"{model} has its own weights; weights go with a name of the zoo")
-        opened = LiteRTModel(model) if model.endswith(".tflite") else load_keras(model)
-        spec = read_card(model) if model.endswith(".tflite") else None
+        if model.endswith(".tflite"):
+            read_card(model)  # first, as it knows whether the file is damaged
+            opened = LiteRTModel(model)
+        else:
+            opened = load_keras(model)
     else:
         entry = lookup(model)
         if entry.task == SEGMENTATION and weights is None:
@@ -161,17 +145,12 @@ def open_model(
                 "or give --weights FILE"
             )
         weights = weights or DEFAULT
-        _, spec = resolve(model, weights)
+        resolve(model, weights)  # refuses what cannot be found, before anything is built
         size = None if image_size is None else (image_size, image_size, entry.input_shape[2])
         opened = build(model, weights=weights, input_shape=size)
-    return Opened(
-        model,
-        opened,
-        names,
-        image_size,
-        crop=crop or (spec.crop if spec else 1.0),
-        interpolation=interpolation or (spec.interpolation if spec else "bilinear"),
-    )
+    output = known_output(model, opened, names, values)
+    pixels = known_pixels(model, weights, maps=output.task == SEGMENTATION).changed(resize, crop, interpolation)
+    return Opened(model, opened, output, image_size, pixels)
 
 
 def open_classifier(model: str, **options) -> Classifier:
@@ -181,7 +160,7 @@ def open_classifier(model: str, **options) -> Classifier:
         InvalidValueError: a file that is no classifier of images, and what `open_model` raises.
 
     Example:
-        >>> open_classifier("resnet50").crop  # of the A1 recipe
+        >>> open_classifier("resnet50").pixels.crop  # of the A1 recipe
         0.95
     """
     return as_classifier(open_model(model, **options))
@@ -193,18 +172,18 @@ def as_classifier(opened: Opened) -> Classifier:
     Raises:
         InvalidValueError: it is no classifier of images.
     """
-    shape, model = opened.output_shape, opened.model
-    if len(shape) != 2:
-        raise InvalidValueError(f"{opened.name} is no classifier: its output is {shape} instead of (images, classes)")
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        if isinstance(model, LiteRTModel):
-            outputs = model.predict(images)
-            return outputs if opened.are_probabilities(outputs) else softmax(outputs)
-        outputs = model.predict(images, batch_size=BATCH_SIZE, verbose=0)
-        return softmax(outputs) if opened.gives_logits() else outputs
-
-    return Classifier(predict, opened.input_shape, opened.class_names(shape[1]), opened.crop, opened.interpolation)
+    model, output = opened.model, opened.output
+    if output.task != "classification":
+        raise InvalidValueError(f"{opened.name} is no classifier: it gives {output.task} instead of (images, classes)")
+    output.check_known(opened.name)
+    run = model.predict if isinstance(model, LiteRTModel) else partial(model.predict, batch_size=BATCH_SIZE, verbose=0)
+    return Classifier(
+        lambda images: output.probabilities(run(images)),
+        opened.input_shape,
+        opened.classes,
+        output.multi_label,
+        opened.pixels,
+    )
 
 
 def load_keras(path: str | Path) -> keras.Model:
@@ -214,12 +193,6 @@ def load_keras(path: str | Path) -> keras.Model:
         InvalidValueError: it is absent, no such file, or refused.
     """
     return without_auxiliary(open_keras(path))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities along the last axis."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def _fixed(shape: tuple, image_size: int | None, model: str) -> tuple[int, int, int]:
@@ -246,6 +219,6 @@ def classify(classifier: Classifier, paths: Sequence[Path]) -> Iterator[tuple[Pa
 
 def _try_to_read(classifier: Classifier, path: Path) -> np.ndarray | InvalidValueError:
     try:
-        return read_image(path, classifier.input_shape, classifier.crop, classifier.interpolation)
+        return classifier.pixels.read(path, classifier.input_shape)
     except InvalidValueError as error:
         return error

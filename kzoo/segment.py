@@ -14,9 +14,10 @@ from PIL import Image
 
 from kzoo.errors import InvalidValueError
 from kzoo.files import atomic_path, ensure_writable, write_text
-from kzoo.images import INTERPOLATION, read_picture
+from kzoo.images import Pixels, read_picture
+from kzoo.output import Output
 from kzoo.overlay import draw_overlay
-from kzoo.predict import Opened, softmax
+from kzoo.predict import Opened
 from kzoo.tiles import default_margin, lay_tiles, runner, stitch_tiles, tile_shapes, total_stride
 
 MOST_CLASSES = 256  # that fit into the 8 bits of a mask
@@ -29,23 +30,23 @@ class Segmenter:
 
     Attributes:
         run: pixels (n, height, width, channels) of 0 to 255 -> maps (n, h, w, classes).
-        probabilities: maps of a whole picture -> their probabilities.
+        meaning: of the maps.
         tile: (height, width) that the model takes.
         output: (height, width) that it gives; smaller for a network without padding.
         channels: of the pictures.
         classes: their names; where nobody knows them, their numbers.
         stride: total stride of the model.
-        interpolation: of the resizing of pictures, see `kzoo.images.read_image`.
+        pixels: how a whole picture becomes the input of the model.
     """
 
     run: Callable[[np.ndarray], np.ndarray]
-    probabilities: Callable[[np.ndarray], np.ndarray]
+    meaning: Output
     tile: tuple[int, int]
     output: tuple[int, int]
     channels: int
     classes: tuple[str, ...]
     stride: int
-    interpolation: str
+    pixels: Pixels
 
     def segment(self, picture: Image.Image, tiles: bool = False) -> np.ndarray:
         """Index of the class of each pixel, (height, width) of the picture, uint8.
@@ -53,23 +54,22 @@ class Segmenter:
         Args:
             picture: in the mode of the model's channels, any size.
             tiles: whether the model sees the picture at its own size, tile by tile (`kzoo.predict_tiles`). If not, the
-                picture is resized to the model's size, whatever its shape, and the probabilities back to its own.
+                whole picture is fitted to the model's size, and the probabilities back to its own.
         """
-        size = picture.size
         if tiles:
             margins = [default_margin(*sides, self.stride) for sides in zip(self.tile, self.output, strict=True)]
+            pixels, shown = np.asarray(picture).reshape(1, picture.height, picture.width, self.channels), (...,)
         else:
-            margins = [0, 0]
-            picture = picture.resize(self.output[::-1], INTERPOLATION[self.interpolation])
-        pixels = np.asarray(picture).reshape(1, picture.height, picture.width, self.channels)
+            margins, shown = [0, 0], self.pixels.window(picture.size, self.tile)
+            pixels = self.pixels.apply(picture, (*self.tile, self.channels))[None]
         rows, columns = map(lay_tiles, pixels.shape[1:3], self.tile, self.output, margins, [self.stride] * 2)
         if tiles and len(self.classes) > 2:  # the maps of a large picture would not fit into memory
             return stitch_tiles(self._classes_of, pixels, rows, columns)[0, ..., 0]
-        maps = self.probabilities(stitch_tiles(self.run, pixels, rows, columns)[0])
-        return most_probable(maps, size)
+        maps = self.meaning.probabilities(stitch_tiles(self.run, pixels, rows, columns)[0])
+        return most_probable(maps[shown], picture.size)
 
     def _classes_of(self, tiles: np.ndarray) -> np.ndarray:
-        return self.run(tiles).argmax(axis=-1)[..., None].astype("uint8")
+        return self.meaning.decide(self.run(tiles))[..., None].astype("uint8")
 
 
 def as_segmenter(opened: Opened) -> Segmenter:
@@ -78,10 +78,12 @@ def as_segmenter(opened: Opened) -> Segmenter:
     Raises:
         InvalidValueError: it gives no maps of classes for images, or they are of a coarser scale than the images.
     """
-    if len(opened.output_shape) != 4:
+    if opened.output.task != "segmentation":
         raise InvalidValueError(
-            f"{opened.name} gives {opened.output_shape}, no maps (images, height, width, classes) of classes"
+            f"{opened.name} gives {opened.output.task}, no maps (images, height, width, classes) of classes"
         )
+    opened.output.check_known(opened.name)
+    opened.pixels.check_whole(opened.name)
     shape, model = opened.input_shape, opened.model
     taken, given = tile_shapes(model, shape[:2])
     ratios = {side / output for side, output in zip(taken[:2], given[:2], strict=True)}
@@ -92,26 +94,19 @@ def as_segmenter(opened: Opened) -> Segmenter:
         )
     for side, output in zip(taken[:2], given[:2], strict=True):
         lay_tiles(output, side, output, 0, 1)  # raises if the output cannot lie in the middle of the image
-    count = max(2, given[2])
+    count = opened.output.num_classes
     if count > MOST_CLASSES:
         raise InvalidValueError(f"{opened.name} has {count} classes; a mask of 8 bits holds {MOST_CLASSES}")
 
-    def probabilities(maps: np.ndarray) -> np.ndarray:
-        if given[2] == 1:  # of the second of two classes
-            logits = opened.gives_logits() or maps.min() < 0 or maps.max() > 1
-            second = 1 / (1 + np.exp(-maps)) if logits else maps
-            return np.concatenate([1 - second, second], axis=-1)
-        return maps if not opened.gives_logits() and opened.are_probabilities(maps) else softmax(maps)
-
     return Segmenter(
         runner(model),
-        probabilities,
+        opened.output,
         taken[:2],
         given[:2],
         shape[2],
-        opened.class_names(count),
+        opened.classes,
         total_stride(model),
-        opened.interpolation,
+        opened.pixels,
     )
 
 

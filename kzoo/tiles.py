@@ -14,6 +14,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -22,10 +23,11 @@ from rich.progress import track
 
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError
-from kzoo.graph import read_graph
+from kzoo.flatten import FlatGraph, Node
 
 BATCH_SIZE = 4
 LONG = 16  # tiles from which a bar shows the progress
+ANY_SIZE = 64  # of a map whose size is open, to see what a layer makes of it
 COARSEST = 32  # total stride where nothing tells it; it suits strides of 1, 2, 4, 8 and 16 too
 
 
@@ -237,16 +239,52 @@ def total_stride(model: keras.Model | LiteRTModel) -> int:
     """Pixels of the image from one value to the next in the coarsest map of `model`; 32 where nothing tells it."""
     if isinstance(model, LiteRTModel):
         return COARSEST
-    layers, scales = {layer.name: layer for layer in model.layers}, {}
     try:
-        calls = read_graph(keras.Model(model.inputs, model.outputs)).calls
+        graph = FlatGraph(model)
     except InvalidValueError:  # a subclassed model
         return COARSEST
-    for name, layer_calls in calls.items():  # in the order of the graph
-        strides = np.max(getattr(layers.get(name), "strides", 1))
-        upwards = isinstance(layers.get(name), keras.layers.Conv2DTranspose)
-        for index, call in enumerate(layer_calls):
-            # maps that meet have one scale; a path with a resizing that is not known here seems coarser than it is
-            coming = min((scales.get(source, 1) for source in call.sources), default=1)
-            scales[name, index] = max(1, coming / strides if upwards else coming * strides)
-    return int(max(scales.values(), default=1))
+    maps: dict[Node, _Map] = {}  # what each call reads
+
+    def given(node: Node, shape: tuple) -> _Map:
+        """The map of this shape that a call gives, or the last one before a tensor that is no map."""
+        if node.call is None:
+            return _Map(1.0, shape[1] if len(shape) == 4 else None)
+        before = maps.get(node, _Map(1.0, None))
+        scale = max(1.0, before.scale * _stride(node, before.height, shape))
+        flat = len(shape) != 4 or tuple(shape[1:3]) == (1, 1)  # the mean of a map is none either
+        return _Map(scale, before.height if flat else shape[1])
+
+    coarsest = 1.0
+    for node in graph.nodes():  # in the order of the graph
+        read = [given(*each) for each in zip(node.sources, node.call.input_shapes, strict=True)]
+        # maps that meet have one scale; a path with a resizing that is not known here seems coarser than it is
+        maps[node] = min(read, key=lambda each: each.scale, default=_Map(1.0, None))
+        coarsest = max([coarsest, *(each.scale for each in read)])
+    outputs = zip(graph.outputs, model.outputs, strict=True)
+    return round(max([coarsest, *(given(node, tuple(output.shape)).scale for node, output in outputs)]))
+
+
+class _Map(NamedTuple):
+    """How coarse a map is, in pixels of the image, and its height, None where that is open."""
+
+    scale: float
+    height: int | None
+
+
+def _stride(node: Node, height: int | None, shape: tuple) -> float:
+    """By how much what a call gives is coarser than the map of this height before it; below 1 if it is finer."""
+    operation = node.operation
+    if hasattr(operation, "strides"):
+        strides = float(np.max(operation.strides))
+        return 1 / strides if isinstance(operation, keras.layers.Conv2DTranspose) else strides
+    if len(shape) != 4 or tuple(shape[1:3]) == (1, 1):
+        return 1.0
+    after, before = shape[1], node.call.input_shapes[0] if node.call.input_shapes else ()
+    if None in (height, after) and isinstance(operation, keras.layers.Layer) and len(node.sources) == 1:
+        if len(before) != 4:
+            return 1.0
+        height, after = ANY_SIZE, operation.compute_output_shape((1, ANY_SIZE, ANY_SIZE, before[3]))[1]
+    if None in (height, after):
+        return 1.0
+    ratio = height / after  # but for a border that is lost
+    return float(round(ratio)) if ratio >= 1 else 1 / round(1 / ratio)

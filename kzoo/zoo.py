@@ -11,6 +11,7 @@ import keras
 from kzoo import models  # noqa: F401  registers every family
 from kzoo import weights as weights_room
 from kzoo.errors import InvalidValueError
+from kzoo.fused_batch_norm import use_fused_batch_norm
 from kzoo.graph import count_macs
 from kzoo.layers import ATTENTION
 from kzoo.layers.checks import activation, check_flag
@@ -24,8 +25,10 @@ FOR_TRAINING = {"dropout", "auxiliary_dropout", "drop_path_rate", "initializer"}
 
 
 def build(
-    name: str,
+    model: str | None = None,
+    /,
     *,
+    name: str | None = None,
     input_shape: tuple[int | None, int | None, int] | None = None,
     num_classes: int | None = None,
     weights: str | None = None,
@@ -38,7 +41,9 @@ def build(
     """Builds a model of the zoo as one flat, functional `keras.Model`.
 
     Args:
-        name: a name of `kzoo.list_models()`.
+        model: a name of `kzoo.list_models()`.
+        name: of the Keras model; default: the zoo's. Two models inside one need names of their own. (Alone,
+            `name=` is taken for the name of the zoo.)
         input_shape: (height, width, channels); height and width may be None. Default: the model's own.
         num_classes: width of the classifier. Default: that of the checkpoint if it is a known one, else the model's.
         weights: None for random ones, `"imagenet"` or another name that `kzoo.describe` lists,
@@ -55,7 +60,8 @@ def build(
 
     Returns:
         A model from RGB images, channels last, to class probabilities: (batch, num_classes), or (batch, height, width,
-        num_classes) from a segmentation model. Feature maps are reached with `kzoo.pyramid`.
+        num_classes) from a segmentation model. Feature maps are reached with `kzoo.pyramid`. Its batch normalisation
+        trains in TensorFlow's fused operation, see `kzoo.use_fused_batch_norm`.
 
     Raises:
         UnknownNameError: no such model; the message lists close matches.
@@ -70,14 +76,17 @@ def build(
         >>> kzoo.build("unet", backbone="resnet34_cbam", num_classes=11).predict(images).shape
         (8, 224, 224, 11)
     """
-    entry = lookup(name)
+    model, name = (name, None) if model is None else (model, name)
+    entry = lookup(model)
     config = configure(entry, overrides)
+    if name is not None and (not isinstance(name, str) or not name):
+        raise InvalidValueError(f"name={name!r} must be text, such as 'left'")
     trunk = getattr(config, "backbone_entry", None) or entry  # whose images the model takes
     check_flag("include_top", include_top)
     check_flag("include_preprocessing", include_preprocessing)
     activation("classifier_activation", classifier_activation)
     input_shape = _check_input_shape(entry, config, input_shape)
-    source, spec = (None, None) if weights is None else weights_room.resolve(name, weights)
+    source, spec = (None, None) if weights is None else weights_room.resolve(entry.name, weights)
     if backbone_weights is not None:
         _check_backbone_weights(entry, trunk, weights, backbone_weights)
         source, spec = weights_room.resolve(trunk.name, backbone_weights)
@@ -103,14 +112,14 @@ def build(
     outputs = list(maps.values())[-1]
     if include_top:
         outputs = entry.head(maps, int(num_classes), classifier_activation, config)
-    model = keras.Model(inputs, outputs, name=name)
+    built = use_fused_batch_norm(keras.Model(inputs, outputs, name=name or entry.name))
     if backbone_weights is not None:
-        weights_room.load_backbone(model, trunk, path)
+        weights_room.load_backbone(built, trunk, path)
     elif path is not None:
-        report = weights_room.load_weights(model, path, head=head)
+        report = weights_room.load_weights(built, path, head=head)
         if report.initialised:
             _log.warning("%s: the classifier for %d classes keeps random weights", source, num_classes)
-    return model
+    return built
 
 
 def _check_backbone_weights(entry: Entry, trunk: Entry, weights: Any, backbone_weights: Any) -> None:

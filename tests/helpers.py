@@ -1,24 +1,69 @@
-"""Random weights, relative errors, gradients and small inputs for the tests."""
+"""Random weights, relative errors, gradients and small inputs for the tests; which of many names are tested when."""
 
+import dataclasses
+import functools
 import inspect
+from collections.abc import Iterable
 
 import keras
 import numpy as np
 import pytest
 
 from kzoo.check.probe import feature_map, pixels, randomise, relative_error, weights_of, weights_without_gradient
+from kzoo.registry import lookup
 
 __all__ = [
     "assert_weights_are",
     "check_layer",
+    "computes_dilated_transposed_convolutions",
     "fails",
     "feature_map",
+    "kinds",
+    "one_of_each_kind",
     "pixels",
     "randomise",
     "relative_error",
+    "slow_but",
     "weights_of",
     "weights_without_gradient",
 ]
+
+
+def kinds(names: Iterable[str]) -> list[str]:
+    """The first name of each kind of narrow model: the others are equal to it but for their full size."""
+    found = {}
+    for name in names:
+        entry = lookup(name)
+        found.setdefault((repr(dataclasses.replace(entry.config, **entry.narrow)), entry.preprocessing), name)
+    return list(found.values())
+
+
+def slow_but(quick: Iterable, values: Iterable) -> list:
+    """Parameters of a test: all `values`, of which those that are not in `quick` are slow."""
+    quick, values = list(quick), list(values)
+    assert set(quick) <= set(values), f"no such parameters: {set(quick) - set(values)}"
+    return [
+        pytest.param(
+            *(value if isinstance(value, tuple) else (value,)), marks=() if value in quick else pytest.mark.slow
+        )
+        for value in values
+    ]
+
+
+def one_of_each_kind(names: Iterable[str]) -> list:
+    """Parameters of a test: all `names`, of which those that are of a kind with one before are slow."""
+    names = list(names)
+    return slow_but(kinds(names), names)
+
+
+@functools.cache
+def computes_dilated_transposed_convolutions() -> bool:
+    """Whether TensorFlow does, which without oneDNN it does not on a processor."""
+    try:
+        keras.layers.Conv2DTranspose(1, 2, dilation_rate=2)(np.ones((1, 3, 3, 1), "float32"))
+    except Exception:  # InvalidArgumentError, which only TensorFlow can name
+        return False
+    return True
 
 
 def assert_weights_are(model, expected: list[np.ndarray]) -> None:

@@ -1,42 +1,48 @@
 """U-Net and feature pyramid on every kind of backbone: the whole path, on maps of odd sizes."""
 
-import dataclasses
-
 import pytest
+from helpers import kinds, slow_but
 
 import kzoo
 from kzoo.check import Subject, checks
 from kzoo.registry import CLASSIFICATION, lookup
 from kzoo.surgery import plan_folding
 
-QUICK = {
-    "unet": ("cifar_resnet20", "googlenet", "nat_mini", "simple_cnn"),
-    "fpn": ("inception_v3", "resnet50_v2_cbam", "swin_tiny", "vgg11_bn"),
-}
+# One network for all families but one, whose residual attention is slow to compile
+QUICK = [
+    ("unet", "cifar_resnet20"),
+    ("unet", "googlenet"),
+    ("unet", "nat_mini"),
+    ("unet", "simple_cnn"),
+    ("fpn", "inception_v3"),
+    ("fpn", "resnet50_v2_cbam"),
+    ("fpn", "swin_tiny"),
+    ("fpn", "vgg11_bn"),
+]
+QUICK_TO_LEARN = [("unet", "simple_cnn"), ("fpn", "vgg11_bn")]  # in seconds
 
 
-def combinations() -> list:
-    """Both networks with a name of each kind of narrow classifier; one network for all but one family is quick."""
-    preferred = [name for names in QUICK.values() for name in names]
-    kinds = {}
-    for name in sorted(kzoo.list_models(), key=lambda name: name not in preferred):
-        entry = lookup(name)
-        if entry.task == CLASSIFICATION:
-            kinds.setdefault(repr(dataclasses.replace(entry.config, **entry.narrow)), name)
-    return [
-        pytest.param(network, name, marks=[] if name in quick else [pytest.mark.slow])
-        for network, quick in QUICK.items()
-        for name in kinds.values()
-    ]
+def pairs() -> list[tuple[str, str]]:
+    """Both networks with a name of each kind of narrow classifier."""
+    preferred = [backbone for _, backbone in QUICK]
+    names = [name for name in kzoo.list_models() if lookup(name).task == CLASSIFICATION]
+    backbones = kinds(sorted(names, key=lambda name: name not in preferred))
+    return [(network, backbone) for network in ("unet", "fpn") for backbone in backbones]
 
 
-@pytest.mark.parametrize(("network", "backbone"), combinations())
-def test_the_whole_path(network, backbone, tmp_path):
+def subject_of(network: str, backbone: str, directory) -> Subject:
+    """The narrow network, on images of a size that no stride divides."""
     entry = lookup(backbone)
     options = dict(backbone=backbone, backbone_options=entry.narrow)
     options |= dict(channels=16, head_width=12) if network == "fpn" else {}
     size = (entry.narrow_size + 11, entry.narrow_size + 6)
-    subject = Subject(network, tmp_path, options=options, size=size)
+    return Subject(network, directory, options=options, size=size)
+
+
+@pytest.mark.parametrize(("network", "backbone"), slow_but(QUICK, pairs()))
+def test_saves_and_folds_and_exports(network, backbone, tmp_path):
+    entry, subject = lookup(backbone), subject_of(network, backbone, tmp_path)
+    size = subject.size
     assert subject.model.output.shape[1:3] == size
     checks.builds(subject)
     checks.saves(subject)
@@ -45,10 +51,14 @@ def test_the_whole_path(network, backbone, tmp_path):
     assert set(plan_folding(subject.model).kept) == set(plan_folding(alone).kept)  # the decoder's all fold
     checks.exports(subject)
     checks.gradients(subject)
-    checks.learns(subject)
+
+
+@pytest.mark.parametrize(("network", "backbone"), slow_but(QUICK_TO_LEARN, pairs()))
+def test_learns_under_xla(network, backbone, tmp_path):
+    checks.learns(subject_of(network, backbone, tmp_path))
 
 
 def test_every_family_is_among_the_quick():
     families = {lookup(name).family for name in kzoo.list_models() if lookup(name).task == CLASSIFICATION}
-    quick = {lookup(name).family for names in QUICK.values() for name in names}
-    assert quick == families - {"residual_attention"}  # is slow to compile
+    quick = {lookup(backbone).family for _, backbone in QUICK}
+    assert quick == families - {"residual_attention"}

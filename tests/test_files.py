@@ -7,7 +7,7 @@ from collections import namedtuple
 import pytest
 
 from kzoo.errors import OutputError
-from kzoo.files import atomic_path, ensure_writable, write_text
+from kzoo.files import LOCK, atomic_path, ensure_writable, exclusive, write_text
 
 
 def names(directory) -> list[str]:
@@ -64,6 +64,36 @@ def test_what_a_kill_left_is_taken_over(tmp_path):
     write_text(path, "second")
     assert path.read_text() == "second"
     assert names(tmp_path) == ["report.json"]
+
+
+def test_a_planted_link_is_not_followed(tmp_path):
+    target = tmp_path / "precious.txt"
+    target.write_text("precious")
+    with atomic_path(tmp_path / "o.tflite") as partial:
+        pass
+    for planted in (target, tmp_path / "nowhere"):
+        partial.symlink_to(planted)
+        with atomic_path(tmp_path / "o.tflite") as again:
+            assert again == partial
+            assert not again.is_symlink()
+            again.write_text("new")
+        assert (tmp_path / "o.tflite").read_text() == "new"
+        assert not (tmp_path / "o.tflite").is_symlink()
+    assert target.read_text() == "precious"
+    assert names(tmp_path) == ["o.tflite", "precious.txt"]
+    partial.mkdir()
+    with pytest.raises(OutputError, match=r"the folder .*o\.partial\.tflite is in the way; remove it"):
+        write_text(tmp_path / "o.tflite", "x")
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path):
+    target = tmp_path / "precious.txt"
+    target.write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / LOCK).symlink_to(target)
+    with pytest.raises(OutputError, match="cannot lock"), exclusive(tmp_path / "run"):
+        pass
+    assert target.read_text() == "precious"
 
 
 def test_text_is_utf8(tmp_path):

@@ -7,15 +7,16 @@ import keras
 import numpy as np
 import pytest
 from helpers import fails, randomise
-from test_images import PHOTOGRAPHS, noise, saved
+from images.pictures import PHOTOGRAPHS, noise, saved
 
 import kzoo
 from kzoo.class_names import imagenet_classes
 from kzoo.cli import main
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError, UnknownNameError, WeightsError
-from kzoo.images import find_images, read_image
-from kzoo.predict import classify, open_classifier, softmax
+from kzoo.images import Pixels, find_images
+from kzoo.output import softmax
+from kzoo.predict import classify, open_classifier
 from kzoo.registry import lookup
 
 
@@ -45,7 +46,7 @@ def folder(tmp_path_factory):
     (root / "pictures").mkdir()
     for index, pixels in enumerate(np.random.default_rng(4).integers(0, 256, (40, 20, 24, 3), dtype="uint8")):
         saved(root / "pictures" / f"{index:02}.png", pixels)
-    images = np.stack([read_image(path, (16, 16, 3)) for path in sorted((root / "pictures").iterdir())])
+    images = np.stack([Pixels().read(path, (16, 16, 3)) for path in sorted((root / "pictures").iterdir())])
     for precision in ("float32", "int8"):
         for name, kind in (("model", model), ("logits", logits)):
             kzoo.export(kzoo.fold_batch_norm(kind), root / f"{name}_{precision}.tflite", precision, images)
@@ -70,7 +71,7 @@ def folder(tmp_path_factory):
 def test_every_kind_of_file_gives_the_same_probabilities(folder, name, tolerance):
     classifier = open_classifier(str(folder / name))
     assert classifier.input_shape == (16, 16, 3)
-    assert (classifier.crop, classifier.interpolation) == (1.0, "bilinear")
+    assert classifier.pixels == Pixels("crop", 1.0, "bilinear")
     paths = find_images([folder / "pictures"])
     results = list(classify(classifier, paths))
     assert [path for path, _ in results] == paths
@@ -106,9 +107,10 @@ def test_the_checkpoint_says_how_to_resize(monkeypatch, tmp_path):
     model.save_weights(donor)
     monkeypatch.setattr("kzoo.weights.specs.fetch_hub", lambda repository: donor)
     classifier = open_classifier("resnet18")
-    assert (classifier.crop, classifier.interpolation, classifier.classes[1]) == (0.95, "bicubic", "goldfish")
+    assert (classifier.pixels, classifier.classes[1]) == (Pixels("crop", 0.95, "bicubic"), "goldfish")
     path = PHOTOGRAPHS / "china.jpg"
-    expected = model.predict(read_image(path, (224, 224, 3), 0.95, "bicubic")[None].astype("float32"), verbose=0)[0]
+    pixels = Pixels("crop", 0.95, "bicubic").read(path, (224, 224, 3))
+    expected = model.predict(pixels[None].astype("float32"), verbose=0)[0]
     ((_, found),) = classify(classifier, [path])
     np.testing.assert_allclose(found, expected, atol=1e-6)
     best = classifier.top(found, 3)
@@ -117,7 +119,7 @@ def test_the_checkpoint_says_how_to_resize(monkeypatch, tmp_path):
 
     classifier = open_classifier("resnet18", weights="tv_in1k", image_size=64, crop=0.5)
     assert classifier.input_shape == (64, 64, 3)
-    assert (classifier.crop, classifier.interpolation) == (0.5, "bilinear")
+    assert classifier.pixels == Pixels("crop", 0.5, "bilinear")
 
 
 def test_labels(folder, tmp_path):
@@ -134,12 +136,8 @@ def test_labels(folder, tmp_path):
     for content in ('{"dataset": {"classes": ["a"]}}', '{"dataset": 1}', "[]"):  # of another model, of other tools
         report.write_text(content)
         assert open_classifier(str(model)).classes == tuple("0123456789")
-    for content in (
-        '{"dataset": {"classes": ["a"',
-        '{"dataset": {"classes": [1, 2]}}',
-        '{"dataset": {"classes": "a"}}',
-    ):
-        report.write_text(content)
+    for classes in ('["a"', "[1, 2]}}", '"a"}}'):
+        report.write_text('{"dataset": {"classes": ' + classes)
         with pytest.raises(InvalidValueError, match=r"report\.json"):
             open_classifier(str(model))
 
@@ -147,13 +145,15 @@ def test_labels(folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop": 0.0}, "crop=0.0 must be above 0"),
-        ({"crop": 1.1}, "at most 1"),
+        ({"crop": 0.0}, "crop=0.0 must be a number from 0.05 to 1"),
+        ({"crop": 1.1}, "crop=1.1 must be a number from 0.05 to 1"),
+        ({"resize": "squash"}, "resize='squash' is not accepted; use one of 'stretch', 'crop', 'pad'"),
+        ({"resize": "pad", "crop": 0.9}, "crop=0.9 goes with resize='crop'"),
         ({"interpolation": "nearest"}, "interpolation='nearest' is not accepted; use one of 'bilinear', 'bicubic'"),
         ({"image_size": 0}, "image_size=0 must be at least 1"),
         ({"image_size": 32}, "takes images of 16×16 alone, not image_size=32"),
         ({"weights": "imagenet"}, "has its own weights"),
-        ({"labels": "absent.txt"}, "no file at absent.txt; labels are a text file"),
+        ({"labels": "absent.txt"}, "cannot read the labels in absent.txt"),
         ({"labels": __file__}, r"there are labels for \d+ classes, .*model.keras has 10"),
     ],
 )

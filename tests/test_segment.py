@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 from helpers import fails
+from images.pictures import ORIENTATION, saved
 from keras import layers
 from PIL import Image
-from test_images import ORIENTATION, saved
 
 import kzoo
 from kzoo.cli import main

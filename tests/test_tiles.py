@@ -9,6 +9,7 @@ from keras import layers
 import kzoo
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError
+from kzoo.registry import lookup
 from kzoo.tiles import default_margin, lay_tiles, predict_tiles, stitch_tiles, total_stride
 
 
@@ -189,6 +190,46 @@ def test_total_stride():
     up = layers.UpSampling2D()(layers.MaxPool2D()(image))
     assert total_stride(keras.Model(image, layers.MaxPool2D()(layers.Add()([up, image])))) == 2
     assert total_stride(keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(2, 1)])) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "stride"),
+    [
+        # merging of patches by slices, and a stem that pools inside itself
+        (
+            lambda: kzoo.build("swin_tiny", **lookup("swin_tiny").narrow, include_top=False, input_shape=(64, 64, 3)),
+            32,
+        ),
+        (lambda: kzoo.build("resnet26_sasa_full", **lookup("resnet26_sasa_full").narrow, include_top=False), 32),
+        (lambda: inside(unet(TILE, TILE, "valid")), 4),
+        (lambda: inside(padded(None, None)), 4),
+        # a mean of the whole map, as squeeze-and-excitation takes, is no coarser map
+        (
+            lambda: kzoo.build(
+                "cifar_resnet20", attention="se", depths=(1, 1, 1), widths=(4, 8, 8), include_top=False
+            ),
+            4,
+        ),
+        (lambda: slices(keras.Input((16, 16, 3))), 4),
+    ],
+)
+def test_total_stride_where_no_layer_tells_it(make, stride):
+    assert total_stride(make()) == stride
+
+
+def inside(model: keras.Model) -> keras.Model:
+    """A model behind a random layer in a Sequential one in a functional one."""
+    image = keras.Input(model.input.shape[1:])
+    return keras.Model(
+        image, keras.Sequential([keras.Input(model.input.shape[1:]), layers.RandomFlip(), model])(image)
+    )
+
+
+def slices(image) -> keras.Model:
+    """Every second pixel, twice, and one of the maps enlarged again by a plain operation."""
+    half = image[:, ::2, ::2]
+    up = keras.ops.repeat(keras.ops.repeat(half[:, ::2, ::2], 2, axis=1), 2, axis=2)
+    return keras.Model(image, layers.Conv2D(2, 1)(layers.Concatenate()([half, up])))
 
 
 @pytest.mark.parametrize(

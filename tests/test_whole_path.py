@@ -4,7 +4,7 @@ import dataclasses
 
 import keras
 import pytest
-from helpers import pixels, randomise, relative_error
+from helpers import kinds, one_of_each_kind, pixels, randomise, relative_error, slow_but
 
 import kzoo
 from kzoo.check import Subject, checks
@@ -13,14 +13,31 @@ from kzoo.registry import CLASSIFICATION, lookup
 from kzoo.surgery import plan_folding
 from kzoo.taps import TAP, tap_names
 
-
-def names(slow: tuple[str, ...] = ()) -> list:
-    """A name of each kind of narrow model; slow are those that end in `slow`. `kzoo check --all` takes every name."""
-    kinds = {}
-    for name in kzoo.list_models():
-        entry = lookup(name)
-        kinds.setdefault((repr(dataclasses.replace(entry.config, **entry.narrow)), entry.preprocessing), name)
-    return [pytest.param(name, marks=[pytest.mark.slow] if name.endswith(slow) else []) for name in kinds.values()]
+# One of each family, shape of the graph and slot of attention; `pytest -m slow` takes a name of each kind of narrow
+# model, `kzoo check --all` every name.
+QUICK = (
+    "cifar_plain20",
+    "cifar_resnet110",
+    "fpn",
+    "googlenet",
+    "googlenet_bn_se",
+    "inception_v3_keras",
+    "nat_mini",
+    "residual_attention56",
+    "resnet101_nl",
+    "resnet101_v1",
+    "resnet101_v2_cbam",
+    "resnet18_se",
+    "resnet26_sasa_full",
+    "simple_cnn",
+    "swin_base",
+    "unet",
+    "unet_padded_cbam",
+    "vgg11",
+    "vgg11_bn",
+)
+# What XLA compiles in seconds; every layer by itself learns under XLA too
+QUICK_TO_LEARN = ("cifar_resnet110", "googlenet", "nat_mini", "simple_cnn", "swin_base", "unet_padded", "vgg11_bn")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +54,8 @@ def norms(model) -> set[str]:
     return {layer.name for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
 
 
-@pytest.mark.parametrize("name", kzoo.list_models())
+@pytest.mark.usefixtures("without_values")
+@pytest.mark.parametrize("name", one_of_each_kind(kzoo.list_models()))
 def test_builds_with_taps_at_their_strides(name):
     entry = lookup(name)
     height, width = entry.narrow_size, 2 * entry.narrow_size
@@ -58,7 +76,7 @@ def test_builds_with_taps_at_their_strides(name):
         assert width // stride - lost <= columns <= width // stride
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", slow_but(QUICK, kinds(kzoo.list_models())))
 def test_saves_and_folds_and_exports_and_equals_jax(name, tmp_path, jax):
     subject = Subject(name, tmp_path, jax)
     checks.builds(subject)
@@ -82,7 +100,7 @@ def norms_that_stay(model) -> set[str]:
     return {layer.name for layer in model.layers if layer.name == "final_bn" or layer.name.endswith("_bn1")}
 
 
-@pytest.mark.parametrize("name", names(slow=("_se", "_cbam")))  # every layer by itself learns under XLA too
+@pytest.mark.parametrize("name", slow_but(QUICK_TO_LEARN, kinds(kzoo.list_models())))
 def test_learns_under_xla(name, tmp_path):
     subject = Subject(name, tmp_path)
     checks.gradients(subject)
@@ -99,6 +117,13 @@ def test_biases_that_training_cannot_feel(tmp_path):
     assert {"stage1_block2_conv3/bias", "stage4_block1_shortcut_conv/bias"} <= pre_activation
     scaled = Subject("resnet50_v2_se", tmp_path).idle_biases  # each image scales the branches, not the shortcuts
     assert scaled == {path for path in pre_activation if "shortcut" in path}
+
+
+def test_every_family_is_among_the_quick():
+    families = {lookup(name).family for name in kzoo.list_models()}
+    assert {lookup(name).family for name in QUICK} == families
+    slow_to_compile = {"inception_v3", "residual_attention", "fpn"}
+    assert {lookup(name).family for name in QUICK_TO_LEARN} == families - slow_to_compile
 
 
 @pytest.mark.slow

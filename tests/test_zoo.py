@@ -121,6 +121,21 @@ def test_heads():
     assert relative_error(features.mean((1, 2)) @ kernel + bias, logits(images)) < 1e-5
 
 
+def test_two_models_of_one_kind_stand_in_one_graph_under_names_of_their_own():
+    left, right = (randomise(kzoo.build("cifar_resnet20", name=name, **TINY)) for name in ("left", "right"))
+    assert [left.name, right.name] == ["left", "right"]
+    assert kzoo.build(name="cifar_resnet20", **TINY).name == "cifar_resnet20"  # alone it is the zoo's name
+    image = keras.Input((32, 32, 3))
+    model = keras.Model(image, keras.layers.Average()([left(image), right(image)]))
+    images = pixels(2, 32, 32, 3)
+    assert relative_error(model(images), (np.array(left(images)) + np.array(right(images))) / 2) < 1e-6
+    for name in ("", 3):
+        with pytest.raises(InvalidValueError, match=f"name={name!r} must be text"):
+            kzoo.build("cifar_resnet20", name=name, **TINY)
+    with pytest.raises(UnknownNameError, match="unknown model None"):
+        kzoo.build()
+
+
 def test_any_size():
     model = tiny(input_shape=(None, None, 3), classifier_activation=None)
     assert model.input.shape == (None, None, None, 3)
@@ -164,6 +179,7 @@ def test_building_twice_gives_independent_models():
     assert_weights_are(second, before)
 
 
+@pytest.mark.usefixtures("without_values")
 def test_describe():
     info = kzoo.describe("resnet50_cbam")
     assert (info.name, info.family, info.input_shape, info.num_classes) == (
@@ -256,6 +272,7 @@ def test_the_number_of_classes_may_be_a_numpy_integer():
     assert kzoo.build("simple_cnn", num_classes=np.int64(5), dense_units=np.int64(8)).output.shape == (None, 5)
 
 
+@pytest.mark.usefixtures("without_values")
 def test_describes_a_model_on_a_backbone():
     info = kzoo.describe("unet", backbone="resnet18_se")
     assert info.papers == ("1505.04597", "1512.03385", "1709.01507")

@@ -9,7 +9,11 @@ import numpy as np
 from kzoo.edge.card import Card
 from kzoo.edge.precisions import PRECISIONS
 from kzoo.errors import ExportError, InvalidValueError, OutputError, check_choice
+from kzoo.flatten import all_layers
 from kzoo.layers.checks import is_integer
+from kzoo.models.inception import without_auxiliary
+from kzoo.output import UNKNOWN, Output
+from kzoo.preprocessing import normalisation
 
 
 def check_path(path: str | Path) -> Path:
@@ -58,7 +62,7 @@ def check_model(model: keras.Model) -> tuple[int, int, int]:
             f"{model.name} has {len(inputs)} inputs and {len(outputs)} outputs (a subclassed model has none); "
             "a functional model with one tensor of each is exported"
         )
-    trained = (layer for layer in model.layers if layer.weights)
+    trained = (layer for layer in all_layers(model) if layer.weights)
     half = next((layer for layer in trained if layer.compute_dtype in ("float16", "bfloat16")), None)
     if half is not None:
         raise ExportError(
@@ -74,58 +78,106 @@ def check_model(model: keras.Model) -> tuple[int, int, int]:
     return shape
 
 
-def check_images(model, shape, precisions, calibration, evaluation) -> np.ndarray | None:
-    """The calibration images as float32; raises `InvalidValueError` for images or labels that do not fit."""
+def check_reference(model: keras.Model, reference: keras.Model | None) -> keras.Model:
+    """The model to compare with; raises `InvalidValueError` unless it takes and gives what `model` does."""
+    if reference is None:
+        return model
+    check_is_model(reference)
+    reference = without_auxiliary(reference)
+    for kind in ("input_shape", "output_shape"):
+        ours, theirs = getattr(model, kind), getattr(reference, kind, None)
+        if ours != theirs:
+            raise InvalidValueError(
+                f"reference={reference.name!r} has the {kind} {theirs}, {model.name} {ours}; give the model that it "
+                "was made of"
+            )
+    return reference
+
+
+def check_card(model: keras.Model, card: Card | None) -> Card:
+    """The card, or one of what the model tells by itself; raises `InvalidValueError` if it tells of another model."""
+    own = Output.of_model(model)
+    if card is None:
+        return Card(own)
+    if not isinstance(card, Card):
+        raise InvalidValueError(f"card={card!r} must be a kzoo.edge.Card")
+    told = card.output
+    if told.units != own.units or told.task != own.task:
+        raise InvalidValueError(
+            f"the card is of {told.task} with {told.num_classes} classes by {told.units} units; {model.name} has "
+            f"{own.units} units for {own.task}"
+        )
+    if own.values not in (told.values, UNKNOWN):
+        raise InvalidValueError(f"the card says that the values are {told.values}; {model.name} ends in {own.values}")
+    return card
+
+
+def check_images(
+    model: keras.Model, shape: tuple, output: Output, precisions: Sequence[str], calibration, evaluation
+) -> tuple[np.ndarray | None, tuple[np.ndarray, np.ndarray] | None]:
+    """Calibration images as float32, evaluation images and labels; raises `InvalidValueError` if they do not fit."""
+    pixels = (found := normalisation(model)) is not None and found.of_pixels
     if evaluation is not None:
         if not isinstance(evaluation, (tuple, list)) or len(evaluation) != 2:
             raise InvalidValueError("evaluation must be a pair: images, and their labels or masks")
-        images, labels = _as_array("evaluation", evaluation[0]), _as_array("evaluation", evaluation[1])
-        _check_pixels(model, shape, "evaluation", images)
-        expected = (len(images), *model.output_shape[1:-1])
-        if labels.shape != expected or not np.issubdtype(labels.dtype, np.integer):
-            raise InvalidValueError(
-                f"evaluation has labels of shape {labels.shape} and type {labels.dtype}; "
-                f"class indices of shape {expected} are needed"
-            )
-        classes = max(2, model.output_shape[-1])
-        if not ((labels >= 0) & (labels < classes)).any():
-            raise InvalidValueError(f"evaluation has no label from 0 to {classes - 1}, the classes of {model.name}")
+        images, labels = (_as_array("evaluation", part) for part in evaluation)
+        _check_images(shape, pixels, "evaluation", images)
+        evaluation = images, _check_labels(model, output, labels, len(images))
     if calibration is None:
         needing = [name for name in precisions if PRECISIONS[name].calibrated]
         if needing:
             raise InvalidValueError(
                 f"precision={needing[0]!r} needs calibration images: 100 or more from the training set"
             )
-        return None
+        return None, evaluation
     calibration = _as_array("calibration", calibration)
-    _check_pixels(model, shape, "calibration", calibration)
-    return calibration.astype("float32", copy=False)
+    _check_images(shape, pixels, "calibration", calibration)
+    return calibration.astype("float32", copy=False), evaluation
 
 
-def check_card(model: keras.Model, card: Card | None) -> None:
-    """Raises `InvalidValueError` unless it has a name for each class, if it has any."""
-    if card is None:
-        return
-    if not isinstance(card, Card):
-        raise InvalidValueError(f"card={card!r} must be a kzoo.edge.Card")
-    count = max(2, model.output_shape[-1])
-    if card.classes is not None and len(card.classes) != count:
-        raise InvalidValueError(f"the card names {len(card.classes)} classes, {model.name} has {count}")
+def _check_labels(model: keras.Model, output: Output, labels: np.ndarray, count: int) -> np.ndarray:
+    """Labels of the evaluation as integers."""
+    if not output.decides:
+        output.check_known(model.name)
+    wanted = "0 and 1" if output.multi_label else "class indices"
+    expected = (count, output.units) if output.multi_label else (count, *model.output_shape[1:-1])
+    if labels.shape == (*expected, 1) and output.units == 1:  # as Keras' binary losses take them
+        labels = labels[..., 0]
+    whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool
+    if labels.shape != expected or not (whole or output.multi_label):
+        raise InvalidValueError(
+            f"evaluation has labels of shape {labels.shape} and type {labels.dtype}; {wanted} of shape {expected} are "
+            "needed"
+        )
+    if output.multi_label and not np.isin(labels, (0, 1)).all():
+        raise InvalidValueError(
+            f"evaluation has labels other than 0 and 1; {model.name} gives each class a sigmoid of its own"
+        )
+    if not ((labels >= 0) & (labels < output.num_classes)).any():
+        raise InvalidValueError(
+            f"evaluation has no label from 0 to {output.num_classes - 1}, the classes of {model.name}"
+        )
+    return labels.astype("int64")
 
 
 def _as_array(what: str, values) -> np.ndarray:
     try:
-        return np.asarray(values)
+        array = np.asarray(values)
     except ValueError as error:  # images of several sizes
         raise InvalidValueError(f"{what} is no array: {error}; resize the images to one size") from error
+    if array.dtype == object or array.ndim == 0:
+        raise InvalidValueError(
+            f"{what} has shape {array.shape}: {type(values).__name__} is no array of numbers; of a tf.data set of "
+            "images take np.stack(list(dataset.unbatch().take(200).as_numpy_iterator()))"
+        )
+    return array
 
 
-def _check_pixels(model: keras.Model, shape: tuple, what: str, images: np.ndarray) -> None:
+def _check_images(shape: tuple, pixels: bool, what: str, images: np.ndarray) -> None:
     if images.ndim != 4 or len(images) == 0 or images.shape[1:] != shape:
         raise InvalidValueError(f"{what} has shape {images.shape}; images of shape (n, {shape}) are needed")
     if not np.isfinite(images).all():
         raise InvalidValueError(f"{what} holds NaN or infinite pixels")
-    if "preprocessing" in (layer.name for layer in model.layers):
-        low, high = float(images.min()), float(images.max())
-        if low < 0 or high > 255 or high <= 1:
-            raise InvalidValueError(f"{what} pixels are {low:g} to {high:g}; the model eats pixels of 0 to 255")
+    low, high = float(images.min()), float(images.max())
+    if pixels and (low < 0 or high > 255 or high <= 1):
+        raise InvalidValueError(f"{what} pixels are {low:g} to {high:g}; the model eats pixels of 0 to 255")

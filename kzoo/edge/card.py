@@ -9,8 +9,12 @@ import keras
 
 from kzoo.edge.runtime import LiteRTModel
 from kzoo.errors import InvalidValueError
+from kzoo.images import Pixels
+from kzoo.output import Output
+from kzoo.preprocessing import input_in_words
+from kzoo.reading import read_bytes, read_json
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -18,14 +22,30 @@ class Card:
     """What travels with a file.
 
     Attributes:
-        classes: names of the classes, or None where nobody named them.
-        crop: side of the centre crop over the shorter side of the picture, see `kzoo.images.read_image`.
-        interpolation: of the resizing, `"bilinear"` or `"bicubic"`.
+        output: what the numbers that it gives mean, with the names of the classes.
+        pixels: how a picture becomes its input; default: `Pixels.default`.
+
+    Raises:
+        InvalidValueError: pixels that leave parts of a picture out, for a file that gives each pixel a class.
+
+    Example:
+        >>> card = Card(Output.of_model(model, ["cat", "dog"]), Pixels("stretch"))
+        >>> kzoo.export(model, "model.tflite", card=card)
     """
 
-    classes: tuple[str, ...] | None = None
-    crop: float = 1.0
-    interpolation: str = "bilinear"
+    output: Output
+    pixels: Pixels | None = None
+
+    def __post_init__(self):
+        maps = self.output.task == "segmentation"
+        object.__setattr__(self, "pixels", self.pixels or Pixels.default(maps))
+        if maps:
+            self.pixels.check_whole("the file")
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes, or None where nobody named them."""
+        return self.output.class_names
 
 
 def card_path(path: str | Path) -> Path:
@@ -36,22 +56,18 @@ def card_path(path: str | Path) -> Path:
 def write_card(card: Card, model: keras.Model, precision: str, content: bytes, path: Path) -> None:
     """Writes the card of the file `content`, made of `model`, to `path`."""
     lite = LiteRTModel(content)
-    eats_pixels = "preprocessing" in (layer.name for layer in model.layers)
     told = {
         "kzoo_card": VERSION,
         "sha256": hashlib.sha256(content).hexdigest(),
         "model": model.name,
         "precision": precision,
-        "task": "segmentation" if len(lite.output["shape"]) == 4 else "classification",
         "input": {
             **_tensor(lite.input),
             "channels": {1: "grey", 3: "RGB"}.get(int(lite.input["shape"][-1]), "as trained"),
-            "values": "pixels of 0 to 255" if eats_pixels else "as in training: the file has no preprocessing",
-            "crop": card.crop,
-            "interpolation": card.interpolation,
+            **input_in_words(model),
         },
-        "output": _tensor(lite.output) | {"values": "probabilities" if lite.gives_probabilities() else "scores"},
-        "classes": None if card.classes is None else list(card.classes),
+        "pixels": card.pixels.to_json(),
+        "output": card.output.to_json() | {"meaning": card.output.in_words()} | _tensor(lite.output),
     }
     path.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -67,21 +83,31 @@ def read_card(path: str | Path) -> Card | None:
     """The card of a `.tflite` file, or None where there is none.
 
     Raises:
-        InvalidValueError: the card cannot be read, or belongs to another file.
+        InvalidValueError: the card cannot be read, belongs to another file, or holds what cannot be.
     """
     where = card_path(path)
-    try:
-        told = json.loads(where.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not where.exists():
         return None
-    except (OSError, ValueError) as error:
+    try:
+        told = read_json(where)
+    except InvalidValueError as error:
         raise InvalidValueError(f"cannot read the card {where}: {error}; remove it or export again") from error
     if not isinstance(told, dict) or "kzoo_card" not in told:
         return None  # somebody else's
-    if told.get("sha256") != hashlib.sha256(Path(path).read_bytes()).hexdigest():
+    if told.get("sha256") != hashlib.sha256(read_bytes(path)).hexdigest():
         raise InvalidValueError(f"{where} is the card of another file than {path}; remove it or export again")
     try:
-        classes = told["classes"]
-        return Card(None if classes is None else tuple(classes), told["input"]["crop"], told["input"]["interpolation"])
-    except (KeyError, TypeError) as error:
-        raise InvalidValueError(f"the card {where} lacks {error}; remove it or export again") from error
+        if told["kzoo_card"] == 1:
+            told = _of_version_1(told, path)
+        return Card(Output.from_json(told.get("output")), Pixels.from_json(told.get("pixels")))
+    except InvalidValueError as error:
+        raise InvalidValueError(f"the card {where} cannot be right: {error}; remove it or export again") from error
+
+
+def _of_version_1(told: dict, path: str | Path) -> dict:
+    """A card of version 1, which told less of the output, as one of today; the file tells the rest."""
+    pixels = told.get("input")
+    pixels = {name: pixels.get(name) for name in ("crop", "interpolation")} if isinstance(pixels, dict) else {}
+    output = Output.of_file(LiteRTModel(path)).to_json()
+    resize = "stretch" if output["task"] == "segmentation" else "crop"  # as prediction did
+    return {"pixels": pixels | {"resize": resize}, "output": output | {"class_names": told.get("classes")}}

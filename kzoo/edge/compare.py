@@ -5,6 +5,8 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
+from kzoo.output import Output
+
 BATCH_SIZE = 32
 
 
@@ -21,34 +23,40 @@ def errors(outputs: np.ndarray, expected: np.ndarray) -> dict[str, float]:
     }
 
 
-def agreement(outputs: np.ndarray, expected: np.ndarray) -> float:
-    """Share of the answers (images; pixels in segmentation) with the same most probable class."""
-    return float(np.mean(decide(outputs) == decide(expected)))
+def agreement(outputs: np.ndarray, expected: np.ndarray, output: Output) -> float | None:
+    """Share of the answers (images; pixels in segmentation; labels of images that have several) that are the same.
+
+    None where a single number answers and nobody knows from where on it means the second class.
+    """
+    if output.decides:
+        return float(np.mean(output.decide(outputs) == output.decide(expected)))
+    return None
 
 
-def decide(outputs: np.ndarray) -> np.ndarray:
-    """The most probable class along the last axis; of one probability the second of two classes from one half on."""
-    return (outputs[..., 0] >= 0.5).astype("int64") if outputs.shape[-1] == 1 else outputs.argmax(axis=-1)
-
-
-def scores(predict: Callable, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Accuracy of a classifier, mean IoU and pixel accuracy of a model for segmentation.
+def scores(predict: Callable, images: np.ndarray, labels: np.ndarray, output: Output) -> dict[str, float]:
+    """How often a model is right.
 
     Args:
-        predict: images -> (n, classes) or (n, height, width, classes).
+        predict: images -> (n, units) or (n, height, width, units).
         images: (n, height, width, channels).
-        labels: class indices (n,) or (n, height, width); what is no class, such as 255, does not count.
+        labels: class indices (n,) or (n, height, width); what is no class, such as 255, does not count. Of a
+            multi-label classifier 0 and 1, (n, classes).
+        output: what the model gives.
+
+    Returns:
+        Accuracy of a classifier; of a multi-label one, the share of labels that are right, and of images all of whose
+        labels are. Mean IoU and pixel accuracy of a model for segmentation.
     """
-    found = []
-    for i in range(0, len(images), BATCH_SIZE):
-        outputs = predict(np.asarray(images[i : i + BATCH_SIZE], "float32"))
-        classes = max(2, outputs.shape[-1])
-        found.append(decide(outputs))
-    found = np.concatenate(found)
-    counted = (labels >= 0) & (labels < classes)
+    starts = range(0, len(images), BATCH_SIZE)
+    batches = (np.asarray(images[start : start + BATCH_SIZE], "float32") for start in starts)
+    found = np.concatenate([output.decide(predict(batch)) for batch in batches])
+    if output.multi_label:
+        right = found == labels
+        return {"label_accuracy": float(right.mean()), "exact_match": float(right.all(axis=-1).mean())}
+    counted = (labels >= 0) & (labels < output.num_classes)
     accuracy = float(np.mean(found[counted] == labels[counted]))
-    if found.ndim == 1:
+    if output.task == "classification":
         return {"accuracy": accuracy}
-    metric = keras.metrics.MeanIoU(num_classes=classes)
+    metric = keras.metrics.MeanIoU(num_classes=output.num_classes)
     metric.update_state(labels[counted], found[counted])
     return {"mean_iou": float(metric.result()), "pixel_accuracy": accuracy}

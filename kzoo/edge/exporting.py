@@ -7,7 +7,15 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kzoo.edge.arguments import check_card, check_images, check_is_model, check_model, check_options, check_path
+from kzoo.edge.arguments import (
+    check_card,
+    check_images,
+    check_is_model,
+    check_model,
+    check_options,
+    check_path,
+    check_reference,
+)
 from kzoo.edge.card import Card
 from kzoo.edge.convert import convert
 from kzoo.edge.precisions import PRECISIONS
@@ -34,6 +42,7 @@ def export(
     threads: Sequence[int] = (),
     find_layers: bool = False,
     max_error: float = AUTO_ERROR,
+    reference: keras.Model | None = None,
 ) -> ExportReport:
     """Writes `model` as a LiteRT file and proves that it computes what Keras computes.
 
@@ -52,11 +61,15 @@ def export(
             to compare the file with Keras; without any, noise does.
         batch_size: images per invocation.
         evaluation: images, and their labels (n,) or masks (n, height, width) of class indices, void as 255 or any
-            index that is no class: accuracy or mean IoU of Keras and file go into the report.
-        card: names of the classes, and how pictures are brought to the model's size.
+            index that is no class; of one sigmoid or logit 0 or 1, of several sigmoids 0 and 1 for each class,
+            (n, classes). Accuracy or mean IoU of Keras and file go into the report.
+        card: what the output means, with names of the classes, and how pictures are brought to the model's size.
+            Default: what the model tells by its last operation.
         threads: numbers of threads to time the file with, one after the other.
         find_layers: whether to find the tensors whose error is largest.
         max_error: for `"auto"`.
+        reference: the model that the file has to agree with, where `model` was made of it by rewrites such as
+            `kzoo.fold_batch_norm`: then these are checked too. Default: `model`.
 
     Returns:
         An `ExportReport`.
@@ -76,11 +89,11 @@ def export(
     automatic = precision == AUTO
     names = _possible(calibration, slow=False) if automatic else (precision,)
     check_options(names, batch_size, threads, max_error, others=(AUTO,))
-    source = _open(model, names, calibration, batch_size, evaluation, card, path.parent)
+    source = _open(model, reference, names, calibration, batch_size, evaluation, card, path.parent)
     file = None
     if automatic:
         precision, file = source.fastest(names, max_error)
-    return source.write(precision, path, card, threads, find_layers, file)
+    return source.write(precision, path, threads, find_layers, file)
 
 
 def export_each(
@@ -95,6 +108,7 @@ def export_each(
     card: Card | None = None,
     threads: Sequence[int] = (),
     find_layers: bool = False,
+    reference: keras.Model | None = None,
 ) -> Iterator[tuple[str, ExportReport | ExportError]]:
     """Writes `NAME_PRECISION.tflite` for several precisions, from one conversion.
 
@@ -121,13 +135,13 @@ def export_each(
         raise InvalidValueError(f"name={name!r} must be the beginning of a file name")
     names = _possible(calibration) if precisions is None else tuple(precisions)
     check_options(names, batch_size, threads)
-    source = _open(model, names, calibration, batch_size, evaluation, card, directory)
+    source = _open(model, reference, names, calibration, batch_size, evaluation, card, directory)
 
     def results():
         for precision in names:
             path = directory / f"{name or model.name}_{precision}.tflite"
             try:
-                result = source.write(precision, path, card, threads, find_layers)
+                result = source.write(precision, path, threads, find_layers)
             except ExportError as error:
                 result = error
             yield precision, result
@@ -182,12 +196,13 @@ def _possible(calibration, slow: bool = True) -> tuple[str, ...]:
     )
 
 
-def _open(model, precisions, calibration, batch_size, evaluation, card, directory) -> Source:
+def _open(model, reference, precisions, calibration, batch_size, evaluation, card, directory) -> Source:
     """Checks every argument, then converts."""
     shape = check_model(model)
-    check_card(model, card)
-    calibration = check_images(model, shape, precisions, calibration, evaluation)
+    reference = check_reference(model, reference)
+    card = check_card(model, card)
+    calibration, evaluation = check_images(model, shape, card.output, precisions, calibration, evaluation)
     ensure_writable(directory, need_bytes=4 * model.count_params())
     _log.info("converting %s", model.name)
     content = convert(model, (batch_size, *shape))
-    return Source(model, content, calibration, evaluation)
+    return Source(model, reference, card, content, calibration, evaluation)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from kzoo.escape import markdown
 from kzoo.files import atomic_path, write_text
 
 WORST_LAYERS = 10
@@ -29,7 +30,8 @@ class ExportReport:
         max_rel_error: the same over the largest absolute output.
         relative_error: norm of the difference over the norm of Keras' outputs.
         cosine: cosine between the file's outputs and Keras'.
-        agreement: share of images (of pixels, in segmentation) with the same most probable class.
+        agreement: share of images (of pixels, in segmentation) with the same most probable class, or of the labels of
+            a multi-label classifier that are the same; None where a single number tells nobody its threshold.
         scores: metric -> "keras" and "file" -> its value on the evaluation images; empty without any.
         layers: (tensor, relative error) where most is lost, worst first; empty unless asked for.
         latency_ms: threads -> median time of one invocation; empty unless asked for.
@@ -49,7 +51,7 @@ class ExportReport:
     max_rel_error: float
     relative_error: float
     cosine: float
-    agreement: float
+    agreement: float | None
     scores: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     layers: tuple[tuple[str, float], ...] = ()
     latency_ms: dict[int, float] = dataclasses.field(default_factory=dict)
@@ -71,18 +73,18 @@ class ExportReport:
             "ops": ", ".join(f"{count} {op}" for op, count in self.ops.items()),
             f"error on {self.verified_on}": f"{self.relative_error:.2e} of the norm, at most {self.max_abs_error:.2e}",
             "cosine": f"{self.cosine:.6f}",
-            "same most probable class": f"{self.agreement:.2%}",
+            "same most probable class": "unknown" if self.agreement is None else f"{self.agreement:.2%}",
         }
         rows |= {
             f"{metric}, Keras → file": f"{values['keras']:.4f} → {values['file']:.4f}"
             for metric, values in self.scores.items()
         }
         rows |= {f"latency, {threads_of(count)}": f"{time:.2f} ms" for count, time in self.latency_ms.items()}
-        lines = [f"# {Path(self.path).name}", "", "| what | measured |", "| --- | --- |"]
+        lines = [f"# {markdown(Path(self.path).name)}", "", "| what | measured |", "| --- | --- |"]
         lines += [f"| {what} | {value} |" for what, value in rows.items()]
         if self.layers:
             lines += ["", "Where most is lost:", "", "| tensor | relative error |", "| --- | --- |"]
-            lines += [f"| `{name}` | {error:.2e} |" for name, error in self.layers]
+            lines += [f"| {markdown(name, code=True)} | {error:.2e} |" for name, error in self.layers]
         return "\n".join(lines) + "\n"
 
     def save(self, directory: str | Path) -> None:
@@ -111,8 +113,9 @@ def draw_reports(reports: Mapping[str, ExportReport], path: str | Path) -> None:
     panels = {
         "size, MB": [report.size_bytes / 1e6 for report in reports.values()],
         "relative error": [report.relative_error for report in reports.values()],
-        "other class, %": [100 * (1 - report.agreement) for report in reports.values()],
     }
+    if all(report.agreement is not None for report in reports.values()):
+        panels["other class, %"] = [100 * (1 - report.agreement) for report in reports.values()]
     for metric in sorted(set.intersection(*(set(report.scores) for report in reports.values()))):
         lost = [100 * (report.scores[metric]["keras"] - report.scores[metric]["file"]) for report in reports.values()]
         panels[f"{metric.replace('_', ' ')} lost, points"] = lost

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from kzoo.apart import open_apart
 from kzoo.errors import InvalidValueError
+from kzoo.reading import read_bytes
 
 DELEGATE = "DELEGATE"
 KERNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "TRANSPOSE_CONV": 0, "FULLY_CONNECTED": 0}  # output channels
@@ -17,11 +19,13 @@ class LiteRTModel:
     """A `.tflite` file with one input and one output in the interpreter.
 
     Args:
-        source: path of the file, or its bytes.
+        source: path of the file, or its bytes. What this process has not opened before is first opened and run once
+            in a process of its own, as a damaged file can crash the interpreter: see `kzoo.opener`.
         num_threads: of the interpreter; default: one for each CPU core.
 
     Raises:
-        InvalidValueError: the file cannot be read or has several inputs or outputs.
+        InvalidValueError: the file cannot be read or run, needs more memory or time than a file may, or has several
+            inputs or outputs.
 
     Example:
         >>> LiteRTModel("model.tflite").predict(images).shape
@@ -29,7 +33,7 @@ class LiteRTModel:
     """
 
     def __init__(self, source: str | Path | bytes, num_threads: int | None = None):
-        content = source if isinstance(source, bytes) else _read(Path(source))
+        content = source if isinstance(source, bytes) else read_bytes(source)
         self.size_bytes = len(content)
         self._interpreter = _interpreter(content, num_threads or os.cpu_count())
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
@@ -54,7 +58,7 @@ class LiteRTModel:
             padded = np.zeros(self.input_shape, "float32")
             padded[: len(chunk)] = chunk
             outputs.append(self._invoke(_quantize(padded, self.input))[: len(chunk)])
-        return np.concatenate(outputs)
+        return np.concatenate(outputs) if outputs else np.zeros((0, *self.output["shape"][1:]), "float32")
 
     def _invoke(self, batch: np.ndarray) -> np.ndarray:
         self._interpreter.set_tensor(self.input["index"], batch)
@@ -66,16 +70,20 @@ class LiteRTModel:
         return dict(Counter(op["op_name"] for op in self._plain_ops()).most_common())
 
     def last_op(self) -> str:
-        """The built-in op that computes the output; what follows it changes type or shape alone."""
-        makers = {tensor: op for op in self._plain_ops() for tensor in op["outputs"]}
-        op = makers[self.output["index"]]
-        while op["op_name"] in ("QUANTIZE", "DEQUANTIZE", "RESHAPE") and op["inputs"][0] in makers:
-            op = makers[op["inputs"][0]]
-        return op["op_name"]
+        """The built-in op that computes the output, or "" where none does.
 
-    def gives_probabilities(self) -> bool:
-        """Whether a softmax or a sigmoid computes the output."""
-        return self.last_op() in ("SOFTMAX", "LOGISTIC")
+        What follows it changes type or shape alone, and leaves the last axis as wide as it is.
+        """
+        widths = {detail["index"]: list(detail["shape"])[-1:] for detail in self._interpreter.get_tensor_details()}
+        tensor, name = self.output["index"], ""
+        for op in reversed(self._plain_ops()):
+            if tensor not in op["outputs"]:
+                continue
+            name = op["op_name"]
+            if name not in ("QUANTIZE", "DEQUANTIZE", "RESHAPE") or widths[op["inputs"][0]] != widths[tensor]:
+                return name
+            tensor = op["inputs"][0]
+        return name
 
     def dense_inputs(self) -> dict[str, int]:
         """Name of what each dense layer writes -> the number of its inputs."""
@@ -151,17 +159,11 @@ def _between(makers: dict[int, dict], inputs: set[int], outputs: list[int]) -> s
     return found
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidValueError(f"cannot read {path}: {error.strerror}") from error
-
-
 def _interpreter(content: bytes, num_threads: int):
     from ai_edge_litert.interpreter import Interpreter
 
     try:
+        open_apart("litert", content, threads=num_threads)
         interpreter = Interpreter(model_content=content, num_threads=num_threads)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:

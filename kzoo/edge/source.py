@@ -10,6 +10,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from kzoo.computable import why_not_computed
 from kzoo.edge.card import Card, card_path, write_card
 from kzoo.edge.compare import agreement, errors, scores
 from kzoo.edge.precisions import PRECISIONS
@@ -35,9 +36,19 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A converted model, of which files in several precisions are made."""
+    """A converted model, of which files in several precisions are made, and their card.
+
+    Attributes:
+        model: what was converted.
+        reference: the model that the files are compared with.
+        card: of the files.
+        content: the float32 file.
+        calibration, evaluation: see `kzoo.export`.
+    """
 
     model: keras.Model
+    reference: keras.Model
+    card: Card
     content: bytes
     calibration: np.ndarray | None
     evaluation: tuple[np.ndarray, np.ndarray] | None
@@ -53,12 +64,18 @@ class Source:
     @functools.cached_property
     def expected(self) -> np.ndarray:
         """What Keras says of the images."""
-        return keras.ops.convert_to_numpy(self.model(self.images, training=False)).astype("float32")
+        try:
+            return keras.ops.convert_to_numpy(self.reference(self.images, training=False)).astype("float32")
+        except Exception as error:  # of any layer's call
+            raise ExportError(
+                f"{self.reference.name} cannot run, so that no file can be compared with it: "
+                f"{why_not_computed(error) or explain(error)}; nothing was written"
+            ) from error
 
     @functools.cached_property
     def keras_scores(self) -> dict[str, float]:
         images, labels = self.evaluation
-        return scores(lambda batch: self.model.predict_on_batch(batch), images, labels)
+        return scores(lambda batch: self.reference.predict_on_batch(batch), images, labels, self.card.output)
 
     def make(self, precision: str) -> File:
         """A file, not on disk yet.
@@ -108,7 +125,6 @@ class Source:
         self,
         precision: str,
         path: Path,
-        card: Card | None,
         threads: Sequence[int],
         find_layers: bool,
         file: File | None = None,
@@ -138,21 +154,21 @@ class Source:
             macs=self.macs,
             verified_on=verified_on,
             **measured,
-            agreement=agreement(outputs, expected),
+            agreement=agreement(outputs, expected, self.card.output),
             scores=self._scores(precision, lite),
             layers=self._worst_layers(precision, content) if find_layers else (),
             latency_ms={count: LiteRTModel(content, count).latency_ms() for count in threads},
         )
         with atomic_path(card_path(path)) as partial_card, atomic_path(path) as partial:
             partial.write_bytes(content)
-            write_card(card or Card(), self.model, precision, content, partial_card)
+            write_card(self.card, self.model, precision, content, partial_card)
         return report
 
     def _scores(self, precision: str, lite: LiteRTModel) -> dict[str, dict[str, float]]:
         if self.evaluation is None:
             return {}
         _log.info("%s: evaluating on %d images", precision, len(self.evaluation[0]))
-        found = scores(lite.predict, *self.evaluation)
+        found = scores(lite.predict, *self.evaluation, self.card.output)
         return {metric: {"keras": value, "file": found[metric]} for metric, value in self.keras_scores.items()}
 
     def _worst_layers(self, precision: str, content: bytes) -> tuple[tuple[str, float], ...]:

@@ -56,16 +56,17 @@ def _examples(split: Split, count: int, seed: int, epochs: range):
 
     if not _fits(split):
         streams = [
-            split.dataset.shuffle(
+            split.source.shuffle(
                 min(split.size, SHUFFLE_BUFFER), seed=shuffle_seed(seed, epoch), reshuffle_each_iteration=False
             )
             for epoch in epochs
         ]
         variants = tf.stack([tf.data.experimental.to_variant(stream.take(count)) for stream in streams])
-        structure = split.dataset.element_spec
-        return tf.data.Dataset.from_tensor_slices(variants).flat_map(
+        structure = split.source.element_spec
+        order = tf.data.Dataset.from_tensor_slices(variants).flat_map(
             lambda variant: tf.data.experimental.from_variant(variant, structure)
         )
+        return split.decoded(order)  # so that the buffer holds names of files and no pixels
 
     with tf.device("CPU"):
         arrays = [tf.constant(array) for array in split.arrays()]

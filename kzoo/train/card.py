@@ -1,5 +1,6 @@
 """The model card of a run, in Markdown, with measured numbers only."""
 
+from kzoo.escape import markdown
 from kzoo.train.recipe import Recipe
 from kzoo.train.tasks import Task
 
@@ -23,7 +24,10 @@ def _by_class(task: Task, report: dict) -> str:
     models = report["models"].values()
     rows = "\n".join(
         " | ".join(
-            [f"| {name}", *(column.text(row[column.key][name]) for row in models for column in task.class_columns)]
+            [
+                f"| {markdown(name)}",
+                *(column.text(row[column.key][name]) for row in models for column in task.class_columns),
+            ]
         )
         + " |"
         for name in report["dataset"]["classes"]
@@ -48,13 +52,14 @@ def model_card(recipe: Recipe, task: Task, report: dict) -> str:
     )
     settings = {key: value for key, value in report["recipe"].items() if key not in task.unused}
     changed = {key: value for key, value in settings.items() if value not in (None, [], {}, False)}
-    settings = "\n".join(f"| {key} | {value} |" for key, value in changed.items())
-    classes = ", ".join(data["classes"][:20]) + (", ..." if len(data["classes"]) > 20 else "")
+    settings = "\n".join(f"| {key} | {markdown(str(value))} |" for key, value in changed.items())
+    classes = ", ".join(map(markdown, data["classes"][:20])) + (", ..." if len(data["classes"]) > 20 else "")
     titles = [column.title for column in task.columns]
+    dataset, command = (markdown(text, code=True) for text in (data["name"], f"kzoo train {recipe.name}"))
     smoke = "\n**A smoke run: a few images, to see that the path works. Its numbers mean nothing.**\n"
-    return f"""# {recipe.name}
+    return f"""# {markdown(recipe.name)}
 
-`{recipe.model}` trained on `{data["name"]}` with kzoo {report["kzoo"]}.
+`{recipe.model}` trained on {dataset} with kzoo {report["kzoo"]}.
 {smoke if recipe.smoke else ""}
 ## Use
 
@@ -88,7 +93,7 @@ Latency is the median of runs taken in turn on {environment["cpu_cores"]} CPU co
 
 ## Recipe
 
-`kzoo train {recipe.name}` with these settings, on {data["train"]} training images; the epochs took
+{command} with these settings, on {data["train"]} training images; the epochs took
 {report["training_seconds"]} s.
 
 | setting | value |
@@ -97,6 +102,6 @@ Latency is the median of runs taken in turn on {environment["cpu_cores"]} CPU co
 
 ## Limits
 
-The {task.quality} holds for images like those of `{data["name"]}`. Nothing was measured on other cameras, crops or
+The {task.quality} holds for images like those of {dataset}. Nothing was measured on other cameras, crops or
 classes, nor on fairness between groups of people.
 """

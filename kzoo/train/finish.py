@@ -10,14 +10,15 @@ from pathlib import Path
 import keras
 import numpy as np
 import rich
-from rich.markup import escape
 from rich.table import Table
 
 import kzoo
 from kzoo.edge import Card, LiteRTModel, export_each
 from kzoo.errors import ExportError
+from kzoo.escape import terminal
 from kzoo.files import atomic_path, write_text
 from kzoo.keras_file import open_keras
+from kzoo.output import Output
 from kzoo.surgery import fold_batch_norm
 from kzoo.train import quantization_aware
 from kzoo.train.card import model_card
@@ -42,6 +43,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     best = open_keras(checkpoints_of(directory).best(epoch))
     options = dict(input_shape=data.image_shape, num_classes=len(data.classes), **recipe.build_options)
     model = quantization_aware.take_weights(recipe, build(recipe.model, **options), best)
+    output = Output.of_model(model, data.classes)
     models = {"keras": (directory / "model.keras", *_runners(model))}
     _save(model, models["keras"][0])
 
@@ -49,21 +51,30 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     folded = fold_batch_norm(model)
     models["folded"] = (directory / "folded.keras", *_runners(folded))
     _save(folded, models["folded"][0])
-    exported = {"model": folded}
+    exported = {"model": (folded, model)}
     if recipe.quantization_aware:  # what it would have been without
-        start = fold_batch_norm(build(recipe.model, weights=recipe.weights, **options))
+        given = build(recipe.model, weights=recipe.weights, **options)
+        start = fold_batch_norm(given)
         models["start"] = (directory / "start.keras", *_runners(start))
         _save(start, models["start"][0])
-        exported["start"] = start
+        exported["start"] = (start, given)
 
-    reports = {}
-    calibration = data.train.arrays(CALIBRATION_IMAGES)[0] if recipe.export else None
-    for stem, source in exported.items() if recipe.export else ():
+    reports, wanted = {}, recipe.export
+    if wanted and keras.backend.backend() != "tensorflow":
+        rich.print(
+            f"not exported, as KERAS_BACKEND is {keras.backend.backend()}; export with KERAS_BACKEND=tensorflow kzoo "
+            f"export {terminal(str(directory / 'folded.keras'))} {terminal(str(directory))} --precision "
+            f"{' '.join(wanted)} --dataset {terminal(recipe.dataset)}"
+        )
+        wanted = ()
+    calibration = data.train.arrays(CALIBRATION_IMAGES)[0] if wanted else None
+    for stem, (source, reference) in exported.items() if wanted else ():
         rich.print(f"exporting {stem}")
-        card = Card(tuple(data.classes))
-        for precision, result in export_each(source, directory, recipe.export, calibration, name=stem, card=card):
+        card = Card(output, recipe.pixels)
+        named = dict(name=stem, card=card, reference=reference)
+        for precision, result in export_each(source, directory, wanted, calibration, **named):
             if isinstance(result, ExportError):  # it must not cost the run its report
-                rich.print(f"[bold red]{escape(str(result))}[/]")
+                rich.print(f"[bold red]{terminal(str(result))}[/]")
                 continue
             name = precision if stem == "model" else f"{stem}_{precision}"
             reports[name] = result
@@ -72,7 +83,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
 
     rich.print("measuring")
     test = data.test.dataset.batch(task.batch_size).as_numpy_iterator()
-    measurements, scorer = measure(models, test, lambda: task.scorer(data.classes))
+    measurements, scorer = measure(models, test, lambda: task.scorer(output))
     task.draw(data, model, scorer, directory / "predictions.png")
     report = {
         "recipe": recipe.to_json(),
@@ -85,6 +96,8 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
             "validation": data.validation.size,
             "test": data.test.size,
         },
+        "pixels": recipe.pixels.to_json(),
+        "output": output.to_json(),
         "training_seconds": round(sum(row["seconds"] for row in history)),
         "best_epoch": epoch,
         "models": {name: measurement.to_json() for name, measurement in measurements.items()},
@@ -95,13 +108,13 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     write_text(directory / "report.json", json.dumps(report, indent=2) + "\n")
     write_text(directory / "README.md", model_card(recipe, task, report))
     print_measurements(measurements, data, task.columns)
-    rich.print(f"everything is in [bold]{directory}[/bold]")
+    rich.print(f"everything is in [bold]{terminal(str(directory))}[/bold]")
     return report
 
 
 def print_measurements(measurements: dict[str, Measurement], data: ImageDataset, columns: Sequence[Column]) -> None:
     """One table: scores, size, latency and largest output difference of each model."""
-    table = Table(title=f"{data.name}, {data.test.size} test images")
+    table = Table(title=f"{terminal(data.name)}, {data.test.size} test images")
     table.add_column("model")
     for title in (*(column.title for column in columns), "size", "latency, 1 image", "largest difference"):
         table.add_column(title, justify="right")

@@ -4,11 +4,18 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 
 from kzoo.errors import DatasetError, InvalidValueError
-from kzoo.train.data import VOID
+from kzoo.train.split import VOID
 
 UNKNOWN = 254  # while reading: a value that nobody declared
+NUMBERED = ("L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of one number for each pixel
+GREY_OF_COLOURS = ("RGB", "RGBA", "RGBX", "LA")  # its modes that may hold grey all the same
+NOTES = {
+    "1": "; it has one bit for each pixel: black is 0, and white is 1, or 255 where that is declared and 1 is not",
+    "P": "; it has a palette, and its values are the numbers of the colours in it",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +39,7 @@ class Labels:
                 f"mask_values={self.values} are {len(self.values)} values for the {len(self.classes)} classes "
                 f"{', '.join(self.classes)}; give one for each"
             )
-        everything = (*self.values, *self.void)
-        if len(set(everything)) != len(everything) or not all(0 <= value <= 255 for value in everything):
+        if len(set(self._declared)) != len(self._declared) or not all(0 <= value <= 255 for value in self._declared):
             raise InvalidValueError(
                 f"the values {self.values} of the classes and {self.void} of void must differ and be 0 to 255"
             )
@@ -52,6 +58,46 @@ class Labels:
         table[list(self.values)] = np.arange(len(self.classes))
         table[list(self.void)] = VOID
         return table
+
+    def classes_of(self, mask: Image.Image, name: str) -> np.ndarray:
+        """(height, width) uint8: the class of each pixel of a mask as it was read, or `VOID`.
+
+        Grey is taken as such where it was saved as RGB, and a palette for the numbers of its colours.
+
+        Raises:
+            DatasetError: it has colours, or values that were not declared; the message begins with `name`.
+        """
+        values = self._numbers(mask, name)
+        inside = np.clip(values, 0, 255)
+        found = self.table[inside]
+        unknown = np.unique(values[(found == UNKNOWN) | (values != inside)])
+        if len(unknown):
+            raise DatasetError(f"{name} {self.complaint(unknown.tolist())}{NOTES.get(mask.mode, '')}")
+        return found
+
+    def _numbers(self, mask: Image.Image, name: str) -> np.ndarray:
+        """The number that a mask gives each pixel."""
+        pixels = np.asarray(mask)
+        if mask.mode == "1":
+            return pixels * np.uint8(255 if 255 in self._declared and 1 not in self._declared else 1)
+        if mask.mode in NUMBERED:
+            return pixels
+        if mask.mode in GREY_OF_COLOURS:
+            bands = dict(zip(mask.getbands(), np.moveaxis(pixels, -1, 0), strict=True))
+            if (bands.pop("A", np.uint8(255)) != 255).any():
+                raise DatasetError(f"{name} is transparent in places; a mask gives each pixel the value of its class")
+            bands.pop("X", None)
+            first, *others = bands.values()
+            if all((other == first).all() for other in others):
+                return first
+        raise DatasetError(
+            f"{name} has colours ({mask.mode}); a mask has one channel with the number of the class of each pixel: "
+            "translate its colours to numbers and save it as a grey PNG"
+        )
+
+    @property
+    def _declared(self) -> tuple[int, ...]:
+        return (*self.values, *self.void)
 
     def complaint(self, values: Sequence[int]) -> str:
         """Says which values were found that are none of these."""

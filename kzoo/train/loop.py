@@ -9,9 +9,11 @@ import rich
 
 import kzoo
 from kzoo.errors import InvalidValueError, KzooError, OutputError
+from kzoo.escape import terminal
 from kzoo.files import ensure_writable, exclusive, refuse_unwritable, write_text
 from kzoo.train import callbacks, quantization_aware, run_directory
 from kzoo.train.data import ImageDataset, readable_images
+from kzoo.train.decay import without_decay
 from kzoo.train.finish import finish
 from kzoo.train.history import Row, best_epoch, cut_history, rank, read_history
 from kzoo.train.recipe import Recipe
@@ -58,7 +60,7 @@ def train(recipe: Recipe) -> dict:
     _say(f"data: {recipe.dataset}")
     data = task.load(recipe)
     data = _take(data, task.smoke_images) if recipe.smoke else data
-    with readable_images(recipe.dataset):
+    with readable_images():
         return _train(recipe, task, data)
 
 
@@ -156,8 +158,7 @@ def make_optimizer(recipe: Recipe, model: keras.Model, steps: int) -> keras.opti
         optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, **options)
     else:
         optimizer = keras.optimizers.AdamW(**options)
-    # biases and the scales and offsets of normalisation are vectors; everything else decays
-    optimizer.exclude_from_weight_decay(var_list=[w for w in model.trainable_weights if len(w.shape) < 2])
+    optimizer.exclude_from_weight_decay(var_list=without_decay(model))
     # wrapped here and not by compile, so that a checkpoint gives the same optimizer back whatever the global policy
     return keras.optimizers.LossScaleOptimizer(optimizer) if recipe.precision == "mixed_float16" else optimizer
 
@@ -217,4 +218,4 @@ def _mode(recipe: Recipe, model: keras.Model) -> str:
 
 
 def _say(text: str) -> None:
-    rich.print(text, flush=True)
+    rich.print(terminal(text), flush=True)

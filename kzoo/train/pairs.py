@@ -5,21 +5,22 @@ belong to none.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from kzoo.class_names import read_labels
 from kzoo.errors import DatasetError, InvalidValueError
-from kzoo.images import FORMATS, SUFFIXES, read_picture
-from kzoo.train.data import DIGITS, VOID, ImageDataset, Split, is_pairs, prepared_builder, tfds_splits
-from kzoo.train.labels import UNKNOWN, Labels, declare
+from kzoo.images import STRETCHED, SUFFIXES, Pixels, list_folder, read_numbers, read_picture
+from kzoo.train.folders import is_pairs
+from kzoo.train.labels import Labels, declare
+from kzoo.train.split import VOID, ImageDataset, Split, decoder, readable_images
+from kzoo.train.tfds_sets import image_shape, prepared_builder, tfds_splits, undecoded
 
-MASK_SUFFIXES = (".png", ".bmp")
-MASK_MODES = ("1", "L", "P", "I", "I;16", "I;16B")
+DIGITS = "digits"
+MASK_SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff")  # of formats that lose nothing
 
 
 def load_pairs(
@@ -27,6 +28,7 @@ def load_pairs(
     *,
     data_dir: str | None = None,
     image_size: tuple[int, int] | None = None,
+    pixels: Pixels = STRETCHED,
     class_names: Sequence[str] = (),
     mask_values: Sequence[int] = (),
     void: Sequence[int] = (),
@@ -41,7 +43,9 @@ def load_pairs(
             `images/` and `masks/`, whose files pair by their names without the suffix, either in `train/`,
             `test/` and perhaps `validation/` or `val/`, or once for everything.
         data_dir: where named folders and TFDS sets are; default: `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
-        image_size: (height, width) to resize to, masks by nearest neighbour.
+        image_size: (height, width) of the images.
+        pixels: how they are fitted to it, and their masks in the same way by the nearest pixel; what it adds to an
+            image is void. `"crop"` is refused, since it would leave pixels without a class.
         class_names: of the classes; default: the lines of `classes.txt` in the folder.
         mask_values: value in the mask files of each class; default: 0, 1, ...
         void: values of pixels that belong to no class.
@@ -51,13 +55,14 @@ def load_pairs(
 
     Raises:
         DatasetError: no such set, or one that is not whole; the message names the file.
-        InvalidValueError: classes and values that do not go together.
+        InvalidValueError: classes and values that do not go together, or `resize="crop"`.
 
     Example:
         >>> data = load_pairs("camvid", void=(11,))
         >>> data.train.size, data.image_shape, len(data.classes)
         (367, (176, 240, 3), 11)
     """
+    pixels.check_whole(f"the mask of each image of {name}")
     root = find_folder(name, data_dir)
     declared = dict(class_names=class_names, values=mask_values, void=void)
     if root is None:
@@ -67,8 +72,8 @@ def load_pairs(
             )
         if not name or name.startswith(("/", ".", "~")):
             raise DatasetError(f"no folder at {name!r}")
-        return _load_tfds(name, data_dir, image_size, validation_fraction, **declared)
-    return _load_folder(root, image_size, validation_fraction, test_fraction, seed, **declared)
+        return _load_tfds(name, data_dir, image_size, pixels, validation_fraction, **declared)
+    return _load_folder(root, image_size, pixels, validation_fraction, test_fraction, seed, **declared)
 
 
 def find_folder(name: str, data_dir: str | None) -> Path | None:
@@ -80,7 +85,7 @@ def find_folder(name: str, data_dir: str | None) -> Path | None:
     return folder if name and is_pairs(folder) else None
 
 
-def _load_folder(root, image_size, validation_fraction, test_fraction, seed, class_names, values, void):
+def _load_folder(root, image_size, pixels, validation_fraction, test_fraction, seed, class_names, values, void):
     if not is_pairs(root):
         raise DatasetError(
             f"{root} is no segmentation set: it must have images/ and masks/, or train/images, train/masks, "
@@ -95,8 +100,8 @@ def _load_folder(root, image_size, validation_fraction, test_fraction, seed, cla
     except InvalidValueError as error:
         raise InvalidValueError(f"{listed}: {error}" if from_file else str(error)) from error
     parts = _split_folder(root, validation_fraction, test_fraction, seed)
-    shape = _check(parts, labels, image_size)
-    splits = [_folder_split(part, labels, shape) for part in parts]
+    shape = _check(parts, labels, image_size, pixels)
+    splits = [_folder_split(part, labels, shape, pixels) for part in parts]
     return ImageDataset(root.name, labels.classes, (*shape, 3), *splits)
 
 
@@ -142,8 +147,8 @@ def _stems(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     if not folder.is_dir():
         raise DatasetError(f"there is no folder {folder}")
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not path.is_file():
+    for path in list_folder(folder):
+        if not path.is_file():
             continue
         if path.suffix.lower() not in suffixes:
             raise DatasetError(f"{path} is no {', '.join(suffixes)} file; convert or remove it")
@@ -155,54 +160,48 @@ def _stems(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def read_pair(pair: Pair, labels: Labels, shape: tuple[int, int] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Image (height, width, 3) and mask (height, width) of classes, uint8, resized to `shape`.
+def read_pair(
+    pair: tuple[Path | bytes, Path | bytes],
+    labels: Labels,
+    shape: tuple[int, int] | None,
+    pixels: Pixels = STRETCHED,
+    names: tuple[str, str] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image (height, width, 3) and mask (height, width) of classes, uint8, fitted to `shape`.
+
+    Args:
+        pair: files of the image and of its mask, or their contents; both are turned as their cameras say.
+        labels: what the numbers in the mask mean.
+        shape: (height, width); None leaves the image as it is.
+        pixels: how it is fitted.
+        names: what errors call the two; default: their paths.
 
     Raises:
         DatasetError: naming the file that is at fault.
     """
+    image_name, mask_name = names or map(str, pair)
     try:
-        image = read_picture(pair[0], 3)
+        image, mask = read_picture(pair[0], 3, image_name), read_numbers(pair[1], mask_name)
     except InvalidValueError as error:
         raise DatasetError(f"{error}; repair or remove it") from error
-    mask = _open_mask(pair[1])
-    if mask.mode not in MASK_MODES:
-        raise DatasetError(
-            f"{pair[1]} has colours ({mask.mode}); a mask has one channel with the number of the class of each pixel: "
-            "translate its colours to numbers and save it as a grey PNG"
-        )
+    found = labels.classes_of(mask, mask_name)
     if image.size != mask.size:
         raise DatasetError(
-            f"{pair[1]} is {mask.height}×{mask.width} and its image {pair[0].name} is {image.height}×{image.width}; "
-            "they must be of one size"
+            f"{mask_name} is {mask.height}×{mask.width} and its image {Path(image_name).name} is "
+            f"{image.height}×{image.width}; they must be of one size"
         )
-    values = np.asarray(mask)
-    if values.max() <= 255:
-        found = labels.table[values.astype("uint8")]
-    unknown = np.unique(values[values > 255] if values.max() > 255 else values[found == UNKNOWN])
-    if len(unknown):
-        raise DatasetError(f"{pair[1]} {labels.complaint(unknown.tolist())}")
-    if shape is not None and shape != found.shape:
-        image = image.resize(shape[::-1], Image.Resampling.BILINEAR)
-        found = np.asarray(Image.fromarray(found).resize(shape[::-1], Image.Resampling.NEAREST))
-    return np.asarray(image), found
+    shape = shape or found.shape
+    return pixels.apply(image, (*shape, 3)), pixels.apply_to_mask(found, shape, VOID)
 
 
-def _open_mask(path: Path) -> Image.Image:
-    try:
-        with Image.open(path, formats=FORMATS) as file:
-            file.load()
-            return file
-    except Exception as error:  # each format has its own errors for broken files
-        raise DatasetError(f"{path} cannot be read as a mask ({error}); repair or remove it") from error
-
-
-def _check(parts: list[list[Pair]], labels: Labels, image_size: tuple[int, int] | None) -> tuple[int, int]:
+def _check(
+    parts: list[list[Pair]], labels: Labels, image_size: tuple[int, int] | None, pixels: Pixels
+) -> tuple[int, int]:
     """Reads every file once; returns the (height, width) of all."""
     pairs = [pair for part in parts for pair in part]
 
     def check(pair: Pair) -> tuple[tuple[int, int], bool]:
-        mask = read_pair(pair, labels, image_size)[1]
+        mask = read_pair(pair, labels, image_size, pixels)[1]
         return mask.shape, bool((mask != VOID).any())
 
     with ThreadPoolExecutor() as pool:
@@ -224,22 +223,21 @@ def _all_void(masks: str, labels: Labels) -> str:
     return f"{masks}: every pixel is void ({', '.join(map(str, labels.void))}); say with --void what is to be ignored"
 
 
-def _folder_split(pairs: list[Pair], labels: Labels, shape: tuple[int, int]) -> Split:
+def _folder_split(pairs: list[Pair], labels: Labels, shape: tuple[int, int], pixels: Pixels) -> Split:
     import tensorflow as tf
 
-    def read(index):
-        return read_pair(pairs[index], labels, shape)
+    def decode(*names: bytes) -> tuple[np.ndarray, np.ndarray]:
+        return read_pair(tuple(Path(os.fsdecode(name)) for name in names), labels, shape, pixels)
 
-    def load(index):
-        image, mask = tf.numpy_function(read, [index], (tf.uint8, tf.uint8))
-        return tf.ensure_shape(image, (*shape, 3)), tf.ensure_shape(mask, shape)
-
-    return Split(tf.data.Dataset.range(len(pairs)).map(load, num_parallel_calls=tf.data.AUTOTUNE), len(pairs))
+    names = tuple(np.array([os.fsencode(path) for path in paths], object) for paths in zip(*pairs, strict=True))
+    return Split(tf.data.Dataset.from_tensor_slices(names), len(pairs), _pair_decoder(decode, shape))
 
 
-def _load_tfds(name, data_dir, image_size, validation_fraction, class_names, values, void) -> ImageDataset:
-    import tensorflow as tf
+def _pair_decoder(decode: Callable, shape: tuple[int, int]) -> Callable:
+    return decoder(decode, ((*shape, 3), "uint8"), (shape, "uint8"))
 
+
+def _load_tfds(name, data_dir, image_size, pixels, validation_fraction, class_names, values, void) -> ImageDataset:
     builder = prepared_builder(name, data_dir)
     features = builder.info.features
     if not {"image", "segmentation_mask"} <= set(features):
@@ -247,47 +245,31 @@ def _load_tfds(name, data_dir, image_size, validation_fraction, class_names, val
             f"{name} has {', '.join(features)}; a segmentation set has an image and a segmentation_mask"
         )
     labels = declare(class_names, values, void, f"TFDS {name}")
-    height, width, _ = features["image"].shape
-    if image_size is None and (height is None or width is None):
-        raise DatasetError(f"images of {name} differ in size; say which to resize to, as in --image-size 160 160")
-    shape = image_size or (height, width)
-    table = tf.constant(labels.table)
+    shape = image_shape(builder, image_size, "160 160")
+    names = f"an image of {name}", f"a mask of {name}"
 
-    def to_pair(example):
-        image, mask = example["image"], example["segmentation_mask"]
-        if image.shape[-1] == 1:
-            image = tf.image.grayscale_to_rgb(image)
-        if tuple(image.shape[:2]) != tuple(shape):
-            image = tf.image.resize(tf.cast(image, tf.float32), shape, antialias=True)
-            image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
-            mask = tf.image.resize(mask, shape, "nearest")
-        mask = tf.gather(table, tf.cast(mask[..., 0], tf.int32))
-        return tf.ensure_shape(image, (*shape, 3)), tf.ensure_shape(mask, shape)
+    def decode(*contents: bytes) -> tuple[np.ndarray, np.ndarray]:
+        return read_pair(contents, labels, shape[:2], pixels, names)
 
     specs = tfds_splits(builder, validation_fraction)
     _check_tfds(builder, specs, labels)
     splits = [
-        Split(builder.as_dataset(split=split, shuffle_files=False).map(to_pair, tf.data.AUTOTUNE), count)
+        Split(undecoded(builder, split, ("image", "segmentation_mask")), count, _pair_decoder(decode, shape[:2]))
         for split, count in specs.items()
     ]
-    return ImageDataset(name, labels.classes, (*shape, 3), *splits)
+    return ImageDataset(name, labels.classes, shape, *splits)
 
 
 def _check_tfds(builder, specs: dict[str, int], labels: Labels) -> None:
     """Reads every mask once, and no image."""
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
-
-    def count(total, example):
-        values = tf.cast(tf.reshape(example["segmentation_mask"], [-1]), tf.int32)
-        return total + tf.math.bincount(values, minlength=256, maxlength=256, dtype=tf.int64)
-
-    only_masks = tfds.decode.PartialDecoding({"segmentation_mask": builder.info.features["segmentation_mask"]})
     for split in specs:
-        dataset = builder.as_dataset(split=split, shuffle_files=False, decoders=only_masks)
-        counts = dataset.reduce(tf.zeros(256, tf.int64), count).numpy()
-        unknown = np.flatnonzero((counts > 0) & (labels.table == UNKNOWN))
-        if len(unknown):
-            raise DatasetError(f"{builder.info.name}, {split}, {labels.complaint(unknown.tolist())}")
-        if not counts[labels.table < UNKNOWN].any():
+        name = f"{builder.info.name}, {split},"
+
+        def decode(content: bytes, name: str = name) -> tuple[np.ndarray]:
+            return (np.array((labels.classes_of(read_numbers(content, name), name) != VOID).any()),)
+
+        masks = undecoded(builder, split, ("segmentation_mask",)).map(decoder(decode, ((), "bool")))
+        with readable_images():
+            labelled = [bool(found) for (found,) in masks.as_numpy_iterator()]
+        if not any(labelled):
             raise DatasetError(_all_void(f"{builder.info.name}, {split}", labels))

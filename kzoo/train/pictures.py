@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kzoo.escape import printable
 from kzoo.files import atomic_path
 
 RIGHT, WRONG = "#1b7837", "#b2182b"
@@ -25,7 +26,7 @@ def draw_curves(
         axis.grid(alpha=0.3)
         axis.legend()
         axis.xaxis.get_major_locator().set_params(integer=True)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     _save(figure, path)
 
 
@@ -54,10 +55,10 @@ def draw_predictions(
     for axis, index in zip(axes.flat, shown, strict=False):
         axis.imshow(np.asarray(images[index], "uint8"))
         right = predicted[index] == labels[index]
-        text = f"{classes[predicted[index]]} {probabilities[index].max():.0%}"
+        text = f"{printable(classes[predicted[index]])} {probabilities[index].max():.0%}"
         if not right:
-            text += f"\nis {classes[labels[index]]}"
-        axis.set_title(text, fontsize=9, color=RIGHT if right else WRONG)
+            text += f"\nis {printable(classes[labels[index]])}"
+        axis.set_title(text, fontsize=9, color=RIGHT if right else WRONG, parse_math=False)
     figure.suptitle(f"{len(wrong)} of {len(labels)} test images wrong; the most confident mistakes first")
     _save(figure, path)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import traceback
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -10,7 +11,8 @@ import tyro
 
 from kzoo.class_names import read_report
 from kzoo.edge import PRECISIONS
-from kzoo.errors import InvalidValueError, UnknownNameError, check_choice, did_you_mean
+from kzoo.errors import InvalidValueError, UnknownNameError, check_choice, did_you_mean, explain
+from kzoo.images import Pixels
 from kzoo.reading import check_type
 
 Augmentation = Literal[
@@ -56,6 +58,13 @@ class Recipe:
     """Where TFDS keeps its datasets; None means TFDS_DATA_DIR or ~/tensorflow_datasets."""
     image_size: int | tuple[int, int] | None = None
     """Height and width that images are resized to, or one number for both; None leaves them as they are."""
+    resize: Literal["stretch", "crop", "pad"] = "stretch"
+    """How a picture of another shape is fitted: stretched to it, its centre cut out, or whole, in the middle of black;
+    files, evaluation and prediction of this run do the same."""
+    crop: float = 1.0
+    """Side of that centre over the shorter side of the picture."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """Of the resizing, which averages the pixels that it leaves out."""
     class_names: tuple[str, ...] = ()
     """For segmentation: of the classes; without them the lines of the folder's classes.txt."""
     mask_values: tuple[int, ...] = ()
@@ -138,6 +147,7 @@ class Recipe:
                 raise InvalidValueError(f"{field}={getattr(self, field)} must be at least 1")
         if self.class_weights is not None:
             check_choice("class_weights", self.class_weights, ("median_frequency", "log"))
+        Pixels(self.resize, self.crop, self.interpolation)  # refuses what it does not know
         for name in self.augmentation:
             check_choice("augmentation", name, AUGMENTATIONS)
         for name in self.export:
@@ -154,6 +164,11 @@ class Recipe:
     def shape(self) -> tuple[int, int] | None:
         """(height, width) that images are resized to."""
         return _pair(self.image_size)
+
+    @property
+    def pixels(self) -> Pixels:
+        """How a picture becomes the pixels of an image."""
+        return Pixels(self.resize, self.crop, self.interpolation)
 
     @property
     def crop_shape(self) -> tuple[int, int] | None:
@@ -232,10 +247,11 @@ def list_recipes() -> list[str]:
 
 
 def load_recipe(name: str) -> Recipe:
-    """The recipe called `name`, or the one in the Python file at that path.
+    """The recipe called `name`, or the one in the Python file at that path, which is run.
 
     Raises:
         UnknownNameError: there is none; the message lists those that exist.
+        InvalidValueError: the file cannot be run, and in which line, or holds no recipe.
     """
     path = Path(name) if name.endswith(".py") else recipe_dir() / f"{name}.py"
     if not path.is_file():
@@ -244,8 +260,19 @@ def load_recipe(name: str) -> Recipe:
         raise UnknownNameError(f"unknown recipe {name!r}{hint}")
     spec = importlib.util.spec_from_file_location(f"kzoo_recipe_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever the code in it does
+        raise InvalidValueError(f"{path}{_line_of(error, path)}: {explain(error)}") from error
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
         raise InvalidValueError(f"{path} must define RECIPE = kzoo.train.Recipe(...)")
     return recipe
+
+
+def _line_of(error: BaseException, path: Path) -> str:
+    """Where in a file an error arose, for a message."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f", line {error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f", line {lines[-1]}" if lines else ""

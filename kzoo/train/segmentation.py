@@ -1,14 +1,15 @@
 """A class for each pixel, in the recipe engine."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from kzoo.images import Pixels
+from kzoo.output import Output
 from kzoo.train.augment import Augmentation, random_crop
 from kzoo.train.batches import evaluation_batches, training_batches
-from kzoo.train.data import ImageDataset, Split
+from kzoo.train.data import ImageDataset
 from kzoo.train.dense import Confusion, MeanIoU, SegmentationLoss, class_weights
 from kzoo.train.pairs import load_pairs
 from kzoo.train.recipe import Recipe
@@ -43,6 +44,7 @@ class Segmentation:
             recipe.dataset,
             data_dir=recipe.data_dir,
             image_size=recipe.shape,
+            pixels=recipe.pixels,
             class_names=recipe.class_names,
             mask_values=recipe.mask_values,
             void=recipe.void,
@@ -51,10 +53,12 @@ class Segmentation:
             seed=recipe.seed,
         )
 
-    def images(self, name: str, data_dir: str | None, size: tuple[int, int] | None, count: int) -> np.ndarray:
+    def images(
+        self, name: str, data_dir: str | None, size: tuple[int, int] | None, pixels: Pixels, count: int
+    ) -> np.ndarray:
         """Training images, to calibrate with, whatever their masks say."""
         anything = dict(class_names=[f"value {value}" for value in range(253)], void=(253, 254, 255))
-        return load_pairs(name, data_dir=data_dir, image_size=size, **anything).train.arrays(count)[0]
+        return load_pairs(name, data_dir=data_dir, image_size=size, pixels=pixels, **anything).train.arrays(count)[0]
 
     def training(self, recipe: Recipe, data: ImageDataset, done: int):
         import tensorflow as tf
@@ -85,12 +89,11 @@ class Segmentation:
         return [MeanIoU(len(data.classes))]
 
     def callbacks(self, data: ImageDataset, directory: Path) -> list[keras.callbacks.Callback]:
-        spread = data.validation.dataset.shard(max(1, data.validation.size // SHOWN), 0)  # neighbours look alike
-        images, masks = Split(spread, data.validation.size).arrays(SHOWN)
+        images, masks = data.validation.arrays(SHOWN)
         return [SheetWriter(images, masks, data.classes, directory / "sheets")]
 
-    def scorer(self, classes: Sequence[str]) -> Confusion:
-        return Confusion(classes)
+    def scorer(self, output: Output) -> Confusion:
+        return Confusion(output.names)
 
     def draw(self, data: ImageDataset, model: keras.Model, scorer: Confusion, path: Path) -> None:
         """Two each of the worst, the middling and the best test images."""

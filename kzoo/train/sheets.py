@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from PIL import Image, ImageDraw
 
+from kzoo.escape import printable
 from kzoo.files import atomic_path
 from kzoo.overlay import colours, load_font
 from kzoo.train.data import VOID
@@ -48,7 +49,7 @@ def draw_sheet(
     number, height, width = masks.shape
     top = LINE + GAP
     row = height + GAP + (LINE if titles else 0)
-    font = load_font(11)
+    font, classes = load_font(11), [*map(printable, classes)]
     legend = 24 + round(max(font.getlength(name) for name in (*classes, "void")))
     sheet = Image.new(
         "RGB", (3 * (width + GAP) + legend, max(top + number * row, top + (len(classes) + 1) * LINE)), "white"

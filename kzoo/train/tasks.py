@@ -1,6 +1,6 @@
 """What differs between tasks, behind one interface; the loop, the end of a run and the card know no task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -8,6 +8,8 @@ import keras
 import numpy as np
 
 from kzoo.errors import InvalidValueError
+from kzoo.images import Pixels
+from kzoo.output import UNKNOWN, Output
 from kzoo.registry import lookup
 from kzoo.train.augment import Augmentation
 from kzoo.train.batches import evaluation_batches, training_batches
@@ -66,7 +68,9 @@ class Task(Protocol):
 
     def load(self, recipe: Recipe) -> ImageDataset: ...
 
-    def images(self, name: str, data_dir: str | None, size: tuple[int, int] | None, count: int) -> np.ndarray: ...
+    def images(
+        self, name: str, data_dir: str | None, size: tuple[int, int] | None, pixels: Pixels, count: int
+    ) -> np.ndarray: ...
 
     def training(self, recipe: Recipe, data: ImageDataset, done: int): ...
 
@@ -78,7 +82,7 @@ class Task(Protocol):
 
     def callbacks(self, data: ImageDataset, directory: Path) -> list[keras.callbacks.Callback]: ...
 
-    def scorer(self, classes: Sequence[str]) -> Scorer: ...
+    def scorer(self, output: Output) -> Scorer: ...
 
     def draw(self, data: ImageDataset, model: keras.Model, scorer: Scorer, path: Path) -> None: ...
 
@@ -105,13 +109,16 @@ class Classification:
             recipe.dataset,
             data_dir=recipe.data_dir,
             image_size=recipe.image_size,
+            pixels=recipe.pixels,
             validation_fraction=recipe.validation_fraction,
             seed=recipe.seed,
         )
 
-    def images(self, name: str, data_dir: str | None, size: tuple[int, int] | None, count: int) -> np.ndarray:
+    def images(
+        self, name: str, data_dir: str | None, size: tuple[int, int] | None, pixels: Pixels, count: int
+    ) -> np.ndarray:
         """Training images, to calibrate with."""
-        return load_dataset(name, data_dir=data_dir, image_size=size).train.arrays(count)[0]
+        return load_dataset(name, data_dir=data_dir, image_size=size, pixels=pixels).train.arrays(count)[0]
 
     def training(self, recipe: Recipe, data: ImageDataset, done: int):
         import tensorflow as tf
@@ -146,18 +153,22 @@ class Classification:
     def callbacks(self, data: ImageDataset, directory: Path) -> list[keras.callbacks.Callback]:
         return []
 
-    def scorer(self, classes: Sequence[str]) -> "Probabilities":
-        return Probabilities()
+    def scorer(self, output: Output) -> "Probabilities":
+        return Probabilities(output.multi_label)
 
     def draw(self, data: ImageDataset, model: keras.Model, scorer: "Probabilities", path: Path) -> None:
         draw_predictions(*data.test.arrays(), scorer.probabilities, data.classes, path)
 
 
 class Probabilities:
-    """Collects class probabilities."""
+    """Collects class probabilities.
 
-    def __init__(self):
-        self._outputs, self._labels = [], []
+    Args:
+        independent: whether they are independent, so that they have no cross-entropy with a single class.
+    """
+
+    def __init__(self, independent: bool = False):
+        self._independent, self._outputs, self._labels = independent, [], []
 
     def add(self, outputs: np.ndarray, labels: np.ndarray) -> None:
         """Takes probabilities (n, classes) and labels (n,)."""
@@ -170,14 +181,21 @@ class Probabilities:
         return np.concatenate(self._outputs)
 
     def scores(self) -> dict[str, float]:
-        """Top-1 accuracy and mean cross-entropy, which logits have none of."""
+        """Top-1 accuracy and mean cross-entropy."""
         accuracy, loss = score(self.probabilities, np.concatenate(self._labels))
-        return {"accuracy": accuracy, "loss": None if self.probabilities.min() < 0 else loss}
+        return {"accuracy": accuracy, "loss": None if self._independent else loss}
 
 
 def task_of(model: str) -> Task:
     """The task of a model of the zoo."""
     return named(lookup(model).task)
+
+
+def task_of_output(output: Output, model: str) -> Task:
+    """The task of an output; `model` begins the `InvalidValueError` if it has none."""
+    if output.task == UNKNOWN:
+        raise InvalidValueError(f"{model} gives neither (images, classes) nor maps (images, height, width, classes)")
+    return named(output.task)
 
 
 def named(task: str) -> Task:

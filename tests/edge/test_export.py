@@ -10,8 +10,9 @@ import pytest
 from helpers import feature_map, pixels, randomise, relative_error
 
 import kzoo
-from kzoo.edge import LiteRTModel
+from kzoo.edge import Card, LiteRTModel
 from kzoo.errors import ExportError, InvalidValueError, OutputError
+from kzoo.output import Output
 
 GOOD = pixels(4, 16, 16, 3)
 TINY = dict(depths=(1, 1), widths=(32, 48))
@@ -139,7 +140,17 @@ def test_a_model_without_preprocessing_eats_any_range(tmp_path):
         (dict(evaluation=GOOD), InvalidValueError, "evaluation must be a pair"),
         (dict(evaluation=(GOOD, np.full(4, 100))), InvalidValueError, "no label from 0 to 9, the classes of"),
         (dict(card="x"), InvalidValueError, "card='x' must be a kzoo.edge.Card"),
-        (dict(card=kzoo.edge.Card(("a", "b"))), InvalidValueError, "the card names 2 classes, .* has 10"),
+        (
+            dict(card=Card(Output("classification", "logits", 2))),
+            InvalidValueError,
+            "2 classes by 2 units; .* 10 units",
+        ),
+        (dict(card=Card(Output("segmentation", "logits", 10))), InvalidValueError, "of segmentation with 10 classes"),
+        (
+            dict(card=Card(Output("classification", "softmax", 10))),
+            InvalidValueError,
+            "values are softmax; .* in logits",
+        ),
     ],
 )
 def test_bad_arguments(model, options, error, message, tmp_path):
@@ -163,14 +174,17 @@ def test_what_is_no_model_is_refused(tmp_path):
         kzoo.export_all(tiny(), tmp_path, name="x/y")
 
 
-HEADS = {  # what the last layers are, and whether they give probabilities
-    "softmax layer": (lambda x: keras.layers.Softmax()(x), True),
-    "softmax op": (lambda x: keras.ops.softmax(x), True),
-    "identity behind it": (lambda x: keras.layers.Identity()(keras.layers.Softmax()(x)), True),
-    "model inside": (lambda x: keras.Sequential([keras.Input((3,)), keras.layers.Softmax()], name="inner")(x), True),
-    "sigmoid": (lambda x: keras.layers.Dense(1, activation="sigmoid")(x), True),
-    "sum": (lambda x: x + 1.0, False),
-    "logits": (lambda x: x, False),
+HEADS = {  # what the last layers are, and what they give
+    "softmax layer": (lambda x: keras.layers.Softmax()(x), "softmax"),
+    "softmax op": (lambda x: keras.ops.softmax(x), "softmax"),
+    "identity behind it": (lambda x: keras.layers.Identity()(keras.layers.Softmax()(x)), "softmax"),
+    "model inside": (
+        lambda x: keras.Sequential([keras.Input((3,)), keras.layers.Softmax()], name="inner")(x),
+        "softmax",
+    ),
+    "sigmoid": (lambda x: keras.layers.Dense(1, activation="sigmoid")(x), "sigmoid"),
+    "sum": (lambda x: x + 1.0, "unknown"),
+    "logits": (lambda x: x, "logits"),
 }
 
 
@@ -179,13 +193,13 @@ def test_the_card_knows_probabilities_whatever_computes_them(head, tmp_path):
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Flatten()(keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 255)(inputs)))
     x = keras.layers.Dense(3)(x)
-    compute, probabilities = HEADS[head]
+    compute, values = HEADS[head]
     model = keras.Model(inputs, compute(x))
     images = pixels(8, 8, 8, 3)
     for precision in ("float32", "int8"):
         kzoo.export(model, tmp_path / "model.tflite", precision, images)
         told = json.loads((tmp_path / "model.tflite.json").read_text())
-        assert told["output"]["values"] == ("probabilities" if probabilities else "scores")
+        assert told["output"]["values"] == values
 
 
 def test_sequential_models_and_names_that_tensorflow_does_not_take(tmp_path):

@@ -29,6 +29,7 @@ def write_torch_file(model, path: Path) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", ["googlenet_bn", "inception_v3"])
 def test_sizes_are_theirs(name):
     assert count_parameters(kzoo.build(name)) == GOLDENS[f"{name}_parameters"]

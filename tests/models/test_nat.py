@@ -42,6 +42,7 @@ def parameters_of(depths, heads, width, mlp_ratio, layer_scale, kernel_size=7, c
     return total + 2 * last + (last + 1) * classes
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize(
     "name", [*list(PAPER)[:2], *(pytest.param(n, marks=pytest.mark.slow) for n in list(PAPER)[2:])]
 )

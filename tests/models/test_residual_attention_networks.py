@@ -58,6 +58,7 @@ def cost(config: ResidualAttentionConfig, classes: int = 1000) -> tuple[int, int
 PAPER = {"residual_attention56": (31.9, 6.2), "residual_attention92": (51.3, 10.4)}
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", PAPER)
 def test_size_and_cost_are_the_papers(name):
     info = kzoo.describe(name)
@@ -76,6 +77,7 @@ def test_size_and_cost_are_the_papers(name):
         assert round(kzoo.build(name).count_params() / 1e6, 1) == millions
 
 
+@pytest.mark.usefixtures("without_values")
 def test_size_and_cost_of_other_hyper_parameters():
     options = dict(modules=(1, 0, 2), mask_depths=(2, 1, 3), outer_units=2, trunk_units=1, mask_units=2, last_units=1)
     info = kzoo.describe("residual_attention56", **options, **NARROW)
@@ -234,6 +236,7 @@ def test_is_the_network_in_numpy(name, options):
     assert min(mask.std() for mask in reference.masks) > 0.02  # so that the comparison says something
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize(
     ("mask_depths", "smallest"), [((3, 2, 1), 32), ((4, 1, 1), 33), ((3, 4, 1), 65), ((1, 1, 3), 65)]
 )
@@ -244,6 +247,7 @@ def test_the_smallest_images(mask_depths, smallest):
         kzoo.build("residual_attention56", input_shape=(128, smallest - 1, 3), **options)
 
 
+@pytest.mark.usefixtures("without_values")
 def test_a_mask_that_is_not_there_needs_no_size():
     options = NARROW | dict(modules=(0, 1, 1), mask_depths=(9, 2, 1))
     assert kzoo.build("residual_attention56", input_shape=(32, 32, 3), **options).output.shape == (None, 1000)
@@ -263,6 +267,7 @@ NAME = re.compile(
 )
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", PAPER)
 def test_every_layer_has_a_name_of_the_contract(name):
     model = kzoo.build(name, input_shape=(64, 64, 3), **NARROW)
@@ -272,6 +277,7 @@ def test_every_layer_has_a_name_of_the_contract(name):
     assert masks == [f"stage{stage}_module{i}_mask" for stage, count in modules for i in range(1, count + 1)]
 
 
+@pytest.mark.usefixtures("without_values")
 def test_what_folds():
     """Norms behind a convolution, and all inside the masks; those that read a sum or the stem's pool stay."""
     plan = plan_folding(kzoo.build("residual_attention56", input_shape=(64, 64, 3), **NARROW))
@@ -281,6 +287,7 @@ def test_what_folds():
     assert len(plan.folds) == 2 * units + 1
 
 
+@pytest.mark.usefixtures("without_values")
 def test_attention_weighs_every_branch_outside_of_the_masks():
     def halve(x, name):
         return keras.layers.Rescaling(0.5, name=name)(x)

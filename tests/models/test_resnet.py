@@ -5,7 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from helpers import feature_map, pixels, randomise, relative_error
+from helpers import feature_map, one_of_each_kind, pixels, randomise, relative_error
 
 import kzoo
 from kzoo.errors import InvalidValueError
@@ -38,6 +38,7 @@ APPLICATIONS = {
 }
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", TIMM)
 def test_size_and_cost_are_timms(name):
     parameters, gmacs = TIMM[name]
@@ -46,11 +47,13 @@ def test_size_and_cost_are_timms(name):
     assert round(info.macs / 1e9, 3) == gmacs
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_size_is_keras_applications(name):
     assert kzoo.build(name).count_params() == APPLICATIONS[name]
 
 
+@pytest.mark.usefixtures("without_values")
 def test_cost_of_v1():
     model = kzoo.build("resnet50_v1")
     macs = count_macs(model)
@@ -59,6 +62,7 @@ def test_cost_of_v1():
     assert round((macs + biases) / 1e9, 2) == 3.87  # keras.applications' figure counts the biases' additions
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("depth", [18, 34])
 def test_plain_network_is_the_residual_one_without_projections(depth):
     projections = sum(a * b + 2 * b for a, b in ((64, 128), (128, 256), (256, 512)))  # 1×1 kernels and their norms
@@ -73,6 +77,7 @@ def cifar_parameters(n: int) -> int:
     return total + 64 * 10 + 10
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("n", [3, 5, 7, 9, 18])
 def test_size_of_cifar_networks(n):
     assert count_parameters(kzoo.build(f"cifar_resnet{6 * n + 2}")) == cifar_parameters(n)
@@ -80,6 +85,7 @@ def test_size_of_cifar_networks(n):
         assert count_parameters(kzoo.build(f"cifar_plain{6 * n + 2}")) == cifar_parameters(n)
 
 
+@pytest.mark.usefixtures("without_values")
 def test_size_and_cost_of_cifar_resnet20():
     info = kzoo.describe("cifar_resnet20")
     assert info.trainable_parameters == 269_722
@@ -94,7 +100,10 @@ NAME = re.compile(
 )
 
 
-@pytest.mark.parametrize("name", [name for name in kzoo.list_models() if lookup(name).family == "resnet"])
+@pytest.mark.usefixtures("without_values")
+@pytest.mark.parametrize(
+    "name", one_of_each_kind([name for name in kzoo.list_models() if lookup(name).family == "resnet"])
+)
 def test_every_layer_has_a_name_of_the_contract(name):
     model = kzoo.build(name, input_shape=(32, 32, 3), **lookup(name).narrow)
     assert [layer.name for layer in model.layers if not NAME.fullmatch(layer.name)] == []
@@ -103,6 +112,7 @@ def test_every_layer_has_a_name_of_the_contract(name):
     assert attention == (blocks if slot_of(lookup(name).config.attention) in ("branch", "spatial") else 0)
 
 
+@pytest.mark.usefixtures("without_values")
 def test_shortcut_options_differ_in_their_strided_blocks():
     kinds = {}
     for shortcut in ("padding", "projection", "none"):
@@ -242,6 +252,7 @@ def test_logits_equal_keras_applications(name, factory):
     assert error < 1e-5
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize(("name", "millions"), [("resnet26", 10.3), ("resnet38", 14.2), ("resnet50", 18.0)])
 def test_stand_alone_attention_saves_the_paper_s_parameters(name, millions):
     """arXiv:1906.05909, Table 1: 10.3M, 14.1M and 18.0M, 25 to 30 % fewer than with convolutions."""
@@ -254,6 +265,7 @@ def test_stand_alone_attention_saves_the_paper_s_parameters(name, millions):
     assert list(full.taps) == ["p2", "p3", "p4", "p5"]
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize(("name", "blocks"), [("resnet50_nl", 1), ("resnet50_nl5", 5), ("resnet101_nl5", 5)])
 def test_non_local_variants(name, blocks):
     model = kzoo.build(name, input_shape=(64, 64, 3))

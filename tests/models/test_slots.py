@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import feature_map, pixels, randomise, relative_error, weights_of, weights_without_gradient
+from helpers import feature_map, pixels, randomise, relative_error, slow_but, weights_of, weights_without_gradient
 
 import kzoo
 from kzoo.errors import InvalidValueError
@@ -22,7 +22,8 @@ def attentions(model) -> list[str]:
     return [layer.name for layer in model.layers if layer.name.rstrip("0123456789").endswith("attention")]
 
 
-@pytest.mark.parametrize("attention", ATTENTION)
+# Of each slot; the zoo's other networks with attention go their way in tests/test_whole_path.py
+@pytest.mark.parametrize("attention", slow_but(["kernel_regression", "residual_attention", "window"], ATTENTION))
 def test_whole_path_by_name(attention, tmp_path):
     model = randomise(small(attention=attention))
     images = pixels(4, *model.input.shape[1:])
@@ -43,13 +44,7 @@ def test_whole_path_by_name(attention, tmp_path):
 IDLE = ("_attention/proj/bias", "_attention1/g/bias", "_attention1/phi/bias", "_attention1/out/bias")
 
 
-@pytest.mark.parametrize(
-    "attention",
-    [
-        pytest.param(name, marks=[] if name in ("window", "non_local", "kernel_regression") else pytest.mark.slow)
-        for name in ATTENTION
-    ],
-)
+@pytest.mark.parametrize("attention", slow_but(["window"], ATTENTION))
 def test_learns_under_xla(attention):
     model = randomise(small(attention=attention))
     images, labels = pixels(4, *model.input.shape[1:]), np.arange(4)
@@ -61,6 +56,7 @@ def test_learns_under_xla(attention):
     assert [path for path in unmoved if not path.endswith(IDLE)] == []
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", ["resnet50", "resnet50_v1", "resnet50_v2"])
 def test_slots(name):
     branch = small(name, attention="channel_attention")
@@ -77,6 +73,7 @@ def test_slots(name):
     assert reads.shape == stage.get_layer("stage1_block2_add").output.shape or name == "resnet50_v2"
 
 
+@pytest.mark.usefixtures("without_values")
 def test_basic_blocks_replace_their_second_convolution():
     model = small("resnet18", attention="window")
     names = {layer.name for layer in model.layers}
@@ -111,6 +108,7 @@ def test_stage_positions(depth, count, after):
     assert stage_positions(depth, count) == after
 
 
+@pytest.mark.usefixtures("without_values")
 def test_non_local_goes_where_the_paper_puts_it():
     one = kzoo.build("resnet50", input_shape=(64, 64, 3), attention="non_local")
     assert attentions(one) == ["stage3_attention1"]

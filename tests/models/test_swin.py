@@ -30,9 +30,8 @@ TIMM = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if count > 5e7 else []) for name, (count, _) in TIMM.items()]
-)
+@pytest.mark.usefixtures("without_values")
+@pytest.mark.parametrize("name", TIMM)
 def test_size_and_cost_are_timms(name):
     parameters, gmacs = TIMM[name]
     info = kzoo.describe(name)

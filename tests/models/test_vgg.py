@@ -5,7 +5,16 @@ import re
 import keras
 import numpy as np
 import pytest
-from helpers import feature_map, pixels, randomise, relative_error, weights_of, weights_without_gradient
+from helpers import (
+    feature_map,
+    one_of_each_kind,
+    pixels,
+    randomise,
+    relative_error,
+    slow_but,
+    weights_of,
+    weights_without_gradient,
+)
 
 import kzoo
 from kzoo.errors import InvalidValueError
@@ -32,6 +41,7 @@ def small(name="vgg16_bn", **options):
     return kzoo.build(name, **options)
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", TIMM)
 def test_size_and_cost_are_timms(name):
     parameters, gmacs = TIMM[name]
@@ -40,6 +50,7 @@ def test_size_and_cost_are_timms(name):
     assert round(info.macs / 1e9, 3) == gmacs
 
 
+@pytest.mark.usefixtures("without_values")
 def test_size_with_attention_and_the_average_head():
     convs = [64, 64, 128, 128, 256, 256, 256, *[512] * 6]
     assert len(convs) == 13
@@ -72,7 +83,8 @@ NAME = re.compile(
 )
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.usefixtures("without_values")
+@pytest.mark.parametrize("name", one_of_each_kind(VARIANTS))
 def test_every_layer_has_a_name_of_the_contract(name):
     for head in ("dense", "average"):
         model = small(name, head=head)
@@ -106,7 +118,9 @@ def applications_weights(theirs, map_shape: tuple[int, int]) -> list[np.ndarray]
     return weights
 
 
-@pytest.mark.parametrize(("name", "factory"), [("vgg16", "VGG16"), ("vgg19", "VGG19")])
+@pytest.mark.parametrize(
+    ("name", "factory"), [("vgg16", "VGG16"), pytest.param("vgg19", "VGG19", marks=pytest.mark.slow)]
+)
 def test_logits_equal_keras_applications_from_pixels(name, factory):
     options = dict(input_shape=(64, 96, 3), classifier_activation=None)
     theirs = randomise(getattr(keras.applications, factory)(weights=None, classes=10, **options))
@@ -190,7 +204,7 @@ def test_slots():
     assert seen == [name for name in branch if "attention" in name]
 
 
-@pytest.mark.parametrize("attention", ["stand_alone", "non_local"])
+@pytest.mark.parametrize("attention", slow_but(["non_local"], ["stand_alone", "non_local"]))
 def test_attention_goes_the_whole_path(attention, tmp_path):
     model = randomise(small(attention=attention))
     images = pixels(4, 32, 40, 3)

@@ -4,7 +4,7 @@ import itertools
 
 import keras
 import numpy as np
-from helpers import randomise
+from helpers import computes_dilated_transposed_convolutions, randomise
 from hypothesis import strategies as st
 from keras import layers
 
@@ -76,7 +76,7 @@ class RandomModel:
             kind = "Conv#" if kind == "DepthwiseConv#" else kind
         elif self.one_of(False, True):
             options["strides"] = 2
-        elif self.one_of(False, True):
+        elif self.one_of(False, True) and (kind != "Conv#Transpose" or computes_dilated_transposed_convolutions()):
             options["dilation_rate"] = 2
         if kind == "Conv#" and shape[-1] % 2 == filters % 2 == 0:
             options["groups"] = self.one_of(1, 2)

@@ -2,6 +2,7 @@
 
 import shutil
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,6 +11,7 @@ from sklearn.datasets import load_digits
 
 from kzoo.errors import DatasetError
 from kzoo.train.augment import Augmentation
+from kzoo.train.batches import evaluation_batches
 from kzoo.train.data import Split, load_dataset, readable_images
 from kzoo.train.recipe import AUGMENTATIONS
 from kzoo.train.seeds import StepSeeds
@@ -172,8 +174,16 @@ def test_image_folder_errors(folder):
 
 def test_broken_image_is_named(folder):
     broken = folder / "train" / "dog" / "3.png"
-    broken.write_bytes(broken.read_bytes()[:40])
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:40])  # not even the header, which is read before anything else
+    with pytest.raises(DatasetError, match=r"dog/3\.png cannot be read as an image"):
+        load_dataset(str(folder), image_size=8)
+    broken.write_bytes(whole[:-28])  # some of its pixels
     data = load_dataset(str(folder), image_size=8)
     both = Split(data.train.dataset.concatenate(data.validation.dataset), 20)
-    with pytest.raises(DatasetError, match=r"dog/3\.png is no readable image"), readable_images(str(folder)):
+    with pytest.raises(DatasetError, match=r"^[^\n]*dog/3\.png cannot be read as an image .*; repair or remove it$"):
         both.arrays()
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    model.compile(loss="mse")
+    with pytest.raises(DatasetError, match=r"^[^\n]*dog/3\.png cannot be read"), readable_images():
+        model.fit(evaluation_batches(both, 4, lambda images, labels: (images, tf.one_hot(labels, 2))), verbose=0)

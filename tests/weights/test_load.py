@@ -3,6 +3,7 @@
 import pickle
 import re
 
+import keras
 import numpy as np
 import pytest
 from helpers import assert_weights_are, pixels, randomise, weights_of
@@ -10,6 +11,8 @@ from weights.torch_files import LAYERS, TINY, assert_layer_is, random_state, sav
 
 import kzoo
 from kzoo.errors import InvalidValueError, WeightsError
+from kzoo.registry import lookup
+from kzoo.weights.family import family_of
 
 
 @pytest.mark.parametrize(
@@ -20,6 +23,11 @@ from kzoo.errors import InvalidValueError, WeightsError
         ("shortcut", "linear", "module.", "float32"),  # saved from DataParallel
         ("downsample", "classifier", "model.", "float64"),
         ("downsample", "fc", "backbone.", "float16"),
+        ("downsample", "fc", "_orig_mod.", "float32"),  # saved from torch.compile
+        ("downsample", "fc", "module._orig_mod.", "float32"),
+        ("downsample", "fc", "model.module.", "float32"),
+        ("shortcut", "linear", "_orig_mod.module.model.backbone.", "float32"),
+        ("downsample", "fc", "module.module.", "float32"),
     ],
 )
 def test_torch_names_and_layouts(shortcut, head, prefix, dtype, tmp_path):
@@ -32,6 +40,43 @@ def test_torch_names_and_layouts(shortcut, head, prefix, dtype, tmp_path):
     assert report.loaded["stage2_block1_shortcut_bn/moving_variance"] == f"layer2.0.{shortcut}.1.running_var"
     assert (report.adapted, report.initialised, report.missing, report.unexpected) == ({}, [], [], [])
     assert str(report).endswith("tiny.safetensors: 32 loaded, 0 adapted, 0 initialised, 0 missing, 0 unexpected")
+
+
+def test_a_prefix_of_some_names_alone_is_no_wrapper(tmp_path):
+    state = {
+        f"_orig_mod.{name}" if index else name: array for index, (name, array) in enumerate(random_state().items())
+    }
+    with pytest.raises(WeightsError, match="31 are missing"):
+        kzoo.load_weights(tiny(), save(state, tmp_path / "tiny.safetensors"))
+
+
+def test_a_notebook_shows_a_report_in_one_line(tmp_path):
+    report = kzoo.load_weights(tiny(), save(random_state(), tmp_path / "tiny.safetensors"))
+    assert repr(report) == f"<WeightsReport {report}>"
+    assert len(repr(report)) < 80 + len(report.source)
+
+
+def test_a_model_with_a_name_of_its_own_takes_the_same_files(tmp_path):
+    state = random_state()
+    file = save(state, tmp_path / "tiny.safetensors")
+    tiny(name="left").save(tmp_path / "left.keras")
+    for model in (tiny(name="left"), keras.saving.load_model(tmp_path / "left.keras")):
+        assert model.name == "left"
+        report = kzoo.load_weights(model, file)
+        assert len(report.loaded) == len(model.variables)
+        for layer, name in LAYERS.items():
+            assert_layer_is(model, layer, state, name.format(shortcut="downsample", head="fc"))
+    assert kzoo.build("cifar_resnet20", **TINY, name="right", weights=str(file)).name == "right"
+
+
+def test_the_family_is_known_by_the_layers():
+    for name in ("swin_tiny", "nat_mini", "vgg11", "resnet18", "googlenet", "inception_v3"):
+        entry = lookup(name)
+        size = (max(entry.narrow_size, 75 if "incep" in name else 32),) * 2
+        model = kzoo.build(name, input_shape=(*size, 3), name="mine", **entry.narrow)
+        assert family_of(model) == entry.family
+    image = keras.Input((4, 4, 3))
+    assert family_of(keras.Model(image, keras.layers.Conv2D(2, 1, name="stem_conv")(image), name="mine")) is None
 
 
 @pytest.mark.parametrize("se", ["se", "se_module"])

@@ -1,0 +1,31 @@
+"""The one way from a file to pixels: finding pictures, reading them, and fitting them to a model's input.
+
+`Pixels` is the value that travels: recipes, reports and cards carry it, and training, validation, evaluation,
+prediction and calibration ask it. No other part of kzoo decodes, turns or resizes a picture.
+"""
+
+from kzoo.images.finding import FORMATS, SUFFIXES, Found, find_images, find_in, is_hidden, is_picture, list_folder
+from kzoo.images.pixels import INTERPOLATION, RESIZE, STRETCHED, Interpolation, Pixels, Resize
+from kzoo.images.reading import MODES, MOST_PIXELS, check_header, read_numbers, read_picture
+
+__all__ = [
+    "FORMATS",
+    "INTERPOLATION",
+    "MODES",
+    "MOST_PIXELS",
+    "RESIZE",
+    "STRETCHED",
+    "SUFFIXES",
+    "Found",
+    "Interpolation",
+    "Pixels",
+    "Resize",
+    "check_header",
+    "find_images",
+    "find_in",
+    "is_hidden",
+    "is_picture",
+    "list_folder",
+    "read_numbers",
+    "read_picture",
+]

@@ -1,0 +1,64 @@
+"""How pictures were brought to a model when it was trained or measured."""
+
+import dataclasses
+from pathlib import Path
+
+from kzoo.class_names import FILES, read_report
+from kzoo.edge import read_card
+from kzoo.errors import InvalidValueError
+from kzoo.images import STRETCHED, Interpolation, Pixels, Resize
+from kzoo.weights import resolve
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PixelOptions:
+    """Flags of the commands that bring pictures to a model; None leaves it at what is known of the model."""
+
+    resize: Resize | None = None
+    """How a picture of another shape is fitted: stretched, its centre cut out, or padded with black; default: as the
+    model was trained or measured, else crop, or stretch for segmentation."""
+    crop: float | None = None
+    """Side of the centre crop over the shorter side of the picture; default: as the model was measured, or 1."""
+    interpolation: Interpolation | None = None
+    """Of the resizing; default: as the model was trained or measured, or bilinear."""
+
+    @property
+    def pixel_options(self) -> dict[str, str | float | None]:
+        """The flags, for `kzoo.images.Pixels.changed`."""
+        return dict(resize=self.resize, crop=self.crop, interpolation=self.interpolation)
+
+
+def known_pixels(model: str, weights: str | None = None, maps: bool = False) -> Pixels:
+    """How a picture becomes the pixels of a model: by its card, by its run's report, or by its checkpoint.
+
+    Where nobody tells, the centre of a picture is taken for a classifier, and the whole of it, stretched, for a model
+    that gives maps.
+
+    Args:
+        model: path of a file, or a name of the zoo.
+        weights: of a name of the zoo, as in `kzoo.build`.
+        maps: whether the model gives a class for each pixel.
+
+    Raises:
+        InvalidValueError: a card or report that cannot be right.
+    """
+    if model.endswith(FILES):
+        card = read_card(model) if model.endswith(".tflite") else None
+        found = card.pixels if card else _of_run(Path(model))
+    elif weights is None:
+        found = None
+    else:
+        source, spec = resolve(model, weights)
+        found = Pixels("crop", spec.crop, spec.interpolation) if spec else _of_run(Path(source))
+    return found or Pixels.default(maps)
+
+
+def _of_run(model: Path) -> Pixels | None:
+    """What the report says that a recipe left beside a model's file; None if there is none."""
+    where, report = model.with_name("report.json"), read_report(model)
+    if "pixels" not in report:
+        return STRETCHED if "recipe" in report else None  # all that older runs did
+    try:
+        return Pixels.from_json(report["pixels"])
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{where}: {error}; remove the file or train again") from error

@@ -1,0 +1,122 @@
+"""What the last operation of a graph gives: a softmax, sigmoids, logits, or something that nobody knows."""
+
+import keras
+
+from kzoo.flatten import FlatGraph, Node
+from kzoo.graph import has_graph
+
+SOFTMAX, SIGMOID, LOGITS, UNKNOWN = "softmax", "sigmoid", "logits", "unknown"
+
+# Layers and plain operations of Keras and kzoo, by the names of their classes: the graph tells operations by no other.
+SAME = {  # in inference each number is what it was
+    *("Identity", "ActivityRegularization", "Cast", "StopGradient", "SideOutput", "FakeQuantize"),
+    *("Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise"),
+    *("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"),
+}
+AVERAGES = {  # over places, each class by itself: probabilities stay probabilities
+    *("AveragePooling1D", "AveragePooling2D", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
+    *("Cropping1D", "Cropping2D", "UpSampling1D", "UpSampling2D", "Resizing", "Resize", "Upsample", "MatchSize"),
+}
+MOVES = {"Flatten", "Reshape", "RepeatVector", "Squeeze", "ExpandDims", "Permute", "Transpose", "GetItem"}
+ROWS_KEPT = {"Flatten", "Reshape", "RepeatVector", "Squeeze"}  # those that keep rows whose width is the same
+LINEAR = (  # what multiplies by weights and then activates
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
+)
+ACTIVATIONS = {
+    keras.activations.softmax: SOFTMAX,
+    keras.activations.sigmoid: SIGMOID,
+    keras.activations.linear: LOGITS,
+    keras.activations.log_softmax: LOGITS,  # its softmax is that of the logits
+}
+
+
+def last_values(model: keras.Model) -> str:
+    """What the only output of a model with a graph is: `"softmax"` along the last axis, `"sigmoid"`, `"logits"` or
+    `"unknown"`.
+
+    Example:
+        >>> last_values(keras.Sequential([kzoo.build("vgg16", classifier_activation=None), keras.layers.Dropout(0.1)]))
+        'logits'
+    """
+    return _of_node(FlatGraph(model).outputs[0], tuple(model.outputs[0].shape))
+
+
+def _of_node(node: Node, shape: tuple) -> str:
+    """What the output of a call is, which has this shape."""
+    moved = False  # whether numbers of one softmax may stand apart
+    while node.call is not None:
+        operation = _unwrapped(node.operation)
+        if has_graph(operation):  # in a wrapper
+            found = last_values(operation)
+        elif not _is_known(operation):
+            return UNKNOWN
+        else:
+            found = _given_by(operation, shape)
+        if found is None and _name(operation) in ("Average", "Concatenate"):
+            found = _joined(node, _name(operation))
+        if found is not None:
+            return UNKNOWN if moved and found == SOFTMAX else found
+        before = tuple(node.call.input_shapes[0]) if node.call.input_shapes else ()
+        if _name(operation) in MOVES:
+            moved |= _name(operation) not in ROWS_KEPT or before[-1] != shape[-1]
+        elif not _passes(operation):
+            return UNKNOWN
+        node, shape = node.sources[0], before
+    return UNKNOWN
+
+
+def _given_by(operation, shape: tuple) -> str | None:
+    """What an operation makes of anything; None where it depends on what it reads."""
+    if isinstance(operation, (*LINEAR, keras.layers.Activation)):
+        activation = operation.activation
+        if isinstance(activation, keras.layers.Layer):
+            return _given_by(activation, shape) or UNKNOWN
+        if activation is keras.activations.linear and isinstance(operation, keras.layers.Activation):
+            return None
+        return ACTIVATIONS.get(activation, UNKNOWN)
+    if _name(operation) in ("Softmax", "LogSoftmax"):
+        axes = operation.axis if isinstance(operation.axis, (list, tuple)) else [operation.axis]
+        along_last = len(axes) == 1 and axes[0] in (-1, len(shape) - 1)
+        return {"Softmax": SOFTMAX, "LogSoftmax": LOGITS}[_name(operation)] if along_last else UNKNOWN
+    return SIGMOID if _name(operation) == "Sigmoid" else None
+
+
+def _joined(node: Node, name: str) -> str:
+    """What an average of several tensors is, or several side by side, if all of them are the same."""
+    shapes = node.call.input_shapes
+    found = {_of_node(source, tuple(shape)) for source, shape in zip(node.sources, shapes, strict=True)}
+    return UNKNOWN if len(found) > 1 or (name == "Concatenate" and found == {SOFTMAX}) else found.pop()
+
+
+def _passes(operation) -> bool:
+    """Whether what goes in comes out, or its averages."""
+    if _name(operation) in AVERAGES:
+        return (
+            getattr(operation, "interpolation", "nearest") in ("nearest", "bilinear")
+            and getattr(operation, "data_format", "channels_last") in ("channels_last", None)
+            and not getattr(operation, "pad_to_aspect_ratio", False)
+        )
+    return _name(operation) in SAME or isinstance(operation, keras.layers.Activation)  # a linear one
+
+
+def _unwrapped(operation):
+    while isinstance(operation, keras.layers.Wrapper) and _is_known(operation):
+        operation = operation.layer
+    return operation
+
+
+def _is_known(operation) -> bool:
+    """Whether Keras or kzoo wrote what it computes, so that the name of its class tells."""
+    owner = next(kind for kind in type(operation).__mro__ if "call" in vars(kind))
+    return owner.__module__.partition(".")[0] in ("keras", "kzoo")
+
+
+def _name(operation) -> str:
+    return type(operation).__name__

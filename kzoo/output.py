@@ -1,0 +1,238 @@
+"""What the output of a model means: derived once from its last operation, stored with it, and asked ever after.
+
+>>> output = Output.of_model(kzoo.build("cifar_resnet20"))
+>>> output.values, output.num_classes
+('softmax', 10)
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, Protocol, get_args
+
+import keras
+import numpy as np
+
+from kzoo.errors import InvalidValueError, check_choice
+from kzoo.graph import has_graph
+from kzoo.last_operation import last_values
+
+Task = Literal["classification", "segmentation", "unknown"]
+Values = Literal["softmax", "sigmoid", "logits", "unknown"]
+UNKNOWN = "unknown"
+MOST_CLASSES = 100_000  # of a card or a report; ImageNet-21k has 21,843
+LONGEST_NAME = 1000  # characters
+
+# The last built-in op of a LiteRT file -> what it gives.
+FILE_OPS = {
+    "SOFTMAX": "softmax",
+    "LOG_SOFTMAX": "logits",  # its softmax is that of the logits
+    "LOGISTIC": "sigmoid",
+    "FULLY_CONNECTED": "logits",
+    "CONV_2D": "logits",
+    "DEPTHWISE_CONV_2D": "logits",
+    "TRANSPOSE_CONV": "logits",
+}
+
+
+class File(Protocol):
+    """A LiteRT file, as far as its output tells what it means."""
+
+    output: dict
+
+    def last_op(self) -> str: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """What the output of a model means.
+
+    Attributes:
+        task: `"classification"`: (images, units), `"segmentation"`: (images, height, width, units), or `"unknown"`:
+            a tensor of another rank.
+        values: what the last operation gives: `"softmax"` along the last axis, a `"sigmoid"` for each unit,
+            `"logits"`, or `"unknown"`.
+        units: width of the last axis. One unit is that of the second of two classes.
+        class_names: one for each class, or None where nobody named them.
+
+    Raises:
+        InvalidValueError: a field that has another type, or a number of names that is not that of the classes.
+
+    Example:
+        >>> Output("classification", "sigmoid", 1, ("cat", "dog")).probabilities(np.array([[0.25]]))
+        array([[0.75, 0.25]])
+    """
+
+    task: Task
+    values: Values
+    units: int
+    class_names: tuple[str, ...] | None = None
+
+    def __post_init__(self):
+        check_choice("task", self.task, get_args(Task))
+        check_choice("values", self.values, get_args(Values))
+        if type(self.units) is not int or not 1 <= self.units <= MOST_CLASSES:
+            raise InvalidValueError(f"units={self.units!r} must be an integer from 1 to {MOST_CLASSES}")
+        if self.class_names is not None:
+            object.__setattr__(self, "class_names", _check_names(self.class_names, self.num_classes))
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; one unit tells two of them apart."""
+        return max(2, self.units)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether each class of an image is there or not, whatever the others are: several sigmoids.
+
+        A pixel has one class, the one whose sigmoid is largest.
+        """
+        return self.task == "classification" and self.values == "sigmoid" and self.units > 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes, or their numbers."""
+        return self.class_names or tuple(map(str, range(self.num_classes)))
+
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Probabilities (..., num_classes) for outputs (..., units).
+
+        They sum to 1, except those of independent sigmoids, which stay as they are.
+
+        Raises:
+            InvalidValueError: nobody knows what the values are.
+        """
+        self.check_known()
+        outputs = np.asarray(outputs)
+        if self.units == 1:
+            second = _sigmoid(outputs) if self.values == "logits" else outputs
+            return np.concatenate([1 - second, second], axis=-1)
+        return softmax(outputs) if self.values == "logits" else outputs
+
+    def decide(self, outputs: np.ndarray) -> np.ndarray:
+        """The most probable class of outputs (..., units) as indices (...); of several labels a 0 or 1 for each.
+
+        Raises:
+            InvalidValueError: one unit of unknown values, whose threshold nobody knows.
+        """
+        outputs = np.asarray(outputs)
+        if self.multi_label:
+            return (outputs >= 0.5).astype("int64")
+        if self.units > 1:
+            return outputs.argmax(axis=-1)
+        self.check_known()
+        return (outputs[..., 0] >= (0.0 if self.values == "logits" else 0.5)).astype("int64")
+
+    @property
+    def decides(self) -> bool:
+        """Whether `decide` knows the answer: the largest of several units, whatever they are, or a known threshold."""
+        return self.units > 1 or self.values != UNKNOWN
+
+    def check_known(self, model: str = "the model") -> None:
+        """Raises `InvalidValueError`, which tells what to do, if nobody knows what the values are."""
+        if self.values == UNKNOWN:
+            raise InvalidValueError(
+                f"{model} does not tell whether its outputs are probabilities or logits; say --values softmax, "
+                "sigmoid or logits; in Python values=, or an Output of the card"
+            )
+
+    def said(self, values: Values, model: str) -> "Output":
+        """The same with the values that a user tells of a model which does not.
+
+        Raises:
+            InvalidValueError: the model knows better, or there are no such values.
+        """
+        check_choice("values", values, get_args(Values)[:-1])
+        if self.values not in (values, UNKNOWN):
+            raise InvalidValueError(f"values={values!r}: {model} ends in {self.values}; leave values out")
+        return dataclasses.replace(self, values=values)
+
+    def in_words(self) -> str:
+        """What a number of the output means, for people."""
+        if self.values == UNKNOWN:
+            return "unknown"
+        of, together = "each class", "they sum to 1"
+        if self.units == 1:
+            of, together = f"{self.names[1]!r} against {self.names[0]!r}", "from one half on it is the former"
+        elif self.values == "sigmoid":
+            together = "each by itself"
+        kind = "logit, not probability," if self.values == "logits" else "probability"
+        return f"{kind} of {of}" + ("" if self.values == "logits" else f"; {together}")
+
+    def named(self, class_names: Sequence[str] | None) -> "Output":
+        """The same with these names."""
+        return dataclasses.replace(self, class_names=class_names)
+
+    @classmethod
+    def of_model(cls, model: keras.Model, class_names: Sequence[str] | None = None) -> "Output":
+        """What the output of a Keras model means, read from the last operation of its graph.
+
+        Dropout, identities, averages, resizing and reshaping behind it are looked through, and so are models inside
+        the model and wrappers. The values of a subclassed model are `"unknown"`.
+
+        Raises:
+            InvalidValueError: several outputs, or an output without a width.
+        """
+        outputs = getattr(model, "outputs", None) or []
+        if len(outputs) != 1 or isinstance(getattr(model, "output", None), (dict, list, tuple)):
+            raise InvalidValueError(
+                f"{model.name} has {len(outputs)} outputs (a subclassed model has none); a model with one is needed: "
+                "keras.Model(model.inputs, the output that counts), or keras.Model(image, model(image)) with "
+                "image = keras.Input(shape)"
+            )
+        shape = tuple(outputs[0].shape)
+        return _make(shape, last_values(model) if has_graph(model) else UNKNOWN, model.name).named(class_names)
+
+    @classmethod
+    def of_file(cls, file: File, class_names: Sequence[str] | None = None) -> "Output":
+        """What the output of a LiteRT file means, read from its last op; a card knows more, ask it first."""
+        shape = tuple(int(size) for size in file.output["shape"])
+        return _make(shape, FILE_OPS.get(file.last_op(), UNKNOWN), "the file").named(class_names)
+
+    def to_json(self) -> dict:
+        """The fields as JSON values."""
+        return dataclasses.asdict(self) | {"class_names": None if self.class_names is None else [*self.class_names]}
+
+    @classmethod
+    def from_json(cls, value: object) -> "Output":
+        """Reads what `to_json` gives, whoever wrote it; other fields are left alone.
+
+        Raises:
+            InvalidValueError: a field that lacks or cannot be.
+        """
+        if not isinstance(value, dict):
+            raise InvalidValueError(f"an output must be a JSON object, not {type(value).__name__}")
+        fields = [field.name for field in dataclasses.fields(cls)]
+        lacking = [name for name in fields if name not in value]
+        if lacking:
+            raise InvalidValueError(f"the output lacks {', '.join(lacking)}")
+        return cls(**{name: value[name] for name in fields})
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities along the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(logits / 2))  # exp would overflow
+
+
+def _make(shape: tuple, values: Values, model: str) -> Output:
+    """The output of this shape, the first axis of which are images."""
+    if len(shape) < 2:  # one number without an axis of classes
+        return Output(UNKNOWN, UNKNOWN, 1)
+    if not shape[-1]:
+        raise InvalidValueError(f"{model} gives outputs of shape {shape}; the last axis must have a width")
+    task = {2: "classification", 4: "segmentation"}.get(len(shape), UNKNOWN)
+    return Output(task, values, int(shape[-1]))
+
+
+def _check_names(names: object, count: int) -> tuple[str, ...]:
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise InvalidValueError("class_names must be a list of texts")
+    if len(names) != count:
+        raise InvalidValueError(f"class_names has {len(names)} names for {count} classes")
+    if any(len(name) > LONGEST_NAME for name in names):
+        raise InvalidValueError(f"class_names has a name of more than {LONGEST_NAME} characters")
+    return tuple(names)

@@ -1,0 +1,142 @@
+"""The images of a dataset in their splits, whatever they come from."""
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from kzoo.errors import DatasetError, InvalidValueError
+
+VOID = 255  # in masks, of pixels that are neither trained on nor counted
+DRAWN_FROM = 20_000  # images at the beginning of a split among which a few are chosen
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Images of one split, in an order of their own, decoded only when they are asked for.
+
+    Attributes:
+        source: `tf.data.Dataset` of what is known of each image before it is decoded, and its label: an integer, or
+            for segmentation what its mask is made of.
+        size: their number.
+        read: what makes an image, uint8 (height, width, 3), and its label, an integer or a mask, uint8 (height,
+            width), of an element of `source`; None where they are that already.
+    """
+
+    source: Any
+    size: int
+    read: Callable | None = None
+
+    @property
+    def dataset(self):
+        """A `tf.data.Dataset` of images and labels, decoded in parallel, in the order of the split."""
+        return self.decoded(self.source)
+
+    def decoded(self, source):
+        """The images and labels of `source`, which holds elements of the split's own in any order."""
+        import tensorflow as tf
+
+        return source if self.read is None else source.map(self.read, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def take(self, count: int, seed: int = 0) -> "Split":
+        """`count` images drawn by `seed`, of each class its share; of a huge split from its beginning alone."""
+        import tensorflow as tf
+
+        if count >= self.size:
+            return self
+        chosen = np.zeros(self.size, bool)
+        chosen[draw(self._classes(max(count, DRAWN_FROM)), count, seed)] = True
+        table = tf.constant(chosen)
+        source = self.source.enumerate().filter(lambda index, *_: table[index])
+        return dataclasses.replace(self, source=source.map(lambda index, example: example).take(count), size=count)
+
+    def arrays(self, count: int | None = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Images (n, height, width, 3) uint8 and labels (n,), or masks, in memory: all, or those of `take`.
+
+        Raises:
+            DatasetError: naming a file that cannot be read.
+        """
+        split = self if count is None else self.take(count, seed)
+        with readable_images():
+            examples = list(split.dataset.as_numpy_iterator())
+        images, labels = zip(*examples, strict=True)
+        return np.stack(images), np.asarray(labels)
+
+    def _classes(self, most: int) -> np.ndarray:
+        """The class of each of the first images; the same for all where a mask has many."""
+        spec = self.source.element_spec[1]
+        if spec.shape.rank != 0 or not spec.dtype.is_integer:
+            return np.zeros(min(self.size, most), int)
+        return np.fromiter(self.source.take(most).map(lambda _, label: label).as_numpy_iterator(), int)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageDataset:
+    """A dataset. `validation` is held out of the training images; `test` is apart from both."""
+
+    name: str
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    train: Split
+    validation: Split
+    test: Split
+
+
+def draw(classes: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Draws `count` of the images with these classes by `seed`: of each class its share, rounded up or down.
+
+    Returns:
+        Their numbers, ascending.
+
+    Example:
+        >>> np.bincount(classes[draw(classes := np.repeat([0, 1], 50), 10, seed=0)])
+        array([5, 5])
+    """
+    rng = np.random.default_rng(seed)
+    known, ranks = np.unique(classes, return_inverse=True)
+    ranks = rng.permutation(len(known))[ranks]
+    shuffled = rng.permutation(len(classes))
+    by_class = shuffled[np.argsort(ranks[shuffled], kind="stable")]
+    # one of each `count`-th part of the line in which the classes stand one behind the other
+    places = ((np.arange(count) + rng.random()) * (len(classes) / count)).astype(int)
+    return np.sort(by_class[np.minimum(places, len(classes) - 1)])
+
+
+def decoder(decode: Callable[..., Any], *specs) -> Callable:
+    """A function for `Split.read` that decodes with Python.
+
+    Args:
+        decode: takes an element of `Split.source` as NumPy values, returns arrays; an `InvalidValueError` of it names
+            the file.
+        specs: (shape, type) of each array.
+    """
+    import tensorflow as tf
+
+    def run(*values):
+        try:
+            return decode(*values)
+        except InvalidValueError as error:
+            raise DatasetError(f"{error}; repair or remove it") from error
+
+    def read(*tensors):
+        arrays = tf.numpy_function(run, tensors, [tf.as_dtype(dtype) for _, dtype in specs])
+        return tuple(tf.ensure_shape(array, shape) for array, (shape, _) in zip(arrays, specs, strict=True))
+
+    return read
+
+
+@contextlib.contextmanager
+def readable_images() -> Iterator[None]:
+    """Gives back the error that names a file where TensorFlow hid it in one of its own while the block runs."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        hidden = re.search(r"DatasetError: (.*)", str(error))
+        if hidden is None:
+            raise
+        raise DatasetError(hidden[1]) from error

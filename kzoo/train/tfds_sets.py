@@ -1,0 +1,135 @@
+"""Datasets of TFDS: finding and preparing them, and their images as they lie on the disk."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kzoo.errors import DatasetError, did_you_mean
+from kzoo.images import Pixels, read_picture
+from kzoo.train.split import ImageDataset, Split, decoder
+
+
+def load_tfds(
+    name: str, data_dir: str | None, size: tuple[int, int] | None, pixels: Pixels, validation_fraction: float
+) -> ImageDataset:
+    """A set with an image and a label.
+
+    Args:
+        name: of TFDS.
+        data_dir: where TFDS keeps its sets.
+        size: (height, width) of the images; None leaves them as they are, if they are of one size.
+        pixels: how they are fitted to it.
+        validation_fraction: share of the training images, the last ones, that is held out where the set names no
+            validation.
+
+    Raises:
+        DatasetError: unknown, absent, no such set, or one whose images have no labels.
+    """
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    builder = prepared_builder(name, data_dir)
+    features = builder.info.features
+    if not {"image", "label"} <= set(features) or not isinstance(features["label"], tfds.features.ClassLabel):
+        raise DatasetError(f"{name} has {', '.join(features)}; a classification set has an image and a label")
+    shape = image_shape(builder, size, "224")
+    classes = tuple(features["label"].names)
+
+    def decode(content: bytes, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if not 0 <= label < len(classes):
+            raise DatasetError(f"{name} has an image of the label {label}; the labels are 0 to {len(classes) - 1}")
+        return pixels.apply(read_picture(content, 3, f"an image of {name}"), shape), label
+
+    read = decoder(decode, (shape, tf.uint8), ((), tf.int64))
+    specs = tfds_splits(builder, validation_fraction, unlabelled=_unlabelled(builder))
+    splits = [Split(undecoded(builder, split, ("image", "label")), count, read) for split, count in specs.items()]
+    return ImageDataset(name, classes, shape, *splits)
+
+
+def _unlabelled(builder) -> set[str]:
+    """Splits whose labels are not published, which TFDS marks by -1."""
+    splits = builder.info.splits
+    return {
+        split
+        for split in splits
+        if splits[split].num_examples
+        and next(iter(undecoded(builder, f"{split}[:1]", ("label",)).as_numpy_iterator()))[0] < 0
+    }
+
+
+def image_shape(builder, size: tuple[int, int] | None, example: str) -> tuple[int, int, int]:
+    """(height, width, 3) of the images of a set.
+
+    Raises:
+        DatasetError: they differ in size and `size` does not say which.
+    """
+    height, width, _ = builder.info.features["image"].shape
+    if size is None and (height is None or width is None):
+        raise DatasetError(
+            f"images of {builder.info.name} differ in size; say which to resize to, as in --image-size {example}"
+        )
+    return (*(size or (height, width)), 3)
+
+
+def undecoded(builder, split: str, features: Sequence[str]):
+    """A `tf.data.Dataset` of these features of each example, images as the bytes of their files."""
+    import tensorflow_datasets as tfds
+
+    known = builder.info.features
+    decoders = {
+        feature: tfds.decode.SkipDecoding() for feature in features if isinstance(known[feature], tfds.features.Image)
+    }
+    partial = tfds.decode.PartialDecoding({feature: known[feature] for feature in features}, decoders=decoders)
+    dataset = builder.as_dataset(split=split, shuffle_files=False, decoders=partial)
+    return dataset.map(lambda example: tuple(example[feature] for feature in features))
+
+
+def tfds_splits(builder, validation_fraction: float, unlabelled: set[str] = frozenset()) -> dict[str, int]:
+    """TFDS's names for what trains, validates and tests, in this order, each with its number of images.
+
+    Args:
+        builder: of TFDS.
+        validation_fraction: share of the training images that is held out where nothing else validates.
+        unlabelled: splits that cannot be used.
+
+    Raises:
+        DatasetError: too few splits.
+    """
+    counts = {split: info.num_examples for split, info in builder.info.splits.items() if split not in unlabelled}
+    test = next((split for split in ("test", "validation") if split in counts), None)
+    if "train" not in counts or test is None:
+        without = f"; {', '.join(sorted(unlabelled))} without labels" if unlabelled else ""
+        raise DatasetError(
+            f"{builder.info.name} has splits {', '.join(counts)}{without}; train, and test or validation, are needed"
+        )
+    if "validation" in counts and test != "validation":
+        specs = {"train": counts["train"], "validation": counts["validation"]}
+    else:
+        kept = counts["train"] - round(counts["train"] * validation_fraction)
+        if not 0 < kept < counts["train"]:
+            raise DatasetError(f"validation_fraction={validation_fraction} leaves no image to train or to validate on")
+        specs = {f"train[:{kept}]": kept, f"train[{kept}:]": counts["train"] - kept}
+    return specs | {test: counts[test]}
+
+
+def prepared_builder(name: str, data_dir: str | None):
+    """The TFDS builder of `name`, with its data on disk."""
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+        hint = did_you_mean(name, ["digits", *tfds.list_builders(with_community_datasets=False)])
+        raise DatasetError(
+            f"unknown dataset {name!r}: use 'digits', a TFDS name, or the path of an image folder{hint}"
+        ) from error
+    if not builder.is_prepared():
+        try:
+            builder.download_and_prepare()
+        except Exception as error:  # no network, no space, a missing package: TFDS has no type of its own
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise DatasetError(
+                f"{name} is not in {builder.data_dir} and could not be downloaded ({type(error).__name__}: {reason}); "
+                "prepare it where there is a network and pass its place with --data-dir"
+            ) from error
+    return builder

@@ -1,0 +1,130 @@
+"""Questions about a model are answered by all of its graph: what it does to pixels, in which precision, named how."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from helpers import pixels
+from keras import layers
+
+import kzoo
+from kzoo.errors import ExportError, InvalidValueError
+from kzoo.flatten import all_layers
+from kzoo.preprocessing import input_in_words, normalisation
+from kzoo.surgery import fold_preprocessing
+
+SIZE = (16, 16, 3)
+TINY = dict(input_shape=SIZE, depths=(1, 1), widths=(4, 8))
+TORCH = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+
+
+def tiny(**options) -> keras.Model:
+    return kzoo.build("cifar_resnet20", **TINY | options)
+
+
+def inside(model: keras.Model, *before) -> keras.Model:
+    """The model in a Sequential one in a functional one, with layers before it."""
+    image = keras.Input(SIZE)
+    return keras.Model(image, keras.Sequential([keras.Input(SIZE), *before, model])(image))
+
+
+def functional(compute) -> keras.Model:
+    image = keras.Input(SIZE)
+    return keras.Model(image, layers.Conv2D(2, 3)(compute(image)))
+
+
+def adapted() -> layers.Normalization:
+    layer = layers.Normalization()
+    layer.adapt(np.stack([np.full((2, 2, 3), value) for value in (0.0, 100.0, 200.0)]))
+    return layer
+
+
+MODELS = {  # mean and deviation, None for a model without
+    "flat": (tiny, TORCH),
+    "without": (lambda: tiny(include_preprocessing=False), None),
+    "inside": (lambda: inside(tiny(), layers.RandomFlip()), TORCH),
+    "inside, scaled before": (
+        lambda: inside(tiny(), layers.Rescaling(255.0)),
+        (np.array(TORCH[0]) / 255, np.array(TORCH[1]) / 255),
+    ),
+    "Rescaling": (lambda: functional(layers.Rescaling(1 / 127.5, -1)), (127.5, 127.5)),
+    "Rescaling to a zoo model without": (
+        lambda: inside(tiny(include_preprocessing=False), layers.Rescaling(1 / 255), layers.Rescaling(2, -1)),
+        (127.5, 127.5),
+    ),
+    "Normalization": (lambda: functional(adapted()), (100, np.sqrt(20000 / 3))),
+    "arithmetic": (
+        lambda: functional(lambda x: (x / 255.0 - np.array([0.4, 0.5, 0.6])) * 4),
+        ((102, 127.5, 153), 63.75),
+    ),
+    "subtracted from a constant": (lambda: functional(lambda x: 255.0 - x), (255, -1)),
+    "behind weights": (lambda: functional(lambda x: layers.Rescaling(1 / 255)(layers.Conv2D(3, 1)(x))), None),
+    "sum of two maps": (lambda: functional(lambda x: x + layers.AveragePooling2D(3, 1, "same")(x)), None),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_normalisation_is_found_wherever_it_stands(kind):
+    make, expected = MODELS[kind]
+    found = normalisation(make())
+    if expected is None:
+        assert found is None
+    else:
+        np.testing.assert_allclose(np.broadcast_to(found.mean, 3), np.broadcast_to(expected[0], 3), rtol=1e-5)
+        np.testing.assert_allclose(np.broadcast_to(found.std, 3), np.broadcast_to(expected[1], 3), rtol=1e-5)
+
+
+def test_a_model_of_keras_applications_tells_its_preprocessing():
+    model = keras.applications.MobileNetV3Small(input_shape=(32, 32, 3), weights=None, include_top=False)
+    assert input_in_words(model) == {
+        "values": "pixels of 0 to 255",
+        "preprocessing": "(x - 127.5) / 127.5 is computed by the file",
+    }
+
+
+def test_folded_preprocessing_is_known_inside_too():
+    folded = fold_preprocessing(kzoo.fold_batch_norm(tiny()))
+    for model in (folded, inside(folded)):
+        assert normalisation(model).folded
+        assert input_in_words(model)["values"] == "pixels of 0 to 255"
+
+
+@pytest.mark.parametrize("make", [tiny, lambda: inside(tiny()), lambda: inside(tiny(), layers.RandomFlip())])
+def test_images_of_0_to_1_are_refused_by_a_model_that_eats_pixels_inside_too(make, tmp_path):
+    model, images = make(), pixels(4, *SIZE)
+    for options in (dict(calibration=images / 255), dict(calibration=images, evaluation=(images / 255, np.arange(4)))):
+        with pytest.raises(InvalidValueError, match="pixels are 0 to 1; the model eats pixels of 0 to 255"):
+            kzoo.export(model, tmp_path / "model.tflite", "int8", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_scales_images_of_0_to_1_up_itself_takes_them(tmp_path):
+    images = pixels(4, *SIZE) / 255
+    kzoo.export(inside(tiny(), layers.Rescaling(255.0)), tmp_path / "model.tflite", "float32", calibration=images)
+    told = json.loads((tmp_path / "model.tflite.json").read_text())["input"]
+    assert told["values"] == "as in training"
+    assert told["preprocessing"] == "(x - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225] is computed by the file"
+
+
+def test_half_precision_inside_a_model_gives_the_error_of_the_flat_one(tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        half = tiny()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    image = keras.Input(SIZE)
+    deep = keras.Sequential([keras.Input(SIZE), inside(half)], name="deep")
+    shared = keras.Model(image, layers.Average()([deep(image), deep(image)]), name="shared")
+    for model in (half, deep, shared):
+        with pytest.raises(ExportError, match=rf"layer 'stem_conv' of {model.name} computes in float16; build"):
+            kzoo.export(model, tmp_path / "half.tflite")
+
+
+def test_all_layers_looks_into_models_and_wrappers_and_gives_each_layer_once():
+    dense = layers.Dense(2, name="dense")
+    inner = keras.Sequential([keras.Input((4, 3)), layers.TimeDistributed(dense, name="each")], name="inner")
+    first, second = keras.Input((4, 3), name="first"), keras.Input((4, 3), name="second")
+    model = keras.Model([first, second], layers.Add(name="sum")([inner(first), inner(second)]))
+    names = [layer.name for layer in all_layers(model) if not isinstance(layer, layers.InputLayer)]
+    assert sorted(names) == ["dense", "each", "sum"]

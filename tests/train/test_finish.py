@@ -1,0 +1,78 @@
+"""What a run leaves tells what its output means, and a backend that cannot export costs no report."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from kzoo.check.jax_process import JaxProcess, jax_environment
+from kzoo.class_names import known_output
+from kzoo.edge import LiteRTModel, read_card
+from kzoo.errors import InvalidValueError
+from kzoo.output import Output
+from kzoo.predict import open_classifier
+from kzoo.train import loop, train
+
+DIGITS = tuple("0123456789")
+
+
+def test_the_report_and_the_card_tell_what_the_output_means(recipe):
+    report = train(dataclasses.replace(recipe, epochs=1, export=("float32",)))
+    meaning = Output("classification", "softmax", 10, DIGITS)
+    assert Output.from_json(report["output"]) == meaning
+    file, path = recipe.run_dir / "model_float32.tflite", recipe.run_dir / "report.json"
+    assert read_card(file).output == meaning
+    model = keras.saving.load_model(recipe.run_dir / "model.keras")
+    for name, opened in (("model.keras", model), (file.name, LiteRTModel(file))):
+        assert known_output(str(recipe.run_dir / name), opened) == meaning
+
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps(told | {"output": told["output"] | {"class_names": list("abcdefghij")}}))
+    assert open_classifier(str(recipe.run_dir / "model.keras")).classes == tuple("abcdefghij")
+    path.write_text(json.dumps(told | {"output": told["output"] | {"units": 3, "class_names": None}}))
+    assert open_classifier(str(recipe.run_dir / "model.keras")).classes == DIGITS  # it is of another model
+    for wrong in (
+        {"units": True},
+        {"units": "10"},
+        {"values": "probabilities"},
+        {"class_names": {"a": 1}},
+        {"task": []},
+    ):
+        path.write_text(json.dumps(told | {"output": told["output"] | wrong}))
+        with pytest.raises(InvalidValueError, match=r"report\.json cannot be right: "):
+            open_classifier(str(recipe.run_dir / "model.keras"))
+
+
+def test_a_backend_that_cannot_export_finishes_with_the_report_and_says_how_to_export(recipe, monkeypatch, capsys):
+    finish = loop.finish
+
+    def under_jax(*args):
+        with monkeypatch.context() as patch:
+            patch.setattr(keras.backend, "backend", lambda: "jax")
+            return finish(*args)
+
+    monkeypatch.setattr(loop, "finish", under_jax)
+    report = train(dataclasses.replace(recipe, epochs=1, export=("float32", "int8")))
+    assert list(report["models"]) == ["keras", "folded"]
+    assert report["exports"] == {}
+    assert (recipe.run_dir / "README.md").exists()
+    told = " ".join(capsys.readouterr().out.split())
+    assert "not exported, as KERAS_BACKEND is jax; export with KERAS_BACKEND=tensorflow kzoo export" in told
+    assert "--precision float32 int8 --dataset digits" in told
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not JaxProcess.available(), reason="jax is not installed")
+def test_kzoo_train_under_jax_ends_with_a_report(tmp_path):
+    command = [sys.executable, "-c", "import sys; from kzoo.cli import main; main(sys.argv[1:])"]
+    arguments = ["train", "quickstart", "--smoke", "--output-dir", str(tmp_path / "run")]
+    child = subprocess.run(
+        [*command, *arguments], env=jax_environment(), capture_output=True, text=True, timeout=600, check=False
+    )
+    assert child.returncode == 0, child.stderr[-3000:]
+    assert "not exported, as KERAS_BACKEND is jax" in child.stdout
+    report = json.loads((tmp_path / "run-smoke" / "report.json").read_text())
+    assert report["models"]["keras"]["accuracy"] == report["models"]["folded"]["accuracy"]
