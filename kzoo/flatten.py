@@ -66,18 +66,24 @@ class _Level:
         self.calls = read_graph(model).calls
         config = model.get_config()
         self.inputs = [name for name, *_ in histories(config["input_layers"])]
-        self.outputs = list(histories(config["output_layers"]))
         self.operations = {operation.name: operation for operation in model.operations}
+        # among outputs, not among sources, the making of a functional model inside counts as its first call
+        made = {
+            name
+            for name, each in self.operations.items()
+            if has_graph(each) and not isinstance(each, keras.Sequential)
+        }
+        self.outputs = [
+            (name, call - (name in made), tensor) for name, call, tensor in histories(config["output_layers"])
+        ]
         self.place = place
         self._inner: dict[tuple[str, int], _Level] = {}
         self._nodes: dict[tuple[str, int], Node] = {}  # each call is one node, whoever asks for it
 
     def node(self, name: str, call: int = 0, tensor: int = 0) -> Node:
         """What really gives a tensor: models are entered by their outputs and left by their inputs."""
-        operation = self.operations[name]
-        if has_graph(operation):
-            # a functional model counts its own making as its first call
-            inner = self._open(name, call if isinstance(operation, keras.Sequential) else call - 1)
+        if has_graph(self.operations[name]):
+            inner = self._open(name, call)
             return inner.node(*inner.outputs[tensor])
         if name in self.inputs and self.place is not None:
             return self.place.sources[self.inputs.index(name)]
