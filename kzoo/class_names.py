@@ -86,7 +86,9 @@ def read_labels(path: Path) -> list[str]:
     try:
         return [line.strip() for line in read_text(path).splitlines() if line.strip()]
     except InvalidValueError as error:
-        raise InvalidValueError(f"{error}; labels are a text file in UTF-8, a class a line") from error
+        raise InvalidValueError(
+            f"cannot read the labels in {path} ({error}); give a text file, a class a line"
+        ) from error
 
 
 def check_labels(labels: Sequence[str], count: int, model: str) -> tuple[str, ...]:

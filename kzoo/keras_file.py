@@ -1,17 +1,15 @@
 """Opening `.keras` files from anywhere: what one claims is looked at before Keras reads it."""
 
-import io
 import math
 import re
 import threading
 import zipfile
 from pathlib import Path
 
-import h5py
 import keras
 
-from kzoo import hdf5
-from kzoo.errors import LONGEST_REASON, InvalidValueError
+from kzoo.errors import LONGEST_REASON, InvalidValueError, KzooError
+from kzoo.hdf5 import open_numbers
 from kzoo.reading import LARGEST_JSON_BYTES, SMALL_BYTES, largest_content, parse_json
 
 CONFIG, WEIGHTS, METADATA, ASSETS = "config.json", "model.weights.h5", "metadata.json", "assets/"
@@ -72,8 +70,8 @@ def _check_parts(path: Path) -> tuple[dict, int]:
         weights = read_member(archive, WEIGHTS, size)
     if len(described) > LARGEST_JSON_BYTES:
         raise InvalidValueError(f"its {CONFIG} has {len(described):,} bytes; at most {LARGEST_JSON_BYTES:,} are read")
-    with h5py.File(io.BytesIO(weights)) as file:
-        held = sum(math.prod(dataset.shape) for dataset in hdf5.numbers(file, len(weights)).values())
+    with open_numbers(weights) as (_, numbers):
+        held = sum(math.prod(dataset.shape) for dataset in numbers.values())
     return parse_json(described.decode("utf-8"), CONFIG), held
 
 
@@ -109,7 +107,7 @@ def _check_size(config: object, held: int) -> None:
 
 def _reason(error: BaseException) -> str:
     """The first line of what was first raised, which is nearest to what is the matter with the file."""
-    while error.__cause__ or (error.__context__ and not error.__suppress_context__):
+    while not isinstance(error, KzooError) and (error.__cause__ or error.__context__):
         error = error.__cause__ or error.__context__
     text = str(error).strip()
     if unknown := re.search(r"Could not locate (?:class|function) '([^']+)'", text):

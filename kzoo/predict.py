@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from kzoo.class_names import FILES, display_names, known_output, read_labels
-from kzoo.edge import LiteRTModel
+from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import InvalidValueError, WeightsError
 from kzoo.images import MODES, Pixels
 from kzoo.keras_file import open_keras
@@ -141,7 +141,11 @@ def open_model(
     if model.endswith(FILES):
         if weights is not None:
             raise InvalidValueError(f"{model} has its own weights; weights go with a name of the zoo")
-        opened = LiteRTModel(model) if model.endswith(".tflite") else load_keras(model)
+        if model.endswith(".tflite"):
+            read_card(model)  # first, as it knows whether the file is damaged
+            opened = LiteRTModel(model)
+        else:
+            opened = load_keras(model)
     else:
         entry = lookup(model)
         if entry.task == SEGMENTATION and weights is None:

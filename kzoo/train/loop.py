@@ -14,6 +14,7 @@ from kzoo.escape import terminal
 from kzoo.files import LOCK, PARTIAL, ensure_writable, exclusive, refuse_unwritable, write_text
 from kzoo.train import callbacks, quantization_aware
 from kzoo.train.data import ImageDataset, readable_images
+from kzoo.train.decay import without_decay
 from kzoo.train.finish import finish
 from kzoo.train.recipe import Recipe
 from kzoo.train.tasks import Task, task_of
@@ -155,8 +156,7 @@ def make_optimizer(recipe: Recipe, model: keras.Model, steps: int) -> keras.opti
         optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, **options)
     else:
         optimizer = keras.optimizers.AdamW(**options)
-    # biases and the scales and offsets of normalisation are vectors; everything else decays
-    optimizer.exclude_from_weight_decay(var_list=[w for w in model.trainable_weights if len(w.shape) < 2])
+    optimizer.exclude_from_weight_decay(var_list=without_decay(model))
     # wrapped here and not by compile, so that a checkpoint gives the same optimizer back whatever the global policy
     return keras.optimizers.LossScaleOptimizer(optimizer) if recipe.precision == "mixed_float16" else optimizer
 

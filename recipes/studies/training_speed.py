@@ -1,0 +1,201 @@
+"""How fast a training step is on the processor, before and after oneDNN and fused normalisation, and in PyTorch.
+
+    python recipes/studies/training_speed.py [--torch-python PATH] [--cases resnet20 resnet50 unet]
+
+trains each network of `CASES` for a few steps in four ways by turns, each in a process of its own as TensorFlow asks
+for oneDNN once, prints a table of images a second, and writes it with all times to saved_models/training_speed.
+PyTorch takes part where it is installed, in this environment or in the one of `--torch-python`.
+"""
+
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+from sheets import Sheet, in_markdown, on_console
+
+from kzoo.files import write_text
+from kzoo.onednn import VARIABLE, processor_features
+
+TORCH = "PyTorch, channels last"
+# what TF_ENABLE_ONEDNN_OPTS is, None for kzoo's choice, and whether the batch normalisation is Keras' own
+ENGINES = {
+    "before": ("0", True),
+    "oneDNN": ("1", True),
+    "fused": ("0", False),
+    "kzoo": (None, False),
+}
+INSTRUCTIONS = ("avx", "avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One network, and its steps in a process: the first ones, which trace and warm up, do not count."""
+
+    model: str
+    batch: int
+    side: int
+    steps: int
+    first: int
+
+
+CASES = {
+    "resnet20": Case("cifar_resnet20", batch=128, side=32, steps=14, first=4),
+    "resnet50": Case("resnet50", batch=16, side=224, steps=4, first=1),
+    "unet": Case("unet_padded", batch=4, side=128, steps=4, first=1),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is measured."""
+
+    cases: tuple[Literal["resnet20", "resnet50", "unet"], ...] = ("resnet20", "resnet50", "unet")
+    """Networks to train."""
+    turns: int = 3
+    """Processes of each kind for each network."""
+    torch_python: Path = Path(sys.executable)
+    """Python that has torch."""
+    output_dir: Path = Path("saved_models/training_speed")
+    """Where the table goes."""
+
+
+def step_times(name: str, keras_own: bool) -> dict:
+    """Trains with `fit` on one batch, as a user does; the milliseconds of each step."""
+    import time
+
+    import kzoo  # isort: skip  before Keras, as it decides on oneDNN
+    import keras
+    import numpy as np
+
+    class Clock(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.times = []
+
+        def on_train_batch_begin(self, batch, logs=None):
+            self.start = time.perf_counter()
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.times.append(1000 * (time.perf_counter() - self.start))
+
+    case, clock = CASES[name], Clock()
+    shape = (case.side, case.side, 3)
+    model = kzoo.build(case.model, input_shape=shape, classifier_activation=None, include_preprocessing=False)
+    if keras_own:
+        model = keras.models.clone_model(model)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    optimizer.exclude_from_weight_decay(var_list=[w for w in model.trainable_weights if len(w.shape) < 2])
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    rng = np.random.default_rng(0)
+    images = rng.uniform(size=(case.batch, *shape)).astype("float32")
+    labels = rng.integers(model.output.shape[-1], size=(case.batch, *model.output.shape[1:-1]))
+    model.fit(images, labels, batch_size=case.batch, epochs=case.steps, shuffle=False, verbose=0, callbacks=[clock])
+    parameters = kzoo.zoo.count_parameters(model)
+    return {"step_ms": clock.times, "parameters": parameters, "version": f"Keras {keras.__version__}"}
+
+
+def measure(name: str, engine: str, options: Options) -> dict | None:
+    """The steps of one process; None where there is no torch."""
+    case, environment = CASES[name], dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3")
+    environment.pop(VARIABLE, None)
+    if engine == TORCH:
+        script = Path(__file__).with_name("training_speed_torch.py")
+        command = [options.torch_python, script, name, case.batch, case.side, case.steps]
+    else:
+        variable, keras_own = ENGINES[engine]
+        environment |= {VARIABLE: variable} if variable else {}
+        command = [sys.executable, __file__, "step", name, int(keras_own)]
+    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, check=False)
+    if "No module named 'torch'" in done.stderr:
+        return None
+    if done.returncode:
+        raise SystemExit(f"{name}, {engine} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure_all(name: str, options: Options) -> dict[str, dict]:
+    """Each engine's images a second in every turn, by turns, so that a busy machine hits all alike."""
+    case, found = CASES[name], {}
+    for turn in range(options.turns):
+        for engine in (*ENGINES, TORCH):
+            result = measure(name, engine, options)
+            if result is None:
+                print(f"{options.torch_python} has no torch: `pip install torch`, or give --torch-python")
+                continue
+            speed = 1000 * case.batch / statistics.median(result["step_ms"][case.first :])
+            print(f"{name}, turn {turn + 1} of {options.turns}: {engine} {speed:.1f} images/s", flush=True)
+            row = found.setdefault(engine, {"images_per_s": [], "step_ms": []} | result | {"step_ms": []})
+            row["images_per_s"].append(speed)
+            row["step_ms"].append(result["step_ms"])
+    counts = {engine: row["parameters"] for engine, row in found.items()}
+    if len(set(counts.values())) > 1:
+        raise SystemExit(f"{name} is not one network: parameters {counts}")
+    return found
+
+
+def sheet(results: dict) -> Sheet:
+    """Images a second: the median of the turns, and the best."""
+    engines = [engine for engine in (*ENGINES, TORCH) if any(engine in found for found in results.values())]
+
+    def cell(found: dict, engine: str) -> str:
+        if engine not in found:
+            return "-"
+        speeds = found[engine]["images_per_s"]
+        return f"{statistics.median(speeds):.1f} ({max(speeds):.1f})"
+
+    rows = []
+    for name, found in results.items():
+        case = CASES[name]
+        medians = {engine: statistics.median(row["images_per_s"]) for engine, row in found.items()}
+        gain = f"{medians['kzoo'] / medians['before']:.2f}"
+        against = f"{medians['kzoo'] / medians[TORCH]:.2f}" if TORCH in medians else "-"
+        title = f"{case.model}, {case.batch} of {case.side}×{case.side}"
+        rows.append((title, *(cell(found, engine) for engine in engines), gain, against))
+    columns = ("network and batch", *engines, "kzoo / before", "kzoo / PyTorch")
+    return "Training, images a second: median of the turns (best)", columns, rows
+
+
+PAGE = """# How fast a training step is on the processor
+
+Measured on {cores} CPU cores with {instructions} by
+
+    python recipes/studies/training_speed.py
+
+"before" is Keras' own batch normalisation without oneDNN, "oneDNN" and "fused" have one of the two, "kzoo" is what
+`import kzoo` and `kzoo.build` do. The same network, loss and optimizer everywhere, float32, by turns. {versions}.
+
+"""
+
+
+def main(options: Options) -> dict:
+    """Measures, prints and writes everything; returns what was measured."""
+    results = {name: measure_all(name, options) for name in options.cases}
+    instructions = [each for each in INSTRUCTIONS if each in processor_features()]
+    table = sheet(results)
+    Console().print(on_console(table))
+    print(f"{os.cpu_count()} CPU cores with {', '.join(instructions) or 'unknown instructions'}")
+    versions = {row["version"] for found in results.values() for row in found.values()}
+    page = PAGE.format(
+        cores=os.cpu_count(),
+        instructions=", ".join(instructions) or "unknown instructions",
+        versions=", ".join(sorted(versions)),
+    )
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    result = {"cores": os.cpu_count(), "instructions": instructions, "cases": results}
+    write_text(options.output_dir / "speed.json", json.dumps(result, indent=2) + "\n")
+    write_text(options.output_dir / "README.md", page + in_markdown(table))
+    return result
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["step"]:  # a process of `measure`
+        print(json.dumps(step_times(sys.argv[2], sys.argv[3] == "1")))
+    else:
+        main(tyro.cli(Options, description=__doc__))

@@ -1,0 +1,503 @@
+"""Deliberate faults, and whether the default tests catch them: `python tests/faults.py` prints a table.
+
+Each fault replaces one piece of text in a scratch copy of the tree and runs the tests where it should be caught; the
+tree itself is never touched. The processes start as copies of one that has TensorFlow loaded already, so that a fault
+costs the tests alone.
+"""
+
+import argparse
+import importlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+COPIED = ("kzoo", "tests", "recipes", "pyproject.toml", "README.md")
+LINKED = ("saved_models",)
+PRELOADED = ("tensorflow", "keras", "tensorflow_datasets", "sklearn.datasets", "matplotlib.pyplot", "hypothesis")
+LIMIT_SECONDS = 1200
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A mistake that somebody could make.
+
+    Attributes:
+        promise: what it breaks, in words.
+        file: path inside `kzoo/`.
+        old: text that stands there once.
+        new: what takes its place.
+        tests: where it should be caught, the most related first: paths inside `tests/`, with `::name` or not.
+    """
+
+    promise: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+FAULTS = (
+    # layers
+    Fault(
+        "channel attention averages over the whole map",
+        "layers/squeeze_excite.py",
+        "ops.mean(x, axis=(1, 2), keepdims=True)",
+        "ops.mean(x, axis=(1,), keepdims=True)[:, :, :1]",
+        ("layers/test_squeeze_excite.py",),
+    ),
+    Fault(
+        "the hidden width is rounded to the nearest multiple, halves up",
+        "layers/squeeze_excite.py",
+        "channels / self.reduction + self.divisor / 2",
+        "channels / self.reduction",
+        ("layers/test_squeeze_excite.py",),
+    ),
+    Fault(
+        "CBAM's folded layer keeps the batch normalisation's epsilon",
+        "layers/cbam.py",
+        "scale = gamma / np.sqrt(variance + self.batch_norm.epsilon)",
+        "scale = gamma / np.sqrt(variance + 1e-3)",
+        ("layers/test_cbam.py",),
+    ),
+    Fault(
+        "spatial attention takes its maximum over the channels",
+        "layers/cbam.py",
+        "ops.max(x, axis=-1, keepdims=True)",
+        "ops.max(x, axis=-2, keepdims=True) + 0 * x[..., :1]",
+        ("layers/test_cbam.py",),
+    ),
+    Fault(
+        "softmax over the keys",
+        "layers/dot_product.py",
+        "ops.softmax(logits, axis=-1)",
+        "ops.softmax(logits, axis=-2)",
+        ("layers/test_window_attention.py", "layers/test_self_attention.py"),
+    ),
+    Fault(
+        "queries are scaled by the root of the head's width",
+        "layers/window_attention.py",
+        "(channels // self.num_heads) ** -0.5",
+        "channels**-0.5",
+        ("layers/test_window_attention.py",),
+    ),
+    Fault(
+        "shifted windows mask columns that only meet because of the roll",
+        "layers/window_attention.py",
+        "rolled[:, -step[1] :] += 2",
+        "rolled[:, -step[1] :] += 0",
+        ("layers/test_window_attention.py",),
+    ),
+    Fault(
+        "shifted windows are shifted back",
+        "layers/window_attention.py",
+        "return shift(x, -rows, -columns)[:, :height, :width]",
+        "return shift(x, -rows, 0)[:, :height, :width]",
+        ("layers/test_window_attention.py",),
+    ),
+    Fault(
+        "biases of neighbours lie by rows and then columns",
+        "layers/neighborhood_attention.py",
+        "bias = ops.transpose(bias, (0, 1, 3, 2, 4))",
+        "bias = ops.transpose(bias, (0, 3, 1, 4, 2))",
+        ("layers/test_neighborhood_attention.py",),
+    ),
+    Fault(
+        "non-local dot products are divided by the number of keys",
+        "layers/non_local.py",
+        "f / ops.cast(ops.shape(keys)[1], dtype)",
+        "f / ops.cast(ops.shape(queries)[1], dtype)",
+        ("layers/test_non_local.py",),
+    ),
+    Fault(
+        "a folded non-local block takes the convolution's bias along",
+        "layers/non_local.py",
+        "(bias - mean) * scale + beta",
+        "bias - mean * scale + beta",
+        ("layers/test_non_local.py",),
+    ),
+    Fault(
+        "dropped paths do nothing at inference",
+        "layers/stochastic_depth.py",
+        "if not training or self.rate == 0:",
+        "if self.rate == 0:",
+        ("layers/test_stochastic_depth.py",),
+    ),
+    Fault(
+        "kept paths are scaled so that the mean stays",
+        "layers/stochastic_depth.py",
+        "x * (ops.cast(draws < keep, x.dtype) / keep)",
+        "x * ops.cast(draws < keep, x.dtype)",
+        ("layers/test_stochastic_depth.py",),
+    ),
+    Fault(
+        "local response normalisation reads size // 2 channels on each side",
+        "layers/response_norm.py",
+        "<= self.size // 2",
+        "< self.size // 2",
+        ("layers/test_response_norm.py",),
+    ),
+    Fault(
+        "option A pads as many channels on each side",
+        "layers/subsample.py",
+        "(0, 0), (side, side)",
+        "(0, 0), (0, 2 * side)",
+        ("layers/test_subsample.py",),
+    ),
+    Fault(
+        "logits of attention are computed in float32 at half precision",
+        "layers/dot_product.py",
+        'dtype = keras.backend.result_type(query.dtype, "float32")',
+        "dtype = query.dtype",
+        ("layers/test_every_layer.py::test_half_precision_bears_large_activations",),
+    ),
+    # models
+    Fault(
+        "strided convolutions pad symmetrically",
+        "models/blocks.py",
+        "if strides > 1 and kernel_size > 1:",
+        "if False:",
+        ("models/test_timm_parity.py", "models/test_resnet.py"),
+    ),
+    Fault(
+        "batch normalisation has epsilon 1e-5",
+        "models/blocks.py",
+        "def batch_norm(x, *, epsilon: float = 1e-5,",
+        "def batch_norm(x, *, epsilon: float = 1e-3,",
+        (
+            "models/test_unet_parity.py",
+            "models/test_vgg.py",
+            "models/test_fpn_parity.py",
+            "models/test_vgg_weights.py",
+        ),
+    ),
+    Fault(
+        "a version-1 ResNet strides in its first convolution",
+        "models/resnet.py",
+        "(strides, 1) if config.stride_conv == 1 else (1, strides)",
+        "(1, strides) if config.stride_conv == 1 else (strides, 1)",
+        ("models/test_resnet.py::test_cost_of_v1", "models/test_resnet.py::test_logits_equal_keras_applications"),
+    ),
+    Fault(
+        "GoogLeNet's batch normalisation has epsilon 1e-3",
+        "models/googlenet.py",
+        "BN_EPSILON = 1e-3",
+        "BN_EPSILON = 1e-5",
+        ("models/test_inception_parity.py", "models/test_googlenet.py"),
+    ),
+    Fault(
+        "patches merge their pixels column by column",
+        "models/swin.py",
+        "keras.layers.Permute((1, 3, 4, 2, 5)",
+        "keras.layers.Permute((1, 3, 2, 4, 5)",
+        ("models/test_swin.py",),
+    ),
+    Fault(
+        "the decoder of a U-Net stacks the skip in front",
+        "models/unet.py",
+        '_concat")([skip, x])',
+        '_concat")([x, skip])',
+        ("models/test_unet_parity.py",),
+    ),
+    Fault(
+        "the last activation is computed in float32",
+        "models/blocks.py",
+        'dtype = "float32" if compute_dtype in ("float16", "bfloat16") else compute_dtype',
+        "dtype = compute_dtype",
+        ("test_zoo.py::test_half_precision_ends_in_full",),
+    ),
+    # surgery
+    Fault(
+        "folding reads a normalisation's own epsilon",
+        "surgery/affine.py",
+        'np.sqrt(values["moving_variance"] + norm.epsilon)',
+        'np.sqrt(values["moving_variance"] + 1e-3)',
+        ("surgery/test_fold_batch_norm.py",),
+    ),
+    Fault(
+        "folding scales the bias of the convolution too",
+        "surgery/linear.py",
+        "bias = bias * after.scale + after.offset",
+        "bias = bias + after.offset",
+        ("surgery/test_fold_batch_norm.py",),
+    ),
+    Fault(
+        "folding sees what padding='same' adds for a dilated kernel",
+        "surgery/linear.py",
+        "(kernel - 1) * dilation + 1 - size",
+        "kernel - size",
+        ("surgery/test_fold_ahead.py", "surgery/test_random_models.py"),
+    ),
+    Fault(
+        "kernels in groups fold with the scale of the channels that they read",
+        "surgery/linear.py",
+        "np.repeat(values, kernel.shape[-1] // groups, axis=1)",
+        "np.tile(values, (1, kernel.shape[-1] // groups))",
+        ("surgery/test_fold_ahead.py", "surgery/test_random_models.py"),
+    ),
+    Fault(
+        "kernels are rounded to the nearest step",
+        "surgery/fake_quantization.py",
+        "return ops.round(kernel / step) * step",
+        "return ops.floor(kernel / step) * step",
+        ("surgery/test_fake_quantization.py",),
+    ),
+    # edge
+    Fault(
+        "pixels are shifted by the zero point of an integer input",
+        "edge/runtime.py",
+        "np.round(array / scale) + zero_point",
+        "np.round(array / scale)",
+        ("edge/test_export.py::test_int8",),
+    ),
+    Fault(
+        "integer outputs are read with their zero point",
+        "edge/runtime.py",
+        '(array.astype("float32") - zero_point) * scale',
+        'array.astype("float32") * scale',
+        ("edge/test_export.py::test_int8",),
+    ),
+    Fault(
+        "ranges of activations that never fire are widened",
+        "edge/quantize.py",
+        '- np.asarray(values["min"]) < 1e-6)',
+        '- np.asarray(values["min"]) < 0)',
+        ("edge/test_export.py::test_int8_of_units_that_never_fire",),
+    ),
+    Fault(
+        "probabilities get a range up to one",
+        "edge/quantize.py",
+        '"max": np.ones(shape, "float32")}',
+        '"max": np.full(shape, 0.5, "float32")}',
+        ("edge/test_precisions.py::test_probabilities_have_room_up_to_one",),
+    ),
+    Fault(
+        "a file that differs from Keras is not written",
+        "edge/precisions.py",
+        '"float32": Precision("weights and activations float32", 1e-4)',
+        '"float32": Precision("weights and activations float32", 1e4)',
+        ("edge/test_export.py::test_a_file_that_disagrees_is_not_written", "edge/test_export.py"),
+    ),
+    Fault(
+        "labels that are no class do not count",
+        "edge/compare.py",
+        "counted = (labels >= 0) & (labels < classes)",
+        "counted = (labels >= 0) & (labels <= classes + 255)",
+        ("edge/test_precisions.py::test_measures",),
+    ),
+    # files, weights, tiles
+    Fault(
+        "a file is whole or not there",
+        "files.py",
+        "        partial.unlink(missing_ok=True)\n        raise",
+        "        os.replace(partial, path) if partial.exists() else None\n        raise",
+        ("test_files.py",),
+    ),
+    Fault(
+        "arrays of the wrong shape are never loaded",
+        "weights/match.py",
+        "if array.shape != tuple(variable.shape):\n                layout",
+        "if array.size != np.prod(variable.shape):\n                layout",
+        ("weights/test_load.py", "weights/test_foreign_files.py", "weights/test_adapt.py"),
+    ),
+    Fault(
+        "names in a file that the model does not use are told",
+        "weights/match.py",
+        "[name for name in names.arrays if name not in used]",
+        "[]",
+        ("weights/test_load.py", "weights/test_foreign_files.py"),
+    ),
+    Fault(
+        "tables of neighbours are resized head by head",
+        "weights/adapt.py",
+        "bias.transpose(1, 2, 0).reshape(side**2, -1)",
+        "bias.reshape(side**2, -1)",
+        ("weights/test_adapt.py",),
+    ),
+    Fault(
+        "tiles mirror the image at its borders",
+        "tiles.py",
+        'mode="reflect")  # several',
+        'mode="edge")  # several',
+        ("test_tiles.py",),
+    ),
+    # training
+    Fault(
+        "images are shuffled in training",
+        "train/data.py",
+        "    if training:\n        dataset = dataset.shuffle(",
+        "    if False:\n        dataset = dataset.shuffle(",
+        ("train/test_data.py", "train/test_batches.py"),
+    ),
+    Fault(
+        "every augmentation has a seed of its own",
+        "train/augment.py",
+        "seeds = np.random.SeedSequence(seed).generate_state(len(names)).tolist()",
+        "seeds = [seed] * len(names)",
+        ("train/test_augment.py",),
+    ),
+    Fault(
+        "void stays void while masks move",
+        "train/augment.py",
+        'tf.cast(changed["segmentation_masks"][..., 0], tf.uint8) - 1',
+        'tf.cast(changed["segmentation_masks"][..., 0], tf.uint8)',
+        ("train/test_augment.py",),
+    ),
+    Fault(
+        "weight decay spares all but kernels",
+        "train/loop.py",
+        "weight_decay=recipe.weight_decay)",
+        "weight_decay=0.0)",
+        ("train/test_loop.py::test_optimizer_warms_up_follows_a_cosine_and_spares_vectors",),
+    ),
+    Fault(
+        "the cosine ends at zero after the last step",
+        "train/loop.py",
+        "decay_steps=max(1, total - warmup)",
+        "decay_steps=max(1, total)",
+        ("train/test_loop.py::test_optimizer_warms_up_follows_a_cosine_and_spares_vectors",),
+    ),
+    Fault(
+        "label smoothing is the recipe's",
+        "train/tasks.py",
+        "label_smoothing=recipe.label_smoothing",
+        "label_smoothing=0.0",
+        ("train",),
+    ),
+    Fault(
+        "the best epoch is kept, not the last",
+        "train/callbacks.py",
+        "improved = logs[self.monitor] > self.best",
+        "improved = True",
+        ("train/test_loop.py::test_best_epoch_is_kept_not_the_last",),
+    ),
+    Fault(
+        "void counts in no confusion",
+        "train/dense.py",
+        "valid = mask != VOID",
+        "valid = mask <= VOID",
+        ("train/test_dense.py",),
+    ),
+    Fault(
+        "class weights follow the median frequency",
+        "train/dense.py",
+        "np.median(frequency) / frequency",
+        "np.mean(frequency) / frequency",
+        ("train/test_dense.py",),
+    ),
+)
+
+
+class FirstFailure:
+    """A plugin of pytest that remembers what failed first."""
+
+    name = ""
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed and not self.name:
+            self.name = report.nodeid
+
+    def pytest_collectreport(self, report):
+        if report.failed and not self.name:
+            self.name = f"{report.nodeid} (cannot be collected)"
+
+
+def copy_tree(tree: Path, scratch: Path) -> None:
+    """What the tests need of the tree, without what was trained, which is linked."""
+    for name in COPIED:
+        source, target = tree / name, scratch / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    for name in LINKED:
+        (scratch / name).symlink_to(tree / name)
+
+
+def run_tests(scratch: Path, tests: list[str], answer: Path) -> None:
+    """In the process made for one fault: runs the tests and writes which one failed first."""
+    import pytest
+
+    os.chdir(scratch)
+    os.environ["PYTHONPATH"] = str(scratch)
+    sys.path.insert(0, str(scratch))
+    sys.dont_write_bytecode = True
+    sink = os.open(answer.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(sink, 1)
+    os.dup2(sink, 2)
+    failure = FirstFailure()
+    code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests], plugins=[failure])
+    answer.write_text(failure.name or ("" if code == 0 else f"pytest ended with {int(code)}"))
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def judge(scratch: Path, tests: list[str], answer: Path) -> str:
+    """Runs the tests in a process of their own; the name of the first that fails, "" if none does."""
+    child = os.fork()
+    if child == 0:
+        try:
+            run_tests(scratch, tests, answer)
+        finally:
+            os._exit(1)
+    end = time.monotonic() + LIMIT_SECONDS
+    while time.monotonic() < end:
+        if os.waitpid(child, os.WNOHANG) != (0, 0):
+            return answer.read_text() if answer.exists() else "the process died"
+        time.sleep(0.2)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    return f"no end after {LIMIT_SECONDS} s"
+
+
+def preload() -> None:
+    """Loads what is slow to load and computes nothing, so that this process may be copied."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    for name in PRELOADED:
+        importlib.import_module(name)
+
+
+def main() -> None:
+    """Prints a row for each fault as it is judged, then how many were caught."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tree", type=Path, default=ROOT, help="Tree whose tests and product are taken.")
+    parser.add_argument("--match", default="", help="Only faults whose promise or file holds this text.")
+    parser.add_argument("--whole", action="store_true", help="Run all default tests where the nearest miss a fault.")
+    options = parser.parse_args()
+    faults = [fault for fault in FAULTS if options.match in fault.promise or options.match in fault.file]
+    tree = options.tree.absolute()
+    for fault in faults:
+        count = (tree / "kzoo" / fault.file).read_text(encoding="utf-8").count(fault.old)
+        if count != 1:
+            sys.exit(f"{fault.file} holds {fault.old!r} {count} times; mend the fault {fault.promise!r}")
+    preload()
+    caught = 0
+    with tempfile.TemporaryDirectory() as directory:
+        scratch, answers = Path(directory, "tree"), Path(directory, "answers")
+        scratch.mkdir()
+        answers.mkdir()
+        copy_tree(tree, scratch)
+        print("| promise that is broken | file | caught by | s |\n| --- | --- | --- | ---: |", flush=True)
+        for number, fault in enumerate(faults):
+            file = scratch / "kzoo" / fault.file
+            whole = file.read_text(encoding="utf-8")
+            file.write_text(whole.replace(fault.old, fault.new), encoding="utf-8")
+            paths = [f"tests/{test}" for test in fault.tests if (scratch / "tests" / test.split("::")[0]).exists()]
+            began = time.monotonic()
+            found = judge(scratch, paths, answers / f"{number}.txt")
+            if not found and options.whole:
+                found = judge(scratch, ["tests"], answers / f"{number}_whole.txt")
+            file.write_text(whole, encoding="utf-8")
+            caught += bool(found)
+            row = (fault.promise, fault.file, found.removeprefix("tests/") or "**missed**")
+            print(f"| {' | '.join(row)} | {time.monotonic() - began:.0f} |", flush=True)
+    print(f"\n{caught} of {len(faults)} caught")
+
+
+if __name__ == "__main__":
+    main()
