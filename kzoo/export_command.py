@@ -99,6 +99,7 @@ class Export(MaskOptions, PixelOptions):
             card=card,
             threads=self.threads,
             find_layers=self.report,
+            reference=model,
         )
         with _stages():
             folded = fold_batch_norm(model)

@@ -64,3 +64,14 @@ def test_an_input_that_is_an_output():
     outer = keras.Input(SIZE, name="outer")
     model = keras.Model(outer, layers.ReLU(name="relu")(keras.Sequential([keras.Input(SIZE), nothing])(outer)))
     assert way(FlatGraph(model).outputs[0]) == ["relu", "outer"]
+
+
+def test_of_several_tensors_the_one_that_is_read_is_followed():
+    image = keras.Input(SIZE, name="image")
+    two = keras.Model(image, [layers.ReLU(name="first")(image), layers.ReLU(name="second")(image)])
+    outer = keras.Input(SIZE, name="outer")
+    first, second = two(outer)
+    model = keras.Model(outer, layers.ReLU(name="last")(second) + 0 * first)
+    add = FlatGraph(model).outputs[0]
+    assert [way(source)[-2] for source in add.sources] == ["second", "first"]
+    assert way(add) == [add.operation.name, "last", "second", "outer"]

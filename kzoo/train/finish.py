@@ -51,12 +51,13 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     folded = fold_batch_norm(model)
     models["folded"] = (directory / "folded.keras", *_runners(folded))
     _save(folded, models["folded"][0])
-    exported = {"model": folded}
+    exported = {"model": (folded, model)}
     if recipe.quantization_aware:  # what it would have been without
-        start = fold_batch_norm(build(recipe.model, weights=recipe.weights, **options))
+        given = build(recipe.model, weights=recipe.weights, **options)
+        start = fold_batch_norm(given)
         models["start"] = (directory / "start.keras", *_runners(start))
         _save(start, models["start"][0])
-        exported["start"] = start
+        exported["start"] = (start, given)
 
     reports, wanted = {}, recipe.export
     if wanted and keras.backend.backend() != "tensorflow":
@@ -67,10 +68,10 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
         )
         wanted = ()
     calibration = data.train.arrays(CALIBRATION_IMAGES)[0] if wanted else None
-    for stem, source in exported.items() if wanted else ():
+    for stem, (source, reference) in exported.items() if wanted else ():
         rich.print(f"exporting {stem}")
-        card = Card(output, recipe.pixels)
-        for precision, result in export_each(source, directory, wanted, calibration, name=stem, card=card):
+        options = dict(name=stem, card=Card(output, recipe.pixels), reference=reference)
+        for precision, result in export_each(source, directory, wanted, calibration, **options):
             if isinstance(result, ExportError):  # it must not cost the run its report
                 rich.print(f"[bold red]{terminal(str(result))}[/]")
                 continue
