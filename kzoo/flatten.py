@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import keras
 
-from kzoo.graph import Call, as_functional, has_graph, read_graph
+from kzoo.graph import Call, as_functional, has_graph, histories, read_graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,18 +107,6 @@ class _Level:
         if (name, call) not in self._inner:
             self._inner[name, call] = _Level(self.operations[name], self._node(name, call))
         return self._inner[name, call]
-
-
-def histories(outputs) -> Iterator[tuple[str, int, int]]:
-    """Every (layer, call, tensor) in the nested description of a model's inputs or outputs."""
-    if isinstance(outputs, dict):
-        outputs = list(outputs.values())
-    if isinstance(outputs, (list, tuple)):
-        if len(outputs) == 3 and isinstance(outputs[0], str):
-            yield tuple(outputs)
-            return
-        for item in outputs:
-            yield from histories(item)
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:

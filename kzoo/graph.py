@@ -110,7 +110,7 @@ def read_graph(model: keras.Model) -> Graph:
     made = {operation.name for operation in model.operations if has_graph(operation)} - {
         operation.name for operation in model.operations if isinstance(operation, keras.Sequential)
     }
-    graph = Graph(outputs={(name, call - (name in made), i) for name, call, i in _histories(config["output_layers"])})
+    graph = Graph(outputs={(name, call - (name in made), i) for name, call, i in histories(config["output_layers"])})
     for layer in config["layers"]:
         for node in layer["inbound_nodes"]:
             call = Call.of_node(layer["name"], node)
@@ -132,7 +132,7 @@ def _tensors(node) -> Iterator[dict]:
             yield from _tensors(item)
 
 
-def _histories(outputs) -> Iterator[tuple]:
+def histories(outputs) -> Iterator[tuple]:
     """Every [layer, call, tensor] triple in a nested output description."""
     if isinstance(outputs, dict):
         outputs = list(outputs.values())
@@ -141,7 +141,7 @@ def _histories(outputs) -> Iterator[tuple]:
             yield tuple(outputs)
             return
         for item in outputs:
-            yield from _histories(item)
+            yield from histories(item)
 
 
 def count_macs(model: keras.Model) -> int:
