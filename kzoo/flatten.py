@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import keras
 
-from kzoo.graph import Call, as_functional, has_graph, histories, read_graph
+from kzoo.graph import Call, as_functional, has_graph, read_graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,26 +63,17 @@ class _Level:
 
     def __init__(self, model: keras.Model, place: Node | None = None):
         model = as_functional(model)
-        self.calls = read_graph(model).calls
-        config = model.get_config()
-        self.inputs = [name for name, *_ in histories(config["input_layers"])]
+        graph = read_graph(model)
+        self.calls, self.inputs, self.outputs = graph.calls, graph.inputs, graph.outputs
         self.operations = {operation.name: operation for operation in model.operations}
-        # among outputs, not among sources, the making of a functional model inside counts as its first call
-        made = {
-            name
-            for name, each in self.operations.items()
-            if has_graph(each) and not isinstance(each, keras.Sequential)
-        }
-        self.outputs = [
-            (name, call - (name in made), tensor) for name, call, tensor in histories(config["output_layers"])
-        ]
         self.place = place
         self._inner: dict[tuple[str, int], _Level] = {}
         self._nodes: dict[tuple[str, int], Node] = {}  # each call is one node, whoever asks for it
 
     def node(self, name: str, call: int = 0, tensor: int = 0) -> Node:
         """What really gives a tensor: models are entered by their outputs and left by their inputs."""
-        if has_graph(self.operations[name]):
+        operation = self.operations[name]
+        if has_graph(operation):
             inner = self._open(name, call)
             return inner.node(*inner.outputs[tensor])
         if name in self.inputs and self.place is not None:

@@ -58,11 +58,15 @@ class Call:
 
 @dataclass
 class Graph:
-    """Calls in the order of the config, the calls that read a tensor, and the tensors that the model gives."""
+    """Calls in the order of the config, the calls that read a tensor, the inputs, and the tensors that it gives.
+
+    The calls of a layer, of a model inside too, are counted from 0.
+    """
 
     calls: dict[str, list[Call]] = field(default_factory=dict)
     consumers: dict[Tensor, list[Call]] = field(default_factory=dict)
-    outputs: set[Tensor] = field(default_factory=set)
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
 
     def gives(self, layer: str) -> bool:
         """Whether some output of the model is one of the layer's."""
@@ -107,10 +111,17 @@ def read_graph(model: keras.Model) -> Graph:
     model = as_functional(model)
     config = model.get_config()
     # among outputs the config counts the making of a functional model inside as its first call, among sources not
-    made = {operation.name for operation in model.operations if has_graph(operation)} - {
-        operation.name for operation in model.operations if isinstance(operation, keras.Sequential)
+    made = {
+        operation.name
+        for operation in model.operations
+        if isinstance(operation, keras.Model)
+        and not isinstance(operation, keras.Sequential)
+        and hasattr(operation, "operations")
     }
-    graph = Graph(outputs={(name, call - (name in made), i) for name, call, i in histories(config["output_layers"])})
+    graph = Graph(
+        inputs=[name for name, _, _ in _histories(config["input_layers"])],
+        outputs=[(name, call - (name in made), i) for name, call, i in _histories(config["output_layers"])],
+    )
     for layer in config["layers"]:
         for node in layer["inbound_nodes"]:
             call = Call.of_node(layer["name"], node)
@@ -132,7 +143,7 @@ def _tensors(node) -> Iterator[dict]:
             yield from _tensors(item)
 
 
-def histories(outputs) -> Iterator[tuple]:
+def _histories(outputs) -> Iterator[tuple]:
     """Every [layer, call, tensor] triple in a nested output description."""
     if isinstance(outputs, dict):
         outputs = list(outputs.values())
@@ -141,7 +152,7 @@ def histories(outputs) -> Iterator[tuple]:
             yield tuple(outputs)
             return
         for item in outputs:
-            yield from histories(item)
+            yield from _histories(item)
 
 
 def count_macs(model: keras.Model) -> int:

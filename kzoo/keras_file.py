@@ -106,11 +106,10 @@ def _check_size(config: object, held: int) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what was first raised, which is nearest to what is the matter with the file."""
+    """What was first raised, which is nearest to what is the matter with the file, in one line."""
     while not isinstance(error, KzooError) and (error.__cause__ or error.__context__):
         error = error.__cause__ or error.__context__
-    text = str(error).strip()
+    text = " ".join(str(error).split()) or type(error).__name__
     if unknown := re.search(r"Could not locate (?:class|function) '([^']+)'", text):
         return f"it uses {unknown[1]!r}, which neither Keras nor kzoo has; first import the module that registers it"
-    line = text.splitlines()[0] if text else type(error).__name__
-    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"

@@ -78,6 +78,22 @@ def check_model(model: keras.Model) -> tuple[int, int, int]:
     return shape
 
 
+def check_reference(model: keras.Model, reference: keras.Model | None) -> keras.Model:
+    """The model to compare with; raises `InvalidValueError` unless it takes and gives what `model` does."""
+    if reference is None:
+        return model
+    check_is_model(reference)
+    reference = without_auxiliary(reference)
+    for kind in ("input_shape", "output_shape"):
+        ours, theirs = getattr(model, kind), getattr(reference, kind, None)
+        if ours != theirs:
+            raise InvalidValueError(
+                f"reference={reference.name!r} has the {kind} {theirs}, {model.name} {ours}; give the model that it "
+                "was made of"
+            )
+    return reference
+
+
 def check_card(model: keras.Model, card: Card | None) -> Card:
     """The card, or one of what the model tells by itself; raises `InvalidValueError` if it tells of another model."""
     own = Output.of_model(model)
@@ -94,22 +110,6 @@ def check_card(model: keras.Model, card: Card | None) -> Card:
     if own.values not in (told.values, UNKNOWN):
         raise InvalidValueError(f"the card says that the values are {told.values}; {model.name} ends in {own.values}")
     return card
-
-
-def check_reference(model: keras.Model, reference: keras.Model | None) -> keras.Model:
-    """The model to compare with; raises `InvalidValueError` unless it takes and gives what `model` does."""
-    if reference is None:
-        return model
-    check_is_model(reference)
-    reference = without_auxiliary(reference)
-    for kind in ("input_shape", "output_shape"):
-        ours, theirs = getattr(model, kind), getattr(reference, kind, None)
-        if ours != theirs:
-            raise InvalidValueError(
-                f"reference={reference.name!r} has the {kind} {theirs}, {model.name} {ours}; give the model that it "
-                "was made of"
-            )
-    return reference
 
 
 def check_images(

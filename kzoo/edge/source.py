@@ -36,7 +36,7 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A converted model, of which files in several precisions are made.
+    """A converted model, of which files in several precisions are made, and their card.
 
     Attributes:
         model: what was converted.

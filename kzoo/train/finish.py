@@ -70,8 +70,9 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     calibration = data.train.arrays(CALIBRATION_IMAGES)[0] if wanted else None
     for stem, (source, reference) in exported.items() if wanted else ():
         rich.print(f"exporting {stem}")
-        options = dict(name=stem, card=Card(output, recipe.pixels), reference=reference)
-        for precision, result in export_each(source, directory, wanted, calibration, **options):
+        card = Card(output, recipe.pixels)
+        named = dict(name=stem, card=card, reference=reference)
+        for precision, result in export_each(source, directory, wanted, calibration, **named):
             if isinstance(result, ExportError):  # it must not cost the run its report
                 rich.print(f"[bold red]{terminal(str(result))}[/]")
                 continue
