@@ -85,7 +85,7 @@ def test_auto(model, tmp_path, capsys):
         ("one.tflite", ("--precision", "int16x8"), "precision='int16x8' needs calibration images"),
         ("one.tflite", ("--threads", "0"), "threads=(0,) must be a tuple of positive integers"),
         ("one.tflite", ("--weights", "imagenet"), "has its own weights"),
-        ("one.tflite", ("--labels", "absent.txt"), "no file at absent.txt; labels are a text file"),
+        ("one.tflite", ("--labels", "absent.txt"), "cannot read the labels in absent.txt"),
         ("one.tflite", ("--dataset", "digits", "--evaluate", "5"), "gives 3 classes, digits has 10"),
         ("model.keras/one.tflite", (), "cannot write to"),
     ],
