@@ -130,7 +130,7 @@ def measure_all(name: str, options: Options) -> dict[str, dict]:
                 continue
             speed = 1000 * case.batch / statistics.median(result["step_ms"][case.first :])
             print(f"{name}, turn {turn + 1} of {options.turns}: {engine} {speed:.1f} images/s", flush=True)
-            row = found.setdefault(engine, {"images_per_s": [], "step_ms": []} | result | {"step_ms": []})
+            row = found.setdefault(engine, result | {"images_per_s": [], "step_ms": []})
             row["images_per_s"].append(speed)
             row["step_ms"].append(result["step_ms"])
     counts = {engine: row["parameters"] for engine, row in found.items()}
@@ -168,7 +168,8 @@ Measured on {cores} CPU cores with {instructions} by
     python recipes/studies/training_speed.py
 
 "before" is Keras' own batch normalisation without oneDNN, "oneDNN" the same with it, "kzoo" what
-`import kzoo` and `kzoo.build` do: oneDNN and the fused operation. The same network, loss and optimizer everywhere, float32, by turns. {versions}.
+`import kzoo` and `kzoo.build` do: oneDNN and the fused operation. The same network, loss and optimizer everywhere,
+float32, by turns. {versions}.
 
 """
 
