@@ -363,9 +363,9 @@ FAULTS = (
     ),
     Fault(
         "the output of a model inside is that of the call",
-        "flatten.py",
-        "(name, call - (name in made), tensor)",
-        "(name, 0, tensor)",
+        "graph.py",
+        "(name, call - (name in made), i)",
+        "(name, 0, i)",
         ("test_flatten.py",),
     ),
     Fault(
