@@ -11,7 +11,7 @@ from typing import Any
 
 from kzoo.errors import InvalidValueError
 
-LARGEST_JSON_BYTES = 2**26
+LARGEST_JSON_BYTES = 2**24
 DEEPEST_JSON = 100  # lists and objects inside each other
 EXPANSION = 20  # a packed file may hold this many times its own size ...
 SMALL_BYTES = 2**26  # ... and this much besides

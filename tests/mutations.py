@@ -1,5 +1,6 @@
 """Damage to small files, from a seed: bits and blocks of any file, values of JSON, parts of zip and HDF5 files."""
 
+import copy
 import io
 import json
 import zipfile
@@ -11,7 +12,9 @@ import numpy as np
 
 SECRET = 1234.5678  # fills the file that no other file may reach
 ODD_NUMBERS = (0, 1, 2, 127, 128, 255, 2**15, 2**16, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
+ODD_TEXTS = ("", "a", "\x1b[31m", "../../secret", "\ud800", "\x00", "x" * 10_000, "<img src=x>", "float32", "2")
 ODD_VALUES = (
+    *ODD_TEXTS,
     *(
         None,
         True,
@@ -31,7 +34,6 @@ ODD_VALUES = (
         float("nan"),
         float("inf"),
     ),
-    *("", "a", "\x1b[31m", "../../secret", "\ud800", "\x00", "x" * 10_000, "<img src=x>", "float32", "2"),
     *([], {}, [[]], [None], [1, 2, 3], ["a", "b"], {"a": 1}, {"class_name": "Lambda", "config": {}}),
 )
 
@@ -79,11 +81,11 @@ def damage_json(content: bytes, rng: np.random.Generator) -> bytes:
         holder, key = _place(value, rng)
         kind = rng.integers(10)
         if kind < 7:
-            holder[key] = ODD_VALUES[rng.integers(len(ODD_VALUES))]
+            holder[key] = copy.deepcopy(ODD_VALUES[rng.integers(len(ODD_VALUES))])
         elif kind == 7:
             holder.pop(key)
         elif kind == 8 and isinstance(holder, dict):
-            holder[str(ODD_VALUES[rng.integers(len(ODD_VALUES))])[:50]] = holder.pop(key)
+            holder[ODD_TEXTS[rng.integers(len(ODD_TEXTS))]] = holder.pop(key)
         else:
             number = holder[key] if isinstance(holder[key], (int, float)) and abs(holder[key]) < 1e300 else 1
             holder[key] = number * int(rng.choice((-1, 2, 10, 1000, 10**6)))
@@ -186,7 +188,7 @@ def damage_keras(content: bytes, rng: np.random.Generator, secret: Path) -> byte
     elif kind < 0.96:
         parts.pop(list(parts)[rng.integers(len(parts))])
     else:
-        parts[str(ODD_VALUES[rng.integers(-18, -8)])[:50]] = b"more"
+        parts[ODD_TEXTS[rng.integers(len(ODD_TEXTS))]] = b"more"
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, part in parts.items():

@@ -6,6 +6,7 @@ import resource
 import struct
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import h5py
@@ -106,6 +107,27 @@ def test_weights_in_another_file_are_refused_by_name(parts, tmp_path):
     for opener in (open_keras, load_keras):
         with pytest.raises(InvalidValueError, match="layers/dense/vars/1 keeps its numbers in another file"):
             opener(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("layers", "layerz"),
+        ("layers/dense", "layers/densf"),
+        ("layers/squeeze_excite/expand", "layers/squeeze_excite/expanf"),
+        ("layers/dense/vars/0", "layers/dense/vars/7"),
+    ],
+)
+def test_weights_that_are_not_where_they_belong_are_missed(old, new, parts, tmp_path):
+    """No layer keeps the weights that it was made with."""
+    buffer = io.BytesIO(parts["model.weights.h5"])
+    with h5py.File(buffer, "r+") as file:
+        file.move(old, new)
+    with (
+        warnings.catch_warnings(action="error"),
+        pytest.raises(InvalidValueError, match=r"objects could not be loaded.* object <\w+ name=\w+"),
+    ):
+        load_keras(pack(tmp_path / "m.keras", parts | {"model.weights.h5": buffer.getvalue()}))
 
 
 def test_no_code_of_the_file_is_run(parts, tmp_path):

@@ -54,7 +54,7 @@ def test_what_is_no_file_is_one_error(tmp_path):
         read_json(tmp_path / "latin.json")
     with (tmp_path / "large.json").open("wb") as file:
         file.truncate(LARGEST_JSON_BYTES + 1)  # takes no room on the disk
-    with pytest.raises(InvalidValueError, match=r"has 67,108,865 bytes; at most 67,108,864 are read"):
+    with pytest.raises(InvalidValueError, match=r"has 16,777,217 bytes; at most 16,777,216 are read"):
         read_json(tmp_path / "large.json")
 
 

@@ -17,14 +17,17 @@ from kzoo.edge import Card, LiteRTModel, export_each
 from kzoo.errors import ExportError
 from kzoo.escape import terminal
 from kzoo.files import atomic_path, write_text
+from kzoo.keras_file import open_keras
 from kzoo.output import Output
 from kzoo.surgery import fold_batch_norm
-from kzoo.train import callbacks, quantization_aware
+from kzoo.train import quantization_aware
 from kzoo.train.card import model_card
 from kzoo.train.data import ImageDataset
+from kzoo.train.history import best_epoch, read_history
 from kzoo.train.measure import Measurement, keras_runner, measure
 from kzoo.train.pictures import draw_curves
 from kzoo.train.recipe import Recipe
+from kzoo.train.run_directory import HISTORY, checkpoints_of
 from kzoo.train.tasks import Column, Task
 from kzoo.zoo import build
 
@@ -34,10 +37,10 @@ CALIBRATION_IMAGES = 200
 def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> dict:
     """Turns the checkpoints of `directory` into finished, measured files; returns the report."""
     rich.print("evaluating on the test images")
-    history = callbacks.read_history(directory / "history.csv")
+    history = read_history(directory / HISTORY, recipe.epochs, task.monitor)
     draw_curves(history, directory / "curves.png", recipe.name, ("loss", task.monitor))
-    best_path, best_epoch = callbacks.best_checkpoint(directory / "checkpoints")
-    best = keras.saving.load_model(best_path, compile=False)
+    epoch = best_epoch(history, task.monitor)
+    best = open_keras(checkpoints_of(directory).best(epoch))
     options = dict(input_shape=data.image_shape, num_classes=len(data.classes), **recipe.build_options)
     model = quantization_aware.take_weights(recipe, build(recipe.model, **options), best)
     output = Output.of_model(model, data.classes)
@@ -96,7 +99,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
         "pixels": recipe.pixels.to_json(),
         "output": output.to_json(),
         "training_seconds": round(sum(row["seconds"] for row in history)),
-        "best_epoch": best_epoch,
+        "best_epoch": epoch,
         "models": {name: measurement.to_json() for name, measurement in measurements.items()},
         "exports": {
             name: dataclasses.asdict(report) | {"path": Path(report.path).name} for name, report in reports.items()

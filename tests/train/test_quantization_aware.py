@@ -19,7 +19,8 @@ from kzoo.surgery.fake_quantization import (
     remove_fake_quantization,
     round_kernel,
 )
-from kzoo.train import callbacks, train
+from kzoo.train import train
+from kzoo.train.run_directory import checkpoints_of
 
 SHAPE = (16, 16, 3)
 CHECKPOINT = Path(__file__).parents[3] / "shared/data/weights/cifar_resnet20.safetensors"
@@ -44,8 +45,7 @@ def fine_tuning(recipe, tmp_path):
 def test_from_a_trained_model_to_integer_files(fine_tuning, tmp_path):
     report = train(fine_tuning)
     directory = fine_tuning.run_dir
-    checkpoint, _ = callbacks.best_checkpoint(directory / "checkpoints")
-    trained = keras.saving.load_model(checkpoint)
+    trained = keras.saving.load_model(checkpoints_of(directory).best(report["best_epoch"]))
     kinds = [type(layer) for layer in trained.layers]
     assert kinds.count(FakeQuantizedWeights) == 6
     assert kinds.count(FakeQuantize) == 11
@@ -85,9 +85,9 @@ def test_goes_on_where_it_stopped(fine_tuning):
     train(fine_tuning)
     longer = dataclasses.replace(fine_tuning, epochs=2, export=())
     train(longer)
-    path, epochs = callbacks.last_checkpoint(fine_tuning.run_dir / "checkpoints")
-    assert epochs == 2
-    assert int(keras.saving.load_model(path).optimizer.iterations) == 8
+    checkpoints = checkpoints_of(fine_tuning.run_dir)
+    assert checkpoints.epochs() == [2, 1]
+    assert int(keras.saving.load_model(checkpoints.path(2)).optimizer.iterations) == 8
 
 
 def test_a_plain_run_has_no_start_files(recipe):
