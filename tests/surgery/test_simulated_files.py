@@ -69,7 +69,7 @@ def distance(outputs, expected) -> float:
 
 @pytest.mark.parametrize("precision", INTEGER)
 def test_the_file_computes_what_was_simulated(precision, model, images, files):
-    """For every precision with integer weights; kzoo writes no file of the schemes with one scale for a kernel."""
+    """For every precision with integer weights; kzoo writes no files of the schemes with one scale for a kernel."""
     simulated, path = files(precision)
     ours = np.array(simulated(images))
     found = LiteRTModel(path).predict(images)
