@@ -56,7 +56,7 @@ def test_a_file_of_no_images_is_refused(tmp_path):
     assert shape in SAVED.read_bytes()
     path = tmp_path / "model.tflite"
     path.write_bytes(SAVED.read_bytes().replace(shape, none))
-    with pytest.raises(InvalidValueError, match="one of them is of no numbers|this interpreter can run"):
+    with pytest.raises(InvalidValueError, match=r"one of them is of no numbers|this interpreter can run"):
         LiteRTModel(path)
 
 
