@@ -92,8 +92,8 @@ def test_a_model_larger_than_its_weights_is_never_made(layer, field, value, numb
 
 
 def test_a_model_of_more_numbers_than_the_file_holds_is_told(parts, tmp_path):
-    wide = config_with(parts, lambda layers, _: layers["dense"].update(units=10**9))
-    with pytest.raises(InvalidValueError, match=r"describes a model of 5,000,000,\d+ numbers and holds \d+"):
+    wide = config_with(parts, lambda layers, _: layers["dense"].update(units=10**8))
+    with pytest.raises(InvalidValueError, match=r"describes a model of 500,000,\d+ numbers and holds \d+"):
         load_keras(pack(tmp_path / "m.keras", wide))
 
 
