@@ -86,7 +86,9 @@ def read_labels(path: Path) -> list[str]:
     try:
         return [line.strip() for line in read_text(path).splitlines() if line.strip()]
     except InvalidValueError as error:
-        raise InvalidValueError(f"{error}; labels are a text file in UTF-8, a class a line") from error
+        raise InvalidValueError(
+            f"cannot read the labels in {path} ({error}); give a text file, a class a line"
+        ) from error
 
 
 def check_labels(labels: Sequence[str], count: int, model: str) -> tuple[str, ...]:
@@ -107,6 +109,11 @@ def _own_output(name: str, model: keras.Model | LiteRTModel) -> Output:
         raise InvalidValueError(
             f"the card of {name} is of {card.output.units} units for {card.output.task}, and the file gives "
             f"{own.units} for {own.task}; remove the card or export again"
+        )
+    if own.values in ("softmax", "sigmoid") and card.output.values not in (own.values, UNKNOWN):
+        raise InvalidValueError(
+            f"the card of {name} says {card.output.values}, and the file ends in {own.values}; remove the card or "
+            "export again"
         )
     return card.output
 

@@ -223,6 +223,7 @@ def _train(args: Sequence[str]) -> None:
     recipes = ", ".join(list_recipes())
     if not args or args[0] in ("-h", "--help"):
         print(f"usage: kzoo train RECIPE [OPTIONS]\n\nRecipes: {recipes}; or the path of a recipe file.")
+        print("A recipe file is Python code and is run: give one that you have read, or whose author you trust.")
         print("kzoo train RECIPE --help shows the options.")
         raise SystemExit(0 if args else 2)
     if args[0].startswith("-"):

@@ -56,7 +56,7 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     return "; did you mean " + " or ".join(repr(match) for match in matches) + "?"
 
 
-def explain(error: Exception) -> str:
+def explain(error: BaseException) -> str:
     """One line: an error of ours as it is, one of another library with its type, shortened, and what it came from.
 
     >>> explain(TypeError("no such\\nthing"))

@@ -99,6 +99,7 @@ class Export(MaskOptions, PixelOptions):
             card=card,
             threads=self.threads,
             find_layers=self.report,
+            reference=model,
         )
         with _stages():
             folded = fold_batch_norm(model)
@@ -178,16 +179,15 @@ class _Stages(logging.Handler):
 def _stages() -> Iterator[None]:
     """Shows what export does while it does it."""
     log = logging.getLogger("kzoo")
-    level, propagate = log.level, log.propagate
+    level, propagate, handlers = log.level, log.propagate, log.handlers
     with Console(stderr=True).status("folding") as status:
-        handler = _Stages(status)
-        log.addHandler(handler)
+        log.handlers = [_Stages(status)]  # in place of those that would print through the status
         log.setLevel(logging.INFO)
         log.propagate = False  # a library may have given the root a handler that would print it all again
         try:
             yield
         finally:
-            log.removeHandler(handler)
+            log.handlers = handlers
             log.setLevel(level)
             log.propagate = propagate
 

@@ -63,10 +63,8 @@ class _Level:
 
     def __init__(self, model: keras.Model, place: Node | None = None):
         model = as_functional(model)
-        self.calls = read_graph(model).calls
-        config = model.get_config()
-        self.inputs = [name for name, *_ in histories(config["input_layers"])]
-        self.outputs = list(histories(config["output_layers"]))
+        graph = read_graph(model)
+        self.calls, self.inputs, self.outputs = graph.calls, graph.inputs, graph.outputs
         self.operations = {operation.name: operation for operation in model.operations}
         self.place = place
         self._inner: dict[tuple[str, int], _Level] = {}
@@ -76,8 +74,7 @@ class _Level:
         """What really gives a tensor: models are entered by their outputs and left by their inputs."""
         operation = self.operations[name]
         if has_graph(operation):
-            # a functional model counts its own making as its first call
-            inner = self._open(name, call if isinstance(operation, keras.Sequential) else call - 1)
+            inner = self._open(name, call)
             return inner.node(*inner.outputs[tensor])
         if name in self.inputs and self.place is not None:
             return self.place.sources[self.inputs.index(name)]
@@ -101,18 +98,6 @@ class _Level:
         if (name, call) not in self._inner:
             self._inner[name, call] = _Level(self.operations[name], self._node(name, call))
         return self._inner[name, call]
-
-
-def histories(outputs) -> Iterator[tuple[str, int, int]]:
-    """Every (layer, call, tensor) in the nested description of a model's inputs or outputs."""
-    if isinstance(outputs, dict):
-        outputs = list(outputs.values())
-    if isinstance(outputs, (list, tuple)):
-        if len(outputs) == 3 and isinstance(outputs[0], str):
-            yield tuple(outputs)
-            return
-        for item in outputs:
-            yield from histories(item)
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:

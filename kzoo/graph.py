@@ -8,17 +8,47 @@ import keras
 
 from kzoo.errors import InvalidValueError
 
+Tensor = tuple[str, int, int]
+"""Where a tensor comes from: a layer, the index of its call, and which of the tensors that the call gives."""
+
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a layer: which layer's outputs it read, with their shapes and types, and its other arguments."""
+    """One call of a layer, with everything it was given.
+
+    Attributes:
+        layer: its name.
+        sources: the tensors that it computes with, positional ones first, then those given by keyword, whatever lists
+            and dicts they stand in.
+        masks: Keras masks that it was given as `mask=`, which tell what of the sources counts.
+        input_shapes: of the sources.
+        input_dtypes: of the sources.
+        args: as the config writes them: tensors, numbers and slices are dicts.
+        kwargs: the same by keyword.
+    """
 
     layer: str
-    sources: tuple[tuple[str, int], ...]  # (layer, index of its call)
+    sources: tuple[Tensor, ...]
+    masks: tuple[Tensor, ...]
     input_shapes: tuple[tuple, ...]
     input_dtypes: tuple[str, ...]
-    args: tuple  # as the config writes them: tensors, numbers and slices are dicts
+    args: tuple
     kwargs: dict
+
+    @classmethod
+    def of_node(cls, layer: str, node: dict) -> "Call":
+        """From a layer's name and one of its `inbound_nodes`."""
+        others = {name: value for name, value in node["kwargs"].items() if name != "mask"}
+        tensors = list(_tensors([node["args"], others]))
+        return cls(
+            layer=layer,
+            sources=tuple(tuple(tensor["keras_history"]) for tensor in tensors),
+            masks=tuple(tuple(tensor["keras_history"]) for tensor in _tensors(node["kwargs"].get("mask"))),
+            input_shapes=tuple(tuple(tensor["shape"]) for tensor in tensors),
+            input_dtypes=tuple(tensor["dtype"] for tensor in tensors),
+            args=tuple(node["args"]),
+            kwargs=node["kwargs"],
+        )
 
     @property
     def training(self) -> bool | None:
@@ -28,11 +58,19 @@ class Call:
 
 @dataclass
 class Graph:
-    """Calls in the order of the config, consumers by (layer, call index), and the layers that give outputs."""
+    """Calls in the order of the config, the calls that read a tensor, the inputs, and the tensors that it gives.
+
+    The calls of a layer, of a model inside too, are counted from 0.
+    """
 
     calls: dict[str, list[Call]] = field(default_factory=dict)
-    consumers: dict[tuple[str, int], list[Call]] = field(default_factory=dict)
-    outputs: set[str] = field(default_factory=set)
+    consumers: dict[Tensor, list[Call]] = field(default_factory=dict)
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+
+    def gives(self, layer: str) -> bool:
+        """Whether some output of the model is one of the layer's."""
+        return any(name == layer for name, _, _ in self.outputs)
 
 
 def has_graph(layer) -> bool:
@@ -70,21 +108,25 @@ def read_graph(model: keras.Model) -> Graph:
     """
     if not has_graph(model):
         raise InvalidValueError(f"{model.name} is a subclassed model; only functional models have a graph to read")
-    config = as_functional(model).get_config()
-    graph = Graph(outputs={name for name, _, _ in _histories(config["output_layers"])})
+    model = as_functional(model)
+    config = model.get_config()
+    # among outputs the config counts the making of a functional model inside as its first call, among sources not
+    made = {
+        operation.name
+        for operation in model.operations
+        if isinstance(operation, keras.Model)
+        and not isinstance(operation, keras.Sequential)
+        and hasattr(operation, "operations")
+    }
+    graph = Graph(
+        inputs=[name for name, _, _ in _histories(config["input_layers"])],
+        outputs=[(name, call - (name in made), i) for name, call, i in _histories(config["output_layers"])],
+    )
     for layer in config["layers"]:
         for node in layer["inbound_nodes"]:
-            tensors = list(_tensors(node))
-            call = Call(
-                layer=layer["name"],
-                sources=tuple(tuple(tensor["keras_history"][:2]) for tensor in tensors),
-                input_shapes=tuple(tuple(tensor["shape"]) for tensor in tensors),
-                input_dtypes=tuple(tensor["dtype"] for tensor in tensors),
-                args=tuple(node["args"]),
-                kwargs=node["kwargs"],
-            )
+            call = Call.of_node(layer["name"], node)
             graph.calls.setdefault(layer["name"], []).append(call)
-            for source in call.sources:
+            for source in (*call.sources, *call.masks):
                 graph.consumers.setdefault(source, []).append(call)
     return graph
 

@@ -1,17 +1,17 @@
 """Opening `.keras` files from anywhere: what one claims is looked at before Keras reads it."""
 
-import io
 import math
 import re
 import threading
+import warnings
 import zipfile
 from pathlib import Path
 
-import h5py
 import keras
 
-from kzoo import hdf5
-from kzoo.errors import LONGEST_REASON, InvalidValueError
+from kzoo.errors import LONGEST_REASON, InvalidValueError, KzooError
+from kzoo.escape import printable
+from kzoo.hdf5 import open_numbers
 from kzoo.reading import LARGEST_JSON_BYTES, SMALL_BYTES, largest_content, parse_json
 
 CONFIG, WEIGHTS, METADATA, ASSETS = "config.json", "model.weights.h5", "metadata.json", "assets/"
@@ -37,7 +37,9 @@ def open_keras(path: str | Path, *, compile: bool = False) -> keras.Model:
     try:
         config, held = _check_parts(path)
         _check_size(config, held)
-        return keras.saving.load_model(path, compile=compile)
+        with warnings.catch_warnings():  # of parts without weights; where weights are missing Keras raises
+            warnings.filterwarnings("ignore", "Skipping nested container")
+            return keras.saving.load_model(path, compile=compile)
     except Exception as error:  # zip, JSON, HDF5 and Keras each raise their own
         raise InvalidValueError(f"{path} cannot be read as a Keras model ({_reason(error)})") from error
 
@@ -72,8 +74,8 @@ def _check_parts(path: Path) -> tuple[dict, int]:
         weights = read_member(archive, WEIGHTS, size)
     if len(described) > LARGEST_JSON_BYTES:
         raise InvalidValueError(f"its {CONFIG} has {len(described):,} bytes; at most {LARGEST_JSON_BYTES:,} are read")
-    with h5py.File(io.BytesIO(weights)) as file:
-        held = sum(math.prod(dataset.shape) for dataset in hdf5.numbers(file, len(weights)).values())
+    with open_numbers(weights) as (_, numbers):
+        held = sum(math.prod(dataset.shape) for dataset in numbers.values())
     return parse_json(described.decode("utf-8"), CONFIG), held
 
 
@@ -108,11 +110,10 @@ def _check_size(config: object, held: int) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what was first raised, which is nearest to what is the matter with the file."""
-    while error.__cause__ or (error.__context__ and not error.__suppress_context__):
+    """What was first raised, which is nearest to what is the matter with the file, in one line."""
+    while not isinstance(error, KzooError) and (error.__cause__ or error.__context__):
         error = error.__cause__ or error.__context__
-    text = str(error).strip()
+    text = printable(" ".join(str(error).split())) or type(error).__name__
     if unknown := re.search(r"Could not locate (?:class|function) '([^']+)'", text):
         return f"it uses {unknown[1]!r}, which neither Keras nor kzoo has; first import the module that registers it"
-    line = text.splitlines()[0] if text else type(error).__name__
-    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"

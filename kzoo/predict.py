@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from kzoo.class_names import FILES, display_names, known_output, read_labels
-from kzoo.edge import LiteRTModel
+from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import InvalidValueError, WeightsError
 from kzoo.images import MODES, Pixels
 from kzoo.keras_file import open_keras
@@ -78,11 +78,20 @@ class Opened:
         """(height, width, channels) of the images that the model takes, None where it takes any."""
         lite = isinstance(self.model, LiteRTModel)
         if not lite and len(self.model.inputs) != 1:
-            raise InvalidValueError(f"{self.name} has {len(self.model.inputs)} inputs; one of images is needed")
+            raise InvalidValueError(
+                f"{self.name} has {len(self.model.inputs)} inputs and {len(self.model.outputs)} outputs; a model from "
+                "images alone to classes alone, or to maps of classes, is needed"
+            )
         shape = self.model.input_shape if lite else tuple(self.model.inputs[0].shape)
         if len(shape) != 4:
             raise InvalidValueError(f"{self.name} takes {shape}, no images (images, height, width, channels)")
         return shape[1:]
+
+    @property
+    def output_shape(self) -> tuple:
+        """Of the outputs, for people; what they mean is told by `output`."""
+        lite = isinstance(self.model, LiteRTModel)
+        return tuple(map(int, self.model.output["shape"])) if lite else tuple(self.model.outputs[0].shape)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -132,7 +141,11 @@ def open_model(
     if model.endswith(FILES):
         if weights is not None:
             raise InvalidValueError(f"{model} has its own weights; weights go with a name of the zoo")
-        opened = LiteRTModel(model) if model.endswith(".tflite") else load_keras(model)
+        if model.endswith(".tflite"):
+            read_card(model)  # first, as it knows whether the file is damaged
+            opened = LiteRTModel(model)
+        else:
+            opened = load_keras(model)
     else:
         entry = lookup(model)
         if entry.task == SEGMENTATION and weights is None:
@@ -170,7 +183,9 @@ def as_classifier(opened: Opened) -> Classifier:
     """
     model, output = opened.model, opened.output
     if output.task != "classification":
-        raise InvalidValueError(f"{opened.name} is no classifier: it gives {output.task} instead of (images, classes)")
+        raise InvalidValueError(
+            f"{opened.name} is no classifier: its output is {opened.output_shape} instead of (images, classes)"
+        )
     output.check_known(opened.name)
     run = model.predict if isinstance(model, LiteRTModel) else partial(model.predict, batch_size=BATCH_SIZE, verbose=0)
     return Classifier(

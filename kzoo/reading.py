@@ -11,7 +11,7 @@ from typing import Any
 
 from kzoo.errors import InvalidValueError
 
-LARGEST_JSON_BYTES = 2**26
+LARGEST_JSON_BYTES = 2**24
 DEEPEST_JSON = 100  # lists and objects inside each other
 EXPANSION = 20  # a packed file may hold this many times its own size ...
 SMALL_BYTES = 2**26  # ... and this much besides
@@ -35,7 +35,7 @@ def read_bytes(path: str | Path, largest: int | None = None) -> bytes:
     path = Path(path)
     try:
         if not path.is_file():
-            raise InvalidValueError(f"{path} is no file" if path.exists() else f"no file at {path}")
+            raise InvalidValueError(f"cannot read {path}: it is {'no' if path.exists() else 'an absent'} file")
         size = path.stat().st_size
         if largest is not None and size > largest:
             raise InvalidValueError(f"{path} has {size:,} bytes; at most {largest:,} are read")

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+import numpy as np
+
 from kzoo.errors import InvalidValueError, UnknownNameError, UnknownOptionError, did_you_mean
 
 CLASSIFICATION, SEGMENTATION = "classification", "segmentation"
@@ -76,7 +78,8 @@ def configure(entry: Entry, overrides: Mapping[str, Any]) -> Any:
 
     Raises:
         UnknownOptionError: an override that is no field of the config; the message lists those that are.
-        InvalidValueError: a value that a field cannot take.
+        InvalidValueError: a value that a field cannot take. NumPy's integers, numbers and truth values are Python's to
+            every field.
     """
     names = [each.name for each in fields(entry.config)]
     for override in overrides:
@@ -85,7 +88,14 @@ def configure(entry: Entry, overrides: Mapping[str, Any]) -> Any:
                 f"{entry.name} has no option {override!r}; its options are {', '.join(names)}"
                 f"{did_you_mean(override, names)}"
             )
-    return replace(entry.config, **overrides)
+    return replace(entry.config, **{name: _plain(value) for name, value in overrides.items()})
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's integers, numbers and truth values as Python's, inside tuples and lists too."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return type(value)(map(_plain, value)) if type(value) in (tuple, list) else value
 
 
 def list_models(pattern: str = "*") -> list[str]:

@@ -22,6 +22,7 @@ from kzoo.check.jax_process import JaxProcess
 from kzoo.check.subject import Subject
 from kzoo.errors import InvalidValueError, explain
 from kzoo.files import write_text
+from kzoo.reading import read_json
 from kzoo.registry import list_models, lookup
 
 # TensorFlow never lets go of what XLA compiled: some 600 memory maps for a model, of the 65,530 that Linux allows
@@ -149,7 +150,7 @@ class MatrixFile:
         if not path.exists():
             return
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             version, rows = content["kzoo"], content["models"]
             for name, row in rows.items():
                 outcomes = {check: Outcome(**outcome) for check, outcome in row["outcomes"].items()}

@@ -123,8 +123,8 @@ class Subject:
 
     def _ends_in_norms(self, graph: Graph, name: str) -> bool:
         """Whether all that reads the layer `name` is batch normalisation, behind sums and pools or not."""
-        readers = graph.consumers.get((name, 0), [])
-        if not readers or name in graph.outputs or len(graph.calls[name]) > 1:
+        readers = graph.consumers.get((name, 0, 0), [])
+        if not readers or graph.gives(name) or len(graph.calls[name]) > 1:
             return False
         layers = {layer.name: layer for layer in self.model.layers}
         return all(

@@ -11,6 +11,7 @@ from kzoo.edge.precisions import PRECISIONS
 from kzoo.errors import ExportError, InvalidValueError, OutputError, check_choice
 from kzoo.flatten import all_layers
 from kzoo.layers.checks import is_integer
+from kzoo.models.inception import without_auxiliary
 from kzoo.output import UNKNOWN, Output
 from kzoo.preprocessing import normalisation
 
@@ -75,6 +76,22 @@ def check_model(model: keras.Model) -> tuple[int, int, int]:
             "build with input_shape=(height, width, channels)"
         )
     return shape
+
+
+def check_reference(model: keras.Model, reference: keras.Model | None) -> keras.Model:
+    """The model to compare with; raises `InvalidValueError` unless it takes and gives what `model` does."""
+    if reference is None:
+        return model
+    check_is_model(reference)
+    reference = without_auxiliary(reference)
+    for kind in ("input_shape", "output_shape"):
+        ours, theirs = getattr(model, kind), getattr(reference, kind, None)
+        if ours != theirs:
+            raise InvalidValueError(
+                f"reference={reference.name!r} has the {kind} {theirs}, {model.name} {ours}; give the model that it "
+                "was made of"
+            )
+    return reference
 
 
 def check_card(model: keras.Model, card: Card | None) -> Card:

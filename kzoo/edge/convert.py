@@ -1,75 +1,20 @@
 """From a Keras model to a float32 LiteRT file. TensorFlow's converter runs in a process apart (`kzoo.edge.worker`)."""
 
-import atexit
 import functools
-import json
 import re
-import subprocess
-import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import keras
 
+from kzoo.apart import Apart
 from kzoo.errors import ExportError, explain
 
 WORKER = Path(__file__).with_name("worker.py")
-LONGEST_LOG = 300
 SCOPE = r"[A-Za-z0-9_.\\/>-]"  # the characters of a name scope of TensorFlow
 
 
-class _Converter:
-    """The process apart: started when it is first needed, kept for the next conversion, ended with Python."""
-
-    def __init__(self):
-        self._lock = threading.Lock()
-        self._process = None
-        self._log = None
-
-    def start(self) -> None:
-        """Starts the process, which imports TensorFlow while the model is being saved."""
-        if self._process is None or self._process.poll() is not None:
-            self.stop()
-            self._log = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
-            pipe = subprocess.PIPE
-            self._process = subprocess.Popen(
-                [sys.executable, str(WORKER)], stdin=pipe, stdout=pipe, stderr=self._log, text=True
-            )
-
-    def convert(self, saved_model: Path, output: Path) -> tuple[str, str]:
-        """Writes `output`; returns the converter's error, and how it crashed, each empty where there is none."""
-        with self._lock:
-            self.start()
-            logged = self._log.seek(0, 2)
-            try:
-                print(json.dumps({"saved_model": str(saved_model), "output": str(output)}), file=self._process.stdin)
-                self._process.stdin.flush()
-                line = self._process.stdout.readline()
-            except BrokenPipeError:
-                line = ""
-            answer = json.loads(line) if line else {"crash": f"exit status {self._process.wait()}"}
-            crash = answer.get("crash", "")
-            return answer.get("error", ""), f"{crash}{self._last_words(logged)}" if crash else ""
-
-    def _last_words(self, start: int) -> str:
-        self._log.seek(start)
-        lines = self._log.read().decode(errors="replace").splitlines()
-        told = [line for line in lines if line.strip() and not re.match(r"(WARNING|[IW]\d{4}) ?", line)]
-        return f": {' '.join(told[-1].split())[:LONGEST_LOG]}" if told else ""
-
-    def stop(self) -> None:
-        """Ends the process."""
-        if self._process is not None:
-            self._process.stdin.close()
-            self._process.stdout.close()
-            self._process.wait()
-            self._log.close()
-            self._process = None
-
-
-_CONVERTER = _Converter()
-atexit.register(_CONVERTER.stop)
+_CONVERTER = Apart(WORKER)
 
 
 def convert(model: keras.Model, input_shape: tuple[int, ...]) -> bytes:
@@ -118,8 +63,9 @@ def _try(model: keras.Model, input_shape: tuple[int, ...]) -> tuple[bytes | None
         except Exception as error:  # of any layer's call
             return None, explain(error), ""
         output = Path(directory) / "model.tflite"
-        error, crash = _CONVERTER.convert(Path(directory) / "saved_model", output)
-        return None if error or crash else output.read_bytes(), error, crash
+        answer = _CONVERTER.ask({"saved_model": str(Path(directory) / "saved_model"), "output": str(output)})
+        error, crash = answer.get("error", ""), answer.get("crash", "")
+        return None if answer else output.read_bytes(), error, crash
 
 
 def _named(model: keras.Model, message: str) -> str:

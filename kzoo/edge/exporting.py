@@ -7,7 +7,15 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kzoo.edge.arguments import check_card, check_images, check_is_model, check_model, check_options, check_path
+from kzoo.edge.arguments import (
+    check_card,
+    check_images,
+    check_is_model,
+    check_model,
+    check_options,
+    check_path,
+    check_reference,
+)
 from kzoo.edge.card import Card
 from kzoo.edge.convert import convert
 from kzoo.edge.precisions import PRECISIONS
@@ -34,6 +42,7 @@ def export(
     threads: Sequence[int] = (),
     find_layers: bool = False,
     max_error: float = AUTO_ERROR,
+    reference: keras.Model | None = None,
 ) -> ExportReport:
     """Writes `model` as a LiteRT file and proves that it computes what Keras computes.
 
@@ -59,6 +68,8 @@ def export(
         threads: numbers of threads to time the file with, one after the other.
         find_layers: whether to find the tensors whose error is largest.
         max_error: for `"auto"`.
+        reference: the model that the file has to agree with, where `model` was made of it by rewrites such as
+            `kzoo.fold_batch_norm`: then these are checked too. Default: `model`.
 
     Returns:
         An `ExportReport`.
@@ -78,7 +89,7 @@ def export(
     automatic = precision == AUTO
     names = _possible(calibration, slow=False) if automatic else (precision,)
     check_options(names, batch_size, threads, max_error, others=(AUTO,))
-    source = _open(model, names, calibration, batch_size, evaluation, card, path.parent)
+    source = _open(model, reference, names, calibration, batch_size, evaluation, card, path.parent)
     file = None
     if automatic:
         precision, file = source.fastest(names, max_error)
@@ -97,6 +108,7 @@ def export_each(
     card: Card | None = None,
     threads: Sequence[int] = (),
     find_layers: bool = False,
+    reference: keras.Model | None = None,
 ) -> Iterator[tuple[str, ExportReport | ExportError]]:
     """Writes `NAME_PRECISION.tflite` for several precisions, from one conversion.
 
@@ -123,7 +135,7 @@ def export_each(
         raise InvalidValueError(f"name={name!r} must be the beginning of a file name")
     names = _possible(calibration) if precisions is None else tuple(precisions)
     check_options(names, batch_size, threads)
-    source = _open(model, names, calibration, batch_size, evaluation, card, directory)
+    source = _open(model, reference, names, calibration, batch_size, evaluation, card, directory)
 
     def results():
         for precision in names:
@@ -184,12 +196,13 @@ def _possible(calibration, slow: bool = True) -> tuple[str, ...]:
     )
 
 
-def _open(model, precisions, calibration, batch_size, evaluation, card, directory) -> Source:
+def _open(model, reference, precisions, calibration, batch_size, evaluation, card, directory) -> Source:
     """Checks every argument, then converts."""
     shape = check_model(model)
+    reference = check_reference(model, reference)
     card = check_card(model, card)
     calibration, evaluation = check_images(model, shape, card.output, precisions, calibration, evaluation)
     ensure_writable(directory, need_bytes=4 * model.count_params())
     _log.info("converting %s", model.name)
     content = convert(model, (batch_size, *shape))
-    return Source(model, card, content, calibration, evaluation)
+    return Source(model, reference, card, content, calibration, evaluation)

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kzoo.edge.precisions import LINEAR, STATIC_POLICIES
 from kzoo.edge.runtime import LiteRTModel
 from kzoo.output import Output
+from kzoo.precisions import DENSE, LINEAR, PRECISIONS, STATIC_POLICIES
 
 LARGE_KERNEL = 32 * 1024**2  # bytes
 SMALLEST_KERNEL = 1e-4  # range of an output channel over that of the largest
@@ -91,7 +91,7 @@ def quantize(content: bytes, precision: str, ranges: Ranges | None = None) -> tu
         return content, ""
     policy = ""
     if ranges is None:
-        recipe = _WEIGHTS[precision](LiteRTModel(content))
+        recipe = _with_float_activations(precision, LiteRTModel(content))
     else:
         ops = LiteRTModel(content).op_histogram()
         policy = next(name for name, policy in STATIC_POLICIES.items() if policy.shown_by in ("", *ops))
@@ -137,46 +137,34 @@ def _static(precision: str, policy: str) -> list[dict]:
     """The quantizer's recipe for integer activations."""
     from litert_quantizer import recipe
 
-    rule = (recipe.static_wi8_ai16 if precision == "int16x8" else recipe.static_wi8_ai8)()
-    chosen = STATIC_POLICIES[policy]
+    told, chosen = PRECISIONS[precision], STATIC_POLICIES[policy]
+    rule = (recipe.static_wi8_ai16 if told.activation_bits == 16 else recipe.static_wi8_ai8)()
     rules = [_for_op(rule[0], op) for op in chosen.integer] or rule
-    if precision == "int4":
-        config = rule[0]["op_config"]
-        halved = config | {"weight_tensor_config": config["weight_tensor_config"] | {"num_bits": 4}}
-        rules.append(_for_op(rule[0] | {"op_config": halved}, "CONV_2D"))  # XNNPACK refuses to run dense layers
+    config = rule[0]["op_config"]
+    for op, bits in told.weight_bits.items():
+        if bits != config["weight_tensor_config"]["num_bits"]:
+            changed = config | {"weight_tensor_config": config["weight_tensor_config"] | {"num_bits": bits}}
+            rules.append(_for_op(rule[0] | {"op_config": changed}, op))
     return [*rules, *(_float(op) for op in chosen.kept_float)]
 
 
-def _float16(lite: LiteRTModel) -> list[dict]:
-    tensor = dict(num_bits=16, symmetric=True, granularity="TENSORWISE", dtype="FLOAT")
-    config = dict(weight_tensor_config=tensor, compute_precision="FLOAT", explicit_dequantize=True)
-    return [_for_op(dict(regex=".*", algorithm_key="float_casting", op_config=config), op) for op in LINEAR]
-
-
-def _int8_weights(lite: LiteRTModel) -> list[dict]:
+def _with_float_activations(precision: str, lite: LiteRTModel) -> list[dict]:
+    """The quantizer's recipe for activations that are float, at least between the ops."""
     from litert_quantizer import recipe
 
-    return recipe.weight_only_wi8_afp32()
-
-
-def _int8_dynamic(lite: LiteRTModel) -> list[dict]:
-    """XNNPACK has no depthwise kernel for float activations and integer weights: each would cut its partition."""
-    from litert_quantizer import recipe
-
-    return [*recipe.dynamic_wi8_afp32(), _float("DEPTHWISE_CONV_2D")]
-
-
-def _int4_weights(lite: LiteRTModel) -> list[dict]:
-    """XNNPACK multiplies by 4-bit weights in dense layers alone, and of an even number of inputs: two share a byte.
-
-    The step of the weights is that of least error.
-    """
-    from litert_quantizer import recipe
-
-    whole = _for_op(recipe.dynamic_wi8_afp32()[0], "FULLY_CONNECTED")
-    dense = _for_op(recipe.dynamic_wi4_afp32(recipe.AlgorithmName.MSE)[0], "FULLY_CONNECTED")
-    odd = [name for name, inputs in lite.dense_inputs().items() if inputs % 2]
-    return [*_int8_dynamic(lite), dense, *(whole | {"regex": f"^{re.escape(name)}"} for name in odd)]
+    told = PRECISIONS[precision]
+    if not told.weight_bits:
+        tensor = dict(num_bits=16, symmetric=True, granularity="TENSORWISE", dtype="FLOAT")
+        config = dict(weight_tensor_config=tensor, compute_precision="FLOAT", explicit_dequantize=True)
+        return [_for_op(dict(regex=".*", algorithm_key="float_casting", op_config=config), op) for op in LINEAR]
+    whole = (recipe.dynamic_wi8_afp32 if told.dynamic else recipe.weight_only_wi8_afp32)()
+    rules = [*whole, *(_float(op) for op in LINEAR if op not in told.weight_bits)]
+    algorithm = recipe.AlgorithmName.MSE if told.least_error else recipe.AlgorithmName.MIN_MAX_UNIFORM_QUANT
+    rules += [
+        _for_op(recipe.dynamic_wi4_afp32(algorithm)[0], op) for op, bits in told.weight_bits.items() if bits == 4
+    ]
+    odd = [name for name, inputs in lite.dense_inputs().items() if told.bits(DENSE, inputs) != told.weight_bits[DENSE]]
+    return [*rules, *(_for_op(whole[0], DENSE) | {"regex": f"^{re.escape(name)}"} for name in odd)]
 
 
 def _for_op(rule: dict, op: str) -> dict:
@@ -187,14 +175,6 @@ def _for_op(rule: dict, op: str) -> dict:
 
 def _float(op: str) -> dict:
     return _for_op(dict(regex=".*", algorithm_key="no_quantize"), op)
-
-
-_WEIGHTS = {
-    "float16": _float16,
-    "int8_weights": _int8_weights,
-    "int8_dynamic": _int8_dynamic,
-    "int4_weights": _int4_weights,
-}
 
 
 @contextlib.contextmanager

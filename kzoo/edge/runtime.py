@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from kzoo.apart import open_apart
 from kzoo.errors import InvalidValueError
+from kzoo.reading import read_bytes
 
 DELEGATE = "DELEGATE"
 KERNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "TRANSPOSE_CONV": 0, "FULLY_CONNECTED": 0}  # output channels
@@ -17,11 +19,13 @@ class LiteRTModel:
     """A `.tflite` file with one input and one output in the interpreter.
 
     Args:
-        source: path of the file, or its bytes.
+        source: path of the file, or its bytes. What this process has not opened before is first opened and run once
+            in a process of its own, as a damaged file can crash the interpreter: see `kzoo.opener`.
         num_threads: of the interpreter; default: one for each CPU core.
 
     Raises:
-        InvalidValueError: the file cannot be read or has several inputs or outputs.
+        InvalidValueError: the file cannot be read or run, needs more memory or time than a file may, or has several
+            inputs or outputs.
 
     Example:
         >>> LiteRTModel("model.tflite").predict(images).shape
@@ -29,13 +33,16 @@ class LiteRTModel:
     """
 
     def __init__(self, source: str | Path | bytes, num_threads: int | None = None):
-        content = source if isinstance(source, bytes) else _read(Path(source))
+        content = source if isinstance(source, bytes) else read_bytes(source)
         self.size_bytes = len(content)
         self._interpreter = _interpreter(content, num_threads or os.cpu_count())
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:
             raise InvalidValueError(f"the file has {len(inputs)} inputs and {len(outputs)} outputs; one each is run")
         self.input, self.output = inputs[0], outputs[0]
+        if 0 in (*self.input["shape"], *self.output["shape"]):
+            shapes = self.input_shape, tuple(int(size) for size in self.output["shape"])
+            raise InvalidValueError(f"the file takes {shapes[0]} and gives {shapes[1]}; one of them is of no numbers")
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -155,17 +162,11 @@ def _between(makers: dict[int, dict], inputs: set[int], outputs: list[int]) -> s
     return found
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidValueError(f"cannot read {path}: {error.strerror}") from error
-
-
 def _interpreter(content: bytes, num_threads: int):
     from ai_edge_litert.interpreter import Interpreter
 
     try:
+        open_apart("litert", content, threads=num_threads)
         interpreter = Interpreter(model_content=content, num_threads=num_threads)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:

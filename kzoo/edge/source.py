@@ -10,6 +10,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from kzoo.computable import why_not_computed
 from kzoo.edge.card import Card, card_path, write_card
 from kzoo.edge.compare import agreement, errors, scores
 from kzoo.edge.precisions import PRECISIONS
@@ -35,9 +36,18 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A converted model, of which files in several precisions are made, and their card."""
+    """A converted model, of which files in several precisions are made, and their card.
+
+    Attributes:
+        model: what was converted.
+        reference: the model that the files are compared with.
+        card: of the files.
+        content: the float32 file.
+        calibration, evaluation: see `kzoo.export`.
+    """
 
     model: keras.Model
+    reference: keras.Model
     card: Card
     content: bytes
     calibration: np.ndarray | None
@@ -54,12 +64,18 @@ class Source:
     @functools.cached_property
     def expected(self) -> np.ndarray:
         """What Keras says of the images."""
-        return keras.ops.convert_to_numpy(self.model(self.images, training=False)).astype("float32")
+        try:
+            return keras.ops.convert_to_numpy(self.reference(self.images, training=False)).astype("float32")
+        except Exception as error:  # of any layer's call
+            raise ExportError(
+                f"{self.reference.name} cannot run, so that no file can be compared with it: "
+                f"{why_not_computed(error) or explain(error)}; nothing was written"
+            ) from error
 
     @functools.cached_property
     def keras_scores(self) -> dict[str, float]:
         images, labels = self.evaluation
-        return scores(lambda batch: self.model.predict_on_batch(batch), images, labels, self.card.output)
+        return scores(lambda batch: self.reference.predict_on_batch(batch), images, labels, self.card.output)
 
     def make(self, precision: str) -> File:
         """A file, not on disk yet.

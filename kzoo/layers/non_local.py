@@ -83,7 +83,7 @@ class NonLocal(keras.layers.Layer):
             self.theta.build(input_shape)
             self.phi.build(input_shape)
         if self.pairwise == "concatenation":
-            self.w_f = self.add_weight(shape=(2 * inner, 1), initializer=small(), name="w_f")
+            self.w_f = self.add_weight(shape=(2 * inner, 1), initializer=small(), name="w_f_kernel")
         self.g = convolution(inner, "g", small())
         self.g.build(input_shape)
         self.out = convolution(channels, "out", small() if self.use_batch_norm else "zeros")

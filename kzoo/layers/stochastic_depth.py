@@ -14,7 +14,8 @@ class DropPath(keras.layers.Layer):
     In training every sample is multiplied by `b / (1 - rate)`, with b = 0 at probability `rate` and 1 otherwise;
     put the layer after a residual branch, before the addition. The paper draws b once for a mini-batch and
     multiplies by the survival probability at inference (equation 5); here each sample has its own b, and the
-    division in training keeps the expectation, so that at inference, or at rate 0, the layer does nothing.
+    division in training keeps the expectation, so that at inference, or at rate 0, the layer does nothing. A frozen
+    layer, `trainable = False`, does nothing in training either, as a frozen `BatchNormalization` infers.
 
     Args:
         rate: the probability of dropping a sample, 1 - p_l in the paper; at least 0 and below 1.
@@ -42,7 +43,7 @@ class DropPath(keras.layers.Layer):
             self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def call(self, x, training=False):
-        if not training or self.rate == 0:
+        if not (training and self.trainable) or self.rate == 0:
             return x
         keep = 1 - self.rate
         draws = keras.random.uniform((ops.shape(x)[0], *[1] * (len(x.shape) - 1)), seed=self.seed_generator)

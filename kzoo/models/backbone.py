@@ -141,7 +141,8 @@ def backbone(model: keras.Model, name: str) -> keras.Model:
 def freeze_backbone(model: keras.Model, frozen: bool = True) -> keras.Model:
     """Keeps the encoder's weights as they are in training, the statistics of its batch normalisations too.
 
-    Normalisations of taps, which no checkpoint has, learn with the decoder.
+    Its maps are then those of inference: stochastic depth (`kzoo.layers.DropPath`) is off. Normalisations of taps,
+    which no checkpoint has, learn with the decoder.
 
     Args:
         model: a U-Net or an FPN. Compile it afterwards.

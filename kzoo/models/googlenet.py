@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import keras
 
 from kzoo.errors import check_choice
-from kzoo.layers import ATTENTION, LocalResponseNormalization
+from kzoo.layers import ATTENTION, LocalResponseNormalization, Subsample
 from kzoo.models.blocks import batch_norm, conv, relu
 from kzoo.models.inception import (
     check_config,
@@ -148,12 +148,25 @@ def response_norm(x, config: GoogLeNetConfig, name: str):
 
 def ceil_pool(x, size: int, name: str):
     """Max-pooling with stride 2 whose last window may reach over the bottom and right edges, as Caffe's and torch's
-    `ceil_mode` have it: 112 pixels become 56, as in Table 1.
+    `ceil_mode` have it: 112 pixels become 56, as in Table 1. What lies beyond an edge never is the maximum.
+
+    Args:
+        x: (batch, height, width, channels), sizes known or not.
+        size: of the window, 2 or 3.
+        name: of the layer.
+
+    Returns:
+        (batch, ceil((height - size) / 2) + 1, ceil((width - size) / 2) + 1, channels).
     """
-    even = all(side is not None and side % 2 == 0 for side in x.shape[1:3])
-    if not even:  # "same" would pad odd sides at the top too; zeros are exact behind ReLU, and unused by 3×3 windows
-        x = keras.layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")(x)
-    return keras.layers.MaxPooling2D(size, strides=2, padding="same" if even else "valid", name=name)(x)
+    odd = [None if side is None else side % 2 == 1 for side in x.shape[1:3]]
+    # "same" pads nothing at the top and left but for windows of 3 on odd sides, and these need no padding at all
+    if size == 2 or odd == [False, False]:
+        return keras.layers.MaxPooling2D(size, strides=2, padding="same", name=name)(x)
+    if odd == [True, True]:
+        return keras.layers.MaxPooling2D(size, strides=2, padding="valid", name=name)(x)
+    x = keras.layers.MaxPooling2D(size, strides=1, padding="same", name=f"{name}_dense")(x)  # a window around each
+    x = keras.layers.Cropping2D(((1, 0), (1, 0)), name=f"{name}_crop")(x)  # the first one wanted is around pixel 1
+    return Subsample(2, name=name)(x)
 
 
 def inception_module(x, filters: tuple[int, ...], config: GoogLeNetConfig, name: str):

@@ -5,14 +5,15 @@ import numpy as np
 
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.graph import as_functional, read_graph
-from kzoo.surgery.fake_quantization import CHANNEL_AXES, WEIGHT_BITS, check_folded, round_kernel
+from kzoo.precisions import PRECISIONS
+from kzoo.surgery.fake_quantization import CHANNEL_AXES, INTEGER, check_folded, kernel_bits, round_kernel
 from kzoo.surgery.rewrite import copy_layer
 
 _BATCH = 16  # images, whose maps are all in memory at once
 
 
 def correct_bias(
-    model: keras.Model, calibration: np.ndarray, weight_bits: int = 8, per_channel: bool = True
+    model: keras.Model, calibration: np.ndarray, precision: str = "int8", per_channel: bool = True
 ) -> keras.Model:
     """Returns a model whose biases make up for the mean error of its kernels once they are rounded.
 
@@ -25,7 +26,7 @@ def correct_bias(
         model: functional or Sequential, with one input, without batch normalisation (`kzoo.fold_batch_norm`). It is
             left as it is.
         calibration: images (n, height, width, channels) as the model takes them: 100 or more of the training set.
-        weight_bits: 8 or 4, of the file to come.
+        precision: of the file to come, whose integer kernels `PRECISIONS` tells.
         per_channel: whether the file has a scale for each output channel of a kernel, else one for the kernel.
 
     Returns:
@@ -34,13 +35,13 @@ def correct_bias(
         there are linear layers.
 
     Raises:
-        InvalidValueError: other bits; images of the wrong shape or number; a model with several inputs, with batch
-            normalisation, with a model inside, or that is not functional.
+        InvalidValueError: another precision; images of the wrong shape or number; a model with several inputs, with
+            batch normalisation, with a model inside, or that is not functional.
 
     Example:
-        >>> corrected = correct_bias(kzoo.fold_batch_norm(model), images[:200], weight_bits=4)
+        >>> corrected = correct_bias(kzoo.fold_batch_norm(model), images[:200], "int4")
     """
-    check_choice("weight_bits", weight_bits, WEIGHT_BITS)
+    check_choice("precision", precision, INTEGER)
     model, graph = as_functional(model), read_graph(model)
     check_folded(model, "bias correction")
     images = _check_images(model, calibration)
@@ -63,8 +64,9 @@ def correct_bias(
 
     corrected, rounded = copy(), copy()
     for layer in rounded.layers:
-        if type(layer) in CHANNEL_AXES:
-            layer.kernel.assign(round_kernel(layer, weight_bits, per_channel))
+        if type(layer) in CHANNEL_AXES and (bits := kernel_bits(layer, precision)):
+            least_error = PRECISIONS[precision].least_error and bits == 4
+            layer.kernel.assign(round_kernel(layer, bits, per_channel, least_error))
     expected = _mean_outputs(model, linear, images)
     for name in linear:
         difference = _mean_outputs(rounded, [name], images)[name] - expected[name]

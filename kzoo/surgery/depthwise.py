@@ -43,9 +43,9 @@ def pooling_to_conv(model: keras.Model) -> keras.Model:
     """Returns an equal model whose average poolings of 2-D maps are depthwise convolutions.
 
     GlobalAveragePooling2D of (batch, H, W, C) becomes a valid H x W convolution whose kernel is `1 / (H W)`, and a
-    Reshape `{name}_flatten` unless it keeps its dimensions; AveragePooling2D a strided one, if it pads nothing: an
-    average leaves the padding out. They keep their names. Max-pooling stays, since it is not linear. What stays is
-    logged with its reason; `plan_pooling` lists it.
+    Reshape `{name}_flatten`, or a longer name where that is taken, unless it keeps its dimensions; AveragePooling2D
+    a strided one, if it pads nothing: an average leaves the padding out. They keep their names. Max-pooling stays,
+    since it is not linear. What stays is logged with its reason; `plan_pooling` lists it.
 
     Args:
         model: a functional or Sequential model with maps of known size where they are averaged.
@@ -65,6 +65,7 @@ def _replace_norm(level: Level, name: str) -> Replacement | None:
     affine = read_norm(level, name)
     if affine is None:
         return None
+    level.check_no_mask(name)
     if len(level.input_shape(name)) != 4:
         raise Refused(f"it reads a tensor of shape {level.input_shape(name)}, not a 2-D map")
     return [_depthwise(level.operations[name], affine.scale.reshape(1, 1, -1, 1), affine.offset)]
@@ -81,13 +82,16 @@ def _replace_pooling(level: Level, name: str) -> Replacement | None:
     shapes = {call.input_shapes[0][1:] for call in level.graph.calls[name]}
     if type(layer) not in _AVERAGE:
         raise Refused(f"it is a {type(layer).__name__}, which may compute something else")
+    level.check_no_mask(name)
     if layer.data_format != "channels_last":
         raise Refused("it is channels first")
     if len(shapes) > 1 or None in next(iter(shapes)):
         raise Refused(f"it reads maps of different or unknown size {sorted(shapes, key=str)}")
     *size, channels = shapes.pop()
     if type(layer) is keras.layers.GlobalAveragePooling2D:
-        flatten = [] if layer.keepdims else [(keras.layers.Reshape((channels,), name=f"{name}_flatten"), [])]
+        flatten = (
+            [] if layer.keepdims else [(keras.layers.Reshape((channels,), name=level.new_name(f"{name}_flatten")), [])]
+        )
         return [_depthwise(layer, _mean_kernel(*size, channels)), *flatten]
     padding = [same_padding(*axis) for axis in zip(size, layer.pool_size, layer.strides, strict=True)]
     if layer.padding == "same" and any(padding):

@@ -8,7 +8,10 @@ import numpy as np
 
 from kzoo.graph import Graph, as_functional, read_graph
 from kzoo.surgery.fake_quantization import CHANNEL_AXES, check_folded
+from kzoo.surgery.level import Level
+from kzoo.surgery.linear import linear_reason
 from kzoo.surgery.rewrite import copy_layer
+from kzoo.surgery.same_outputs import unless_changed
 
 # linear layers -> the axis of their kernel that counts input channels
 _INPUT_AXIS = {
@@ -74,16 +77,18 @@ def plan_equalization(model: keras.Model) -> EqualizationPlan:
 
 def _find_second(layers: dict, graph: Graph, first: str) -> tuple[str, str]:
     """The linear layer that alone reads the channels of `first`, or the reason why there is none."""
+    if reason := linear_reason(layers[first]):
+        return "", reason
     name = first
     while True:
-        if name in graph.outputs:
+        if graph.gives(name):
             return "", f"{name} is an output of the model"
         if len(graph.calls[name]) != 1:
             return "", f"{name} is called {len(graph.calls[name])} times"
         reason = _not_homogeneous(layers.get(name))
         if reason:
             return "", f"{name} {reason}"
-        readers = graph.consumers.get((name, 0), [])
+        readers = graph.consumers.get((name, 0, 0), [])
         if len(readers) != 1:
             return "", f"the output of {name} is used {len(readers)} times"
         name = readers[0].layer
@@ -92,6 +97,8 @@ def _find_second(layers: dict, graph: Graph, first: str) -> tuple[str, str]:
     second = layers[name]
     if len(graph.calls[name]) != 1:
         return "", f"{name} is called {len(graph.calls[name])} times"
+    if reason := linear_reason(second):
+        return "", reason
     if getattr(second, "groups", 1) != 1:
         return "", f"{name} is a grouped convolution"
     return name, ""
@@ -99,15 +106,17 @@ def _find_second(layers: dict, graph: Graph, first: str) -> tuple[str, str]:
 
 def _not_homogeneous(layer) -> str:
     """Why a layer does not commute with a positive scale of each channel; empty if it does."""
-    if isinstance(layer, keras.layers.ReLU):
+    if getattr(layer, "data_format", None) == "channels_first":
+        return "is channels first, and takes other values for channels"
+    if type(layer) is keras.layers.ReLU:
         if layer.max_value is not None:
             return f"clips at {float(layer.max_value):g}, whatever the scale"
         return f"has its threshold at {float(layer.threshold):g}, whatever the scale" if layer.threshold else ""
-    if type(layer) in CHANNEL_AXES or isinstance(layer, keras.layers.Activation):
+    if type(layer) in (*CHANNEL_AXES, keras.layers.Activation):
         if layer.activation in _HOMOGENEOUS:
             return ""
         return f"has the activation {layer.activation.__name__}, which is not positively homogeneous"
-    if isinstance(layer, _COMMUTES):
+    if type(layer) in _COMMUTES:
         return ""
     return f"is a {'plain operation' if layer is None else type(layer).__name__}, which may mix channels or scales"
 
@@ -147,7 +156,7 @@ def equalize_ranges(model: keras.Model) -> keras.Model:
     for layer in model.layers:
         if layer.weights:
             equal.get_layer(layer.name).set_weights(weights.get(layer.name) or layer.get_weights())
-    return equal
+    return unless_changed(Level(model), equal)
 
 
 def _equalize(first, second, weights: dict[str, list[np.ndarray]]) -> float:

@@ -5,9 +5,12 @@ from keras import ops
 
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.graph import Graph, as_functional, read_graph
+from kzoo.precisions import CONV, DENSE, DEPTHWISE, PRECISIONS, TRANSPOSED
 from kzoo.surgery.rewrite import copy_layer
 
 WEIGHT_BITS, ACTIVATION_BITS = (4, 8), 8
+# precisions whose rounding can be simulated
+INTEGER = tuple(name for name, precision in PRECISIONS.items() if precision.weight_bits)
 # linear layers -> the axes of their kernel that count output channels, which have a scale each
 CHANNEL_AXES = {
     keras.layers.Conv1D: (-1,),
@@ -16,8 +19,17 @@ CHANNEL_AXES = {
     keras.layers.Conv2DTranspose: (-2,),
     keras.layers.Dense: (-1,),
 }
-# layers whose kernels may be stored in 4 bits; the others have no such kernel in LiteRT and take 8
-_FOUR_BITS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Dense)
+# what the file makes of them
+OPS = {
+    keras.layers.Conv1D: CONV,
+    keras.layers.Conv2D: CONV,
+    keras.layers.DepthwiseConv2D: DEPTHWISE,
+    keras.layers.Conv2DTranspose: TRANSPOSED,
+    keras.layers.Dense: DENSE,
+}
+LEAST_ERROR = (
+    0.37755  # of a standard deviation: the step with which 4 bits round normal weights best, litert-quantizer's
+)
 # layers whose output in an integer file has the scale of their input, or that do not stand in it at all
 _SAME_SCALE = (
     keras.layers.Identity,
@@ -34,22 +46,38 @@ _SAME_SCALE = (
 _FUSES = (*CHANNEL_AXES, keras.layers.Add, keras.layers.Subtract, keras.layers.Multiply)
 
 
-def round_kernel(layer: keras.layers.Layer, bits: int, per_channel: bool):
-    """The kernel of a linear layer as an integer file stores it; rounding twice changes nothing.
+def kernel_bits(layer: keras.layers.Layer, precision: str) -> int | None:
+    """Bits of the kernel of a linear layer in a file, None where the file keeps it in floating point.
 
-    The grid is symmetric, its step the largest magnitude divided by 2^(bits-1) - 1.
+    Args:
+        layer: of a type in `CHANNEL_AXES`, built.
+        precision: a name in `PRECISIONS`.
+    """
+    return PRECISIONS[precision].bits(OPS[type(layer)], layer.kernel.shape[0])
+
+
+def round_kernel(layer: keras.layers.Layer, bits: int, per_channel: bool, least_error: bool = False):
+    """The kernel of a linear layer as an integer file stores it.
+
+    The grid is symmetric. Its step is the largest magnitude divided by 2^(bits-1) - 1, and rounding twice changes
+    nothing; or, with `least_error`, `LEAST_ERROR` times the root of the mean square, and what is beyond is cut off.
 
     Args:
         layer: of a type in `CHANNEL_AXES`.
-        bits: 8 or 4; LiteRT has 4 bits for `Conv1D`, `Conv2D` and `Dense` alone, and others get 8.
+        bits: 8 or 4.
         per_channel: whether each output channel has a step of its own, else one for the kernel.
+        least_error: how the step is found; for 4 bits.
     """
-    kernel, bits = ops.convert_to_tensor(layer.kernel), bits if type(layer) in _FOUR_BITS else 8
+    kernel = ops.convert_to_tensor(layer.kernel)
     channels = CHANNEL_AXES[type(layer)] if per_channel else ()
     shared = [axis for axis in range(-len(kernel.shape), 0) if axis not in channels]
-    bound = ops.max(ops.abs(kernel), axis=shared, keepdims=True)
-    step = ops.maximum(bound, 1e-9) / (2 ** (bits - 1) - 1)  # of a dead channel as litert-quantizer has it
-    return ops.round(kernel / step) * step
+    largest = 2 ** (bits - 1) - 1
+    if least_error:
+        step = LEAST_ERROR * ops.sqrt(ops.mean(ops.square(kernel), axis=shared, keepdims=True))
+    else:
+        step = ops.max(ops.abs(kernel), axis=shared, keepdims=True) / largest
+    step = ops.maximum(step, 1e-9 / largest)  # of a dead channel as litert-quantizer has it
+    return ops.clip(ops.round(kernel / step), -largest - 1, largest) * step
 
 
 @keras.saving.register_keras_serializable(package="kzoo")
@@ -61,34 +89,43 @@ class FakeQuantizedWeights(keras.layers.Wrapper):
 
     Args:
         layer: a layer in `CHANNEL_AXES`.
-        bits, per_channel: see `round_kernel`.
+        bits, per_channel, least_error: see `round_kernel`.
 
     Input and output shape: those of the layer.
     """
 
-    def __init__(self, layer: keras.layers.Layer, bits: int = 8, per_channel: bool = True, **kwargs):
+    def __init__(
+        self,
+        layer: keras.layers.Layer,
+        bits: int = 8,
+        per_channel: bool = True,
+        least_error: bool = False,
+        **kwargs,
+    ):
         super().__init__(layer, **kwargs)
         check_choice("bits", bits, WEIGHT_BITS)
-        self.bits, self.per_channel = bits, per_channel
+        self.bits, self.per_channel, self.least_error = bits, per_channel, least_error
+        self.supports_masking = layer.supports_masking
 
     def rounded_kernel(self):
         """The kernel on its grid."""
-        return round_kernel(self.layer, self.bits, self.per_channel)
+        return round_kernel(self.layer, self.bits, self.per_channel, self.least_error)
 
-    def call(self, x):
+    def call(self, inputs):  # as linear layers call it, which may be given it by this name
         kernel = ops.convert_to_tensor(self.layer.kernel)
         used = kernel + ops.stop_gradient(self.rounded_kernel() - kernel)
         trained, fixed = (
             [used if variable is self.layer.kernel else variable.value for variable in variables]
             for variables in (self.layer.trainable_variables, self.layer.non_trainable_variables)
         )
-        return self.layer.stateless_call(trained, fixed, x)[0]
+        return self.layer.stateless_call(trained, fixed, inputs)[0]
 
     def compute_output_shape(self, input_shape):
         return self.layer.compute_output_shape(input_shape)
 
     def get_config(self):
-        return super().get_config() | {"bits": self.bits, "per_channel": self.per_channel}
+        options = ("bits", "per_channel", "least_error")
+        return super().get_config() | {option: getattr(self, option) for option in options}
 
 
 @keras.saving.register_keras_serializable(package="kzoo")
@@ -109,6 +146,7 @@ class FakeQuantize(keras.layers.Layer):
     def __init__(self, momentum: float = 0.95, **kwargs):
         super().__init__(**kwargs)
         self.momentum = momentum
+        self.supports_masking = True
 
     def build(self, input_shape):
         options = dict(shape=(), initializer="zeros", dtype="float32", trainable=False, autocast=False)
@@ -137,59 +175,64 @@ class FakeQuantize(keras.layers.Layer):
         return super().get_config() | {"momentum": self.momentum}
 
 
-def insert_fake_quantization(
-    model: keras.Model, weight_bits: int = 8, per_channel: bool = True, activation_bits: int | None = 8
-) -> keras.Model:
+def insert_fake_quantization(model: keras.Model, precision: str = "int8", per_channel: bool = True) -> keras.Model:
     """Returns a model that computes, and trains, with the rounding errors of an integer file.
 
-    Every convolution and dense layer rounds its kernel (`FakeQuantizedWeights`), and a `FakeQuantize` layer,
-    called NAME_quantize, follows every layer whose output the file rounds: linear layers together with the
-    rectifier that is fused into them, additions, concatenations, activations. Pooling, padding and reshaping
-    keep the scale of their input. What a layer computes inside itself is not rounded, nor is a softmax, nor the
-    input, whose pixels an integer file holds exactly.
+    Every convolution and dense layer whose kernel `PRECISIONS` rounds in such a file rounds it to as many bits
+    (`FakeQuantizedWeights`). Where the file's activations have 8 bits a `FakeQuantize` layer, called NAME_quantize,
+    follows every layer whose output the file rounds: linear layers together with the rectifier that is fused into
+    them, additions, concatenations, activations. Pooling, padding and reshaping keep the scale of their input. What a
+    layer computes inside itself is not rounded, nor is a softmax, nor the input, whose pixels an integer file holds
+    exactly, nor activations of 16 bits, nor those that are quantized as the file runs.
 
     Args:
         model: functional or Sequential, without batch normalisation (`kzoo.fold_batch_norm`). It is left as it is.
-        weight_bits: 8 or 4, see `round_kernel`.
-        per_channel: whether each output channel of a kernel has a scale of its own, else one for the kernel.
-        activation_bits: 8, or None for a file whose activations are float.
+        precision: of the file: "int8", "int4", "int4_weights", "int8_weights", "int8_dynamic" or "int16x8".
+        per_channel: whether each output channel of a kernel has a scale of its own, as in the files that kzoo writes,
+            else one for the kernel, as other devices have it.
 
     Returns:
         A new model with the same layer names. Train it with a small learning rate, then call
         `remove_fake_quantization`.
 
     Raises:
-        InvalidValueError: other bits; a model with batch normalisation, with a model inside, without linear
+        InvalidValueError: another precision; a model with batch normalisation, with a model inside, without linear
             layers, that has fake quantization already, or that is not functional.
 
     Example:
-        >>> model = insert_fake_quantization(kzoo.fold_batch_norm(trained))
+        >>> model = insert_fake_quantization(kzoo.fold_batch_norm(trained), "int4")
         >>> model.compile("adam", loss), model.fit(images, labels)
-        >>> kzoo.export(remove_fake_quantization(model), "model.tflite", "int8", calibration=images[:200])
+        >>> kzoo.export(remove_fake_quantization(model), "model.tflite", "int4", calibration=images[:200])
     """
-    check_choice("weight_bits", weight_bits, WEIGHT_BITS)
-    check_choice("activation_bits", activation_bits, (ACTIVATION_BITS, None))
+    check_choice("precision", precision, INTEGER)
     model, graph = as_functional(model), read_graph(model)
     if any(isinstance(layer, FakeQuantizedWeights) for layer in model.layers):
         raise InvalidValueError(f"{model.name} has fake quantization already; remove_fake_quantization takes it out")
     check_folded(model, "fake quantization")
-    rounded = _rounded_outputs(model, graph) if activation_bits else set()
+    told = PRECISIONS[precision]
+    rounded = _rounded_outputs(model, graph) if told.activation_bits == ACTIVATION_BITS else set()
     made = {}
 
     def clone(layer):
         made[layer.name] = copied = copy_layer(layer)
-        if type(layer) not in CHANNEL_AXES:
+        bits = kernel_bits(layer, precision) if type(layer) in CHANNEL_AXES else None
+        if bits is None:
             return copied
-        return FakeQuantizedWeights(copied, weight_bits, per_channel, name=layer.name, dtype=layer.dtype_policy)
+        least_error = told.least_error and bits == 4
+        return FakeQuantizedWeights(copied, bits, per_channel, least_error, name=layer.name, dtype=layer.dtype_policy)
 
-    calls = dict.fromkeys(graph.calls, 0)
+    calls, names = dict.fromkeys(graph.calls, 0), {operation.name for operation in model.operations}
 
     def call(layer, *args, **kwargs):
         outputs, index = layer(*args, **kwargs), calls[layer.name]
         calls[layer.name] += 1
         if (layer.name, index) not in rounded:
             return outputs
-        return FakeQuantize(name=f"{layer.name}_quantize{index + 1 if index else ''}")(outputs)
+        rounds = [
+            _quantize(output, _quantize_name(layer.name, index, tensor, names))
+            for tensor, output in enumerate(keras.tree.flatten(outputs))
+        ]
+        return keras.tree.pack_sequence_as(outputs, rounds)
 
     inserted = keras.models.clone_model(model, clone_function=clone, call_function=call)
     for layer in model.layers:
@@ -198,12 +241,26 @@ def insert_fake_quantization(
     return inserted
 
 
+def _quantize(output: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """The map with its rounding; indices and truth values as they are."""
+    return FakeQuantize(name=name)(output) if "float" in keras.backend.standardize_dtype(output.dtype) else output
+
+
+def _quantize_name(layer: str, call: int, tensor: int, taken: set[str]) -> str:
+    """NAME_quantize, with the number of the call and of the output where there are several."""
+    name = f"{layer}_quantize{call + 1 if call else ''}{f'_output{tensor + 1}' if tensor else ''}"
+    while name in taken:
+        name += "_new"
+    return name
+
+
 def remove_fake_quantization(model: keras.Model) -> keras.Model:
     """Returns the plain float model of one that `insert_fake_quantization` made and that was then trained.
 
     Its kernels lie on the grid they were trained for, so that it computes what they were trained to compute:
     a quantizer that uses the same grid changes nothing in them, and an 8-bit file of per-channel scales holds
-    4-bit and per-tensor grids to within half of its own, finer step.
+    4-bit and per-tensor grids to within half of its own, finer step. But kernels whose step is one of least error stay
+    as they are, since the step of rounded ones would be another: the file rounds them as training did.
 
     Args:
         model: with fake quantization, loaded or as trained. It is left as it is.
@@ -229,7 +286,8 @@ def remove_fake_quantization(model: keras.Model) -> keras.Model:
         if isinstance(layer, FakeQuantizedWeights):
             target = plain.get_layer(layer.layer.name)
             target.set_weights(layer.layer.get_weights())
-            target.kernel.assign(layer.rounded_kernel())
+            if not layer.least_error:
+                target.kernel.assign(layer.rounded_kernel())
         elif layer.weights and not isinstance(layer, FakeQuantize):
             plain.get_layer(layer.name).set_weights(layer.get_weights())
     return plain
@@ -269,8 +327,8 @@ def _keeps_scale(layer) -> bool:
 
 def _is_fused(layers: dict, graph: Graph, output: tuple[str, int]) -> bool:
     """Whether the only reader of an output is a rectifier that becomes part of the same op."""
-    layer, readers = layers.get(output[0]), graph.consumers.get(output, [])
-    if not isinstance(layer, _FUSES) or len(readers) != 1 or output[0] in graph.outputs:
+    layer, readers = layers.get(output[0]), graph.consumers.get((*output, 0), [])
+    if not isinstance(layer, _FUSES) or len(readers) != 1 or (*output, 0) in graph.outputs:
         return False
     if getattr(layer, "activation", keras.activations.linear) is not keras.activations.linear:
         return False

@@ -72,6 +72,8 @@ def read_norm(level: Level, name: str) -> Affine | None:
         raise Refused("it is called in training mode")
     if name in level.taps:
         raise Refused("it is a tap, whose name has to stay")
+    if any(call.masks for call in level.graph.calls[name]):
+        raise Refused("it is given a Keras mask, which it passes on")
     shape = level.input_shape(name)
     if layer.axis not in (-1, len(shape) - 1):
         raise Refused(f"it normalises axis {layer.axis}, not the channels")

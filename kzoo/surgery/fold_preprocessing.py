@@ -63,11 +63,14 @@ def _read_pixels(level: Level, name: str) -> Affine | None:
     elif isinstance(operation, keras.layers.Layer):
         return None
     elif type(operation).__name__ == "GetItem":
-        return _reversal(call.args[1], channels)
+        values = _reversal(call.args[1], channels)
     else:
         values = _arithmetic(type(operation).__name__, call.args)
     if values is None:
         return None
+    level.check_no_mask(name)
+    if isinstance(values, Affine):
+        return values
     if channels is None or any(np.size(value) not in (1, channels) for value in values):
         raise Refused("it does not give each channel one number")
     if "float" not in call.input_dtypes[0]:
@@ -81,9 +84,10 @@ def _reads_image(level: Level, name: str) -> bool:
         operation = level.operations[name]
         if getattr(operation, "weights", []) and type(operation) is not keras.layers.Normalization:
             return False
-        if len({read for call in level.graph.calls[name] for read in call.sources}) != 1:
+        sources = {read for call in level.graph.calls[name] for read in call.sources}
+        if len(sources) != 1:
             return False
-        name = level.source(name)
+        name = sources.pop()[0]
     return True
 
 
@@ -114,10 +118,10 @@ def _arithmetic(kind: str, args: tuple) -> tuple | None:
     return {"Add": (1.0, constant), "Multiply": (constant, 0.0)}.get(kind)
 
 
-def _reversal(key, channels: int) -> Affine | None:
+def _reversal(key, channels: int | None) -> Affine | None:
     """`x[..., ::-1]` reverses the channels."""
     key = keras.saving.deserialize_keras_object(key)
-    if list(key) != [..., _REVERSED]:
+    if not isinstance(key, (tuple, list)) or list(key) != [..., _REVERSED] or channels is None:
         return None
     return Affine(np.ones(channels), np.zeros(channels), np.arange(channels)[::-1])
 

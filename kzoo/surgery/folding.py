@@ -12,6 +12,7 @@ from kzoo.surgery.level import Level, Refused
 from kzoo.surgery.linear import LINEAR, constant_channel, folded_weights, with_folds
 from kzoo.surgery.plan import Folder, FoldPlan
 from kzoo.surgery.rewrite import Edits, Replacement, rewrite
+from kzoo.surgery.same_outputs import unless_changed
 
 _log = logging.getLogger("kzoo")
 
@@ -46,7 +47,7 @@ def fold(model: keras.Model, rule: Rule) -> keras.Model:
     """
     level = Level(model)
     _log_kept(level, plan(level, rule))
-    return rewrite(level, lambda level: _edits(level, rule))
+    return unless_changed(level, rewrite(level, lambda level: _edits(level, rule)))
 
 
 def plan_replacing(level: Level, choose: Callable[[Level, str], Replacement | None]) -> FoldPlan:
@@ -66,7 +67,7 @@ def replace(model: keras.Model, choose: Callable[[Level, str], Replacement | Non
     """
     level = Level(model)
     _log_kept(level, plan_replacing(level, choose))
-    return rewrite(level, lambda level: _choose(level, choose)[1])
+    return unless_changed(level, rewrite(level, lambda level: _choose(level, choose)[1]))
 
 
 def _plan(level: Level, plan_level: Callable[[Level], FoldPlan]) -> FoldPlan:
@@ -105,7 +106,7 @@ def _edits(level: Level, rule: Rule) -> Edits:
         edits[name] = [_fold_into(layers[name], folder, name, rule.constant)]
     for name, into in folder.constants.items():
         channels = len(folder.before[into].scale)
-        edits[name] = [constant_channel(layers[into], channels, rule.constant, f"{name}_constant")]
+        edits[name] = [constant_channel(layers[into], channels, rule.constant, level.new_name(f"{name}_constant"))]
     for name, affine in folder.merged.items():
         edits[name] = [_merge(layers[name], affine)]
     for name in folder.plan.folds.keys() & set(rule.marks):

@@ -81,8 +81,6 @@ def folded_weights(
     outputs = np.prod(kernel.shape[-2:]) if depthwise else (pointwise or [kernel])[0].shape[-1]
     bias = to_numpy(layer.bias) if layer.use_bias else np.zeros(outputs)
     if before is not None:
-        if type(layer) in DENSE:
-            before = before.tile(len(kernel) // len(before.scale))  # more than once behind Flatten
         scaled, shifted = (_per_input(layer, kernel, values) for values in (before.scale, before.offset))
         if before.reorders:
             scaled[..., before.order, :] = scaled.copy()

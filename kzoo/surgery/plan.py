@@ -137,7 +137,7 @@ class Folder:
         affine = self.affines[name]
         merged = [other for other, into in self.plan.folds.items() if into == name]
         try:
-            into, constant = self._find_behind(name, affine, merged)
+            into, constant, affine = self._find_behind(name, affine, merged)
         except Refused as reason:
             if self.norms:
                 self.plan.kept[name] += f"; {reason}"
@@ -152,8 +152,8 @@ class Folder:
         if constant:
             self.constants[name] = into
 
-    def _find_behind(self, name: str, affine: Affine, merged: list[str]) -> tuple[str, bool]:
-        """The linear layer, and whether it needs a channel that carries the offset."""
+    def _find_behind(self, name: str, affine: Affine, merged: list[str]) -> tuple[str, bool, Affine]:
+        """The linear layer, whether it needs a channel that carries the offset, and what its channels go through."""
         at, padded, reshaped = name, False, False
         while True:
             at = self.level.behind(at)
@@ -162,7 +162,9 @@ class Folder:
                 break
             padded = padded or type(layer) in PADDINGS
             reshaped = reshaped or type(layer) in RESHAPES
-            passes = at in merged or type(layer) in (*PADDINGS, keras.layers.Flatten) or self.level.commutes(at)
+            times = self.level.repeats(at)
+            affine = affine.tile(times or 1)
+            passes = at in merged or type(layer) in PADDINGS or times or self.level.commutes(at)
             if not passes or getattr(layer, "data_format", None) == "channels_first":
                 raise Refused(f"{at} behind it is {self.level.kind(at)}, not a convolution or dense layer")
         if reason := linear_reason(layer):
@@ -172,11 +174,11 @@ class Folder:
             raise Refused(f"{at} behind it does not mix the channels that it reorders")
         shapes = [call.input_shapes[0] for call in self.level.graph.calls[at]]
         if not affine.offsets or not (padded or any(pads(layer, shape) for shape in shapes)):
-            return at, False
+            return at, False, affine
         if not mixes(layer) or type(layer) not in CONVOLUTIONS + TRANSPOSED or reshaped:
             raise Refused(f"{at} behind it reads padded zeros, and convolves its channels apart")
         if len(affine.scale) > FEW_CHANNELS:
             raise Refused(
                 f"{at} behind it reads padded zeros, and one more channel to make them exact pays up to {FEW_CHANNELS}"
             )
-        return at, True
+        return at, True, affine

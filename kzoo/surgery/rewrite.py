@@ -1,6 +1,7 @@
 """Copies of functional models with other layers in the place of some."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -13,6 +14,13 @@ Replacement = list[tuple[keras.layers.Layer, list[np.ndarray]]]
 Edits = dict[str, Replacement]
 
 
+class _Substitute(NamedTuple):
+    """What takes the place of a layer of some kind."""
+
+    kind: type
+    parts: list[keras.layers.Layer]
+
+
 def rewrite(level: Level, edits: Callable[[Level], Edits]) -> keras.Model:
     """Copies a model, its weights and the models inside it.
 
@@ -21,7 +29,9 @@ def rewrite(level: Level, edits: Callable[[Level], Edits]) -> keras.Model:
         edits: says for the graph of the model, and of every model inside, what takes the place of which layer.
 
     Returns:
-        A new functional model. All other layers keep their names and weights.
+        A new functional model. All other layers keep their names and weights, and every call all of its arguments. A
+        layer that is replaced by one of its own kind hands over what it was called with; others, which have to
+        compute with one tensor alone, hand over that.
 
     Raises:
         InvalidValueError: a layer cannot be made again from its configuration.
@@ -33,7 +43,7 @@ def rewrite(level: Level, edits: Callable[[Level], Edits]) -> keras.Model:
     def clone(layer):
         if layer.name in replaced:
             weights.extend(replaced[layer.name])
-            return [new for new, _ in replaced[layer.name]]
+            return _Substitute(type(layer), [new for new, _ in replaced[layer.name]])
         if layer.name in inside:
             return rewrite(inside[layer.name], edits)
         copy = copy_layer(layer)
@@ -42,12 +52,12 @@ def rewrite(level: Level, edits: Callable[[Level], Edits]) -> keras.Model:
         return copy
 
     def call(layer, *args, **kwargs):
-        if not isinstance(layer, list):
+        if not isinstance(layer, _Substitute):
             return layer(*args, **kwargs)
-        if len(layer) == 1 and all(isinstance(arg, keras.KerasTensor) for arg in keras.tree.flatten(args)):
-            return layer[0](*args)  # it may read several
-        x = next(arg for arg in args if isinstance(arg, keras.KerasTensor))  # it may come second, as in 1 - x
-        for part in layer:
+        if [type(part) for part in layer.parts] == [layer.kind]:  # it takes all that the other one was given
+            return layer.parts[0](*args, **kwargs)
+        x = _first_tensor(args, kwargs)
+        for part in layer.parts:
             x = part(x)
         return x
 
@@ -61,6 +71,12 @@ def rewrite(level: Level, edits: Callable[[Level], Edits]) -> keras.Model:
     for layer, values in weights:
         layer.set_weights(values)
     return copied
+
+
+def _first_tensor(args: tuple, kwargs: dict) -> keras.KerasTensor:
+    """What a call computes with, where that is one tensor; it may come second, as in 1 - x, or by keyword."""
+    others = [value for name, value in kwargs.items() if name != "mask"]
+    return next(arg for arg in keras.tree.flatten([args, others]) if isinstance(arg, keras.KerasTensor))
 
 
 def _input_layers(model: keras.Model) -> list[keras.layers.InputLayer]:

@@ -1,6 +1,7 @@
 """The model card of a run, in Markdown, with measured numbers only."""
 
 from kzoo.escape import markdown
+from kzoo.train.command import command_of
 from kzoo.train.recipe import Recipe
 from kzoo.train.tasks import Task
 
@@ -55,7 +56,12 @@ def model_card(recipe: Recipe, task: Task, report: dict) -> str:
     settings = "\n".join(f"| {key} | {markdown(str(value))} |" for key, value in changed.items())
     classes = ", ".join(map(markdown, data["classes"][:20])) + (", ..." if len(data["classes"]) > 20 else "")
     titles = [column.title for column in task.columns]
-    dataset, command = (markdown(text, code=True) for text in (data["name"], f"kzoo train {recipe.name}"))
+    dataset, command = markdown(data["name"], code=True), command_of(recipe)
+    made = (
+        markdown(command, code=True)
+        if command
+        else "Started from Python, or from a recipe file that kzoo does not have,"
+    )
     smoke = "\n**A smoke run: a few images, to see that the path works. Its numbers mean nothing.**\n"
     return f"""# {markdown(recipe.name)}
 
@@ -93,7 +99,7 @@ Latency is the median of runs taken in turn on {environment["cpu_cores"]} CPU co
 
 ## Recipe
 
-{command} with these settings, on {data["train"]} training images; the epochs took
+{made} with these settings, on {data["train"]} training images; the epochs took
 {report["training_seconds"]} s.
 
 | setting | value |

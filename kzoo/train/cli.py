@@ -3,12 +3,15 @@
 import contextlib
 import errno
 import io
+import logging
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import tyro
+from PIL import Image
 
 from kzoo.errors import KzooError
 from kzoo.escape import printable
@@ -55,11 +58,33 @@ def fail(message: str) -> None:
     raise SystemExit(USER_ERROR)
 
 
+class _Warnings(logging.Handler):
+    """Shows what kzoo warns of, a line each, on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"kzoo: warning: {printable(record.getMessage())}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _shown_warnings():
+    log, handler = logging.getLogger("kzoo"), _Warnings(logging.WARNING)
+    propagate, log.propagate = log.propagate, False  # a library may have given the root a handler that prints it too
+    log.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit of kzoo.images says it
+            yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = propagate
+
+
 @contextlib.contextmanager
 def user_errors():
-    """Turns the caller's mistakes into one line and exit code 2, and Ctrl-C into exit code 130."""
+    """Turns the caller's mistakes into one line and exit code 2, and Ctrl-C into exit code 130; shows warnings."""
     try:
-        yield
+        with _shown_warnings():
+            yield
     except KzooError as error:
         fail(str(error))
     except OSError as error:

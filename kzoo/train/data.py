@@ -1,6 +1,5 @@
-"""Classification datasets by name: embedded digits, TFDS sets, image folders; and batches of any dataset."""
+"""Classification datasets by name: embedded digits, TFDS sets, image folders."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,9 @@ from kzoo.train.folders import load_folder
 from kzoo.train.split import VOID, ImageDataset, Split, readable_images
 from kzoo.train.tfds_sets import load_tfds
 
-__all__ = ["DIGITS", "VOID", "ImageDataset", "Split", "batches", "load_dataset", "prepared_batches", "readable_images"]
+__all__ = ["DIGITS", "VOID", "ImageDataset", "Split", "load_dataset", "readable_images"]
 
 DIGITS = "digits"
-CACHE_LIMIT_BYTES = 2 * 2**30
-SHUFFLE_BUFFER = 50_000
 
 
 def load_dataset(
@@ -56,58 +53,6 @@ def load_dataset(
     if not name or name.startswith(("/", ".", "~")):
         raise DatasetError(f"no folder at {name!r}")
     return load_tfds(name, data_dir, image_size, pixels, validation_fraction)
-
-
-def batches(
-    split: Split,
-    batch_size: int,
-    num_classes: int,
-    *,
-    training: bool = False,
-    augment: Callable | None = None,
-    seed: int = 0,
-):
-    """A `tf.data.Dataset` of float32 images and one-hot labels: cached, batched, prefetching.
-
-    In training it is shuffled with `seed`, the last, smaller batch is dropped and `augment` changes each batch.
-    """
-    import tensorflow as tf
-
-    def prepare(images, labels):
-        images = tf.cast(images, tf.float32)
-        if augment is not None:
-            images = augment(images, training=True)
-        return images, tf.one_hot(labels, num_classes)
-
-    return prepared_batches(split, batch_size, prepare, training=training, seed=seed)
-
-
-def prepared_batches(
-    split: Split,
-    batch_size: int,
-    prepare: Callable,
-    *,
-    training: bool = False,
-    seed: int = 0,
-    single: Callable | None = None,
-):
-    """A `tf.data.Dataset` of what `prepare` makes of (uint8 images, labels): cached, batched, prefetching.
-
-    In training it is shuffled with `seed` and the last, smaller batch is dropped. `single` changes each image and
-    its label before they are batched.
-    """
-    import tensorflow as tf
-
-    height, width, channels = split.dataset.element_spec[0].shape
-    dataset = split.dataset
-    if split.size * height * width * channels < CACHE_LIMIT_BYTES:
-        dataset = dataset.cache()
-    if training:
-        dataset = dataset.shuffle(min(split.size, SHUFFLE_BUFFER), seed=seed)
-    if single is not None:
-        dataset = dataset.map(single, num_parallel_calls=tf.data.AUTOTUNE)
-    dataset = dataset.batch(batch_size, drop_remainder=training)
-    return dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def _load_digits(size: tuple[int, int], pixels: Pixels, validation_fraction: float, seed: int) -> ImageDataset:

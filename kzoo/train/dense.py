@@ -19,12 +19,33 @@ def centre(masks, like):
     return masks[:, top : top + rows, left : left + columns]
 
 
+def pixel_weights(sample_weight, like):
+    """Weights (n, height, width) of every pixel of `like`, from those of images or of pixels.
+
+    Args:
+        sample_weight: of images, (n,) or with further axes of one, or of the pixels of the masks (n, height, width).
+        like: predictions (n, height, width, classes).
+    """
+    weights = ops.convert_to_tensor(sample_weight, like.dtype)
+    if len(weights.shape) == 3 and weights.shape[1:] != (1, 1):
+        return centre(weights, like)
+    return ops.broadcast_to(ops.reshape(weights, (-1, 1, 1)), ops.shape(like)[:3])
+
+
+def _dice(targets, probabilities, weights):
+    """Mean over classes of one minus twice the overlap over the sum; all are (classes, pixels), weights (pixels,)."""
+    overlap = ops.sum(weights * targets * probabilities, axis=1)
+    sizes = ops.sum(weights * (targets + probabilities), axis=1)
+    return ops.mean(1 - 2 * overlap / (sizes + keras.config.epsilon()))
+
+
 @keras.saving.register_keras_serializable("kzoo")
 class SegmentationLoss(keras.losses.Loss):
     """Cross-entropy plus `dice_weight` times Dice, of logits, over the pixels that are not void.
 
     Cross-entropy is the weighted mean over pixels, its weights those of their classes. Dice is the mean over classes
-    of one minus twice the overlap over the sum, each over the whole batch.
+    of one minus twice the overlap over the sum, each over the whole batch. With sample weights an image of weight 2
+    counts as two, in both parts, and one of weight 0 as none.
 
     Args:
         dice_weight: of the second part.
@@ -34,6 +55,7 @@ class SegmentationLoss(keras.losses.Loss):
     Call arguments:
         y_true: masks (n, height, width), with `VOID`.
         y_pred: logits (n, height, width, classes), perhaps smaller than the masks.
+        sample_weight: of the images (n,), or of the pixels (n, height, width); default: all 1.
     """
 
     def __init__(
@@ -48,24 +70,28 @@ class SegmentationLoss(keras.losses.Loss):
         self.dice_weight = dice_weight
         self.class_weights = None if class_weights is None else [float(weight) for weight in class_weights]
         self.label_smoothing = label_smoothing
-        self._dice = keras.losses.Dice(axis=1)
 
-    def call(self, y_true, y_pred):
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return self.call(y_true, ops.convert_to_tensor(y_pred, self.dtype), sample_weight)
+
+    def call(self, y_true, y_pred, sample_weight=None):
         number = y_pred.shape[-1]
         masks = ops.reshape(ops.cast(centre(y_true, y_pred), "int32"), [-1])
         # (classes, pixels): sums over classes then run over whole rows, which takes half the time on a CPU
         logits = ops.transpose(ops.reshape(y_pred, (-1, number)))
         targets = ops.one_hot(masks, number, axis=0, dtype=y_pred.dtype)  # nothing but zeros for void
-        valid = ops.cast(ops.not_equal(masks, VOID), y_pred.dtype)
-        weights = valid
+        counted = ops.cast(ops.not_equal(masks, VOID), y_pred.dtype)
+        if sample_weight is not None:
+            counted = counted * ops.reshape(pixel_weights(sample_weight, y_pred), [-1])
+        weights = counted
         if self.class_weights is not None:
-            weights = ops.matmul(ops.convert_to_tensor(self.class_weights, y_pred.dtype), targets)
+            weights = counted * ops.matmul(ops.convert_to_tensor(self.class_weights, y_pred.dtype), targets)
         log_sum = ops.logsumexp(logits, axis=0)
         smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / number
         surprise = log_sum - ops.sum(smooth * logits, axis=0)
         loss = ops.divide_no_nan(ops.sum(weights * surprise), ops.sum(weights))
         if self.dice_weight:
-            loss += self.dice_weight * self._dice(targets, ops.exp(logits - log_sum) * valid)
+            loss += self.dice_weight * _dice(targets, ops.exp(logits - log_sum), counted)
         return loss
 
     def get_config(self):
@@ -78,10 +104,14 @@ class MeanIoU(keras.metrics.MeanIoU):
     """`keras.metrics.MeanIoU` of masks with `VOID` and logits, over the pixels that are not void."""
 
     def __init__(self, num_classes: int, name: str = "mean_iou", dtype=None):
-        super().__init__(num_classes, name=name, dtype=dtype, ignore_class=VOID, sparse_y_pred=False)
+        # Keras counts in integers, which would cut the weights of samples off
+        super().__init__(num_classes, name=name, dtype=dtype or "float32", ignore_class=VOID, sparse_y_pred=False)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Counts as Keras does, by a product and not by a scatter, which takes three times as long on a CPU."""
+        """Counts as Keras does, by a product and not by a scatter, which takes three times as long on a CPU.
+
+        A pixel counts as often as its `sample_weight`, of images (n,) or of pixels (n, height, width), says.
+        """
         number = self.num_classes
         predicted = ops.argmax(y_pred, axis=-1)
         rows, columns = ops.shape(predicted)[1:3]
@@ -89,7 +119,11 @@ class MeanIoU(keras.metrics.MeanIoU):
         def one_hot(labels):  # (n, pixels, classes); nothing but zeros for void
             return ops.reshape(ops.one_hot(labels, number, dtype="float32"), (-1, rows * columns, number))
 
-        truth = ops.transpose(one_hot(ops.cast(centre(y_true, y_pred), "int32")), (0, 2, 1))
+        truth = one_hot(ops.cast(centre(y_true, y_pred), "int32"))
+        if sample_weight is not None:
+            weights = ops.cast(pixel_weights(sample_weight, y_pred), "float32")
+            truth = truth * ops.reshape(weights, (-1, rows * columns, 1))
+        truth = ops.transpose(truth, (0, 2, 1))
         counts = ops.matmul(truth, one_hot(predicted))  # exact up to 16 million pixels an image
         self.total_cm.assign(self.total_cm + ops.sum(ops.cast(counts, self.dtype), axis=0))
 

@@ -1,60 +1,60 @@
 """Elastic deformation of images, and of their masks with them."""
 
-import keras
-from keras import ops
-
 GRID = 3  # random vectors along each side, see U-Net, section 3.1
 STRENGTH = 10 / 512  # their standard deviation over the shorter side: 10 pixels in the paper's 512
 
 
-class RandomElastic(keras.layers.Layer):
+class RandomElastic:
     """Bends images by a smooth random field: normal vectors on a 3×3 grid, interpolated bicubically between.
 
-    `keras.layers.RandomElasticTransform` draws one field for the images and another one for their masks.
+    It has the methods by which `Augmentation` uses Keras' random layers; `keras.layers.RandomElasticTransform` draws
+    one field for the images and another one for their masks.
 
     Args:
         strength: standard deviation of the vectors over the shorter side of the image.
-        seed: of the fields.
 
-    Call arguments:
-        data: images (n, height, width, channels), or a dict of `images` and `segmentation_masks` (n, height, width,
-            1), floats. What comes in from outside is 0; masks are taken from the nearest pixel.
+    What comes in from outside is 0; masks are taken from the nearest pixel.
 
     Reference: Ronneberger et al. 2015, arXiv:1505.04597, section 3.1.
 
     Example:
-        >>> bent = RandomElastic(seed=0)({"images": images, "segmentation_masks": masks}, training=True)
+        >>> layer = RandomElastic()
+        >>> bend = layer.get_random_transformation(images, seed=StepSeeds(seed=0, epoch=0, step=0))
+        >>> bent = layer.transform_images(images, bend)
     """
 
-    def __init__(self, strength: float = STRENGTH, seed: int | None = None, **options):
-        super().__init__(**options)
+    def __init__(self, strength: float = STRENGTH):
         self.strength = strength
-        self.seed = seed
-        self._generator = keras.random.SeedGenerator(seed)
 
-    def call(self, data, training=True):
-        if not training:
-            return data
-        images = data["images"] if isinstance(data, dict) else data
-        number, height, width, _ = ops.shape(images)
-        vectors = keras.random.normal((number, GRID, GRID, 2), seed=self._generator)
-        vectors *= self.strength * ops.cast(ops.minimum(height, width), "float32")
-        field = ops.image.resize(vectors, (height, width), interpolation="bicubic")
-        rows = ops.arange(height, dtype="float32")[None, :, None] + field[..., 0]
-        columns = ops.arange(width, dtype="float32")[None, None, :] + field[..., 1]
-        bent = _bilinear(images, rows, columns)
-        if not isinstance(data, dict):
-            return bent
-        masks = data["segmentation_masks"]
-        return {**data, "images": bent, "segmentation_masks": _pick(masks, ops.round(rows), ops.round(columns))}
+    def get_random_transformation(self, images, training=True, seed=None):
+        """Rows and columns (n, height, width) of images (n, height, width, channels) where each pixel comes from."""
+        import tensorflow as tf
 
-    def get_config(self):
-        return {**super().get_config(), "strength": self.strength, "seed": self.seed}
+        number, height, width, _ = tf.unstack(tf.shape(images))
+        vectors = tf.random.stateless_normal((number, GRID, GRID, 2), seed.next())
+        vectors *= self.strength * tf.cast(tf.minimum(height, width), tf.float32)
+        field = tf.image.resize(vectors, (height, width), "bicubic")
+        rows = tf.range(tf.cast(height, tf.float32))[None, :, None] + field[..., 0]
+        columns = tf.range(tf.cast(width, tf.float32))[None, None, :] + field[..., 1]
+        return rows, columns
+
+    def transform_images(self, images, transformation, training=True):
+        """Images (n, height, width, channels), bent."""
+        return _bilinear(images, *transformation)
+
+    def transform_segmentation_masks(self, segmentation_masks, transformation, training=True):
+        """Masks (n, height, width, 1), bent alike."""
+        import tensorflow as tf
+
+        rows, columns = transformation
+        return _pick(segmentation_masks, tf.round(rows), tf.round(columns))
 
 
 def _bilinear(images, rows, columns):
     """Values (n, height, width, channels) at places (n, height, width) between pixels."""
-    top, left = ops.floor(rows), ops.floor(columns)
+    import tensorflow as tf
+
+    top, left = tf.floor(rows), tf.floor(columns)
     down, right = (rows - top)[..., None], (columns - left)[..., None]
     upper = _pick(images, top, left) * (1 - right) + _pick(images, top, left + 1) * right
     lower = _pick(images, top + 1, left) * (1 - right) + _pick(images, top + 1, left + 1) * right
@@ -63,11 +63,11 @@ def _bilinear(images, rows, columns):
 
 def _pick(images, rows, columns):
     """Values at whole places; 0 outside."""
-    number, height, width, channels = ops.shape(images)
-    inside = (rows >= 0) & (rows <= height - 1) & (columns >= 0) & (columns <= width - 1)
-    rows, columns = (
-        ops.cast(ops.clip(places, 0, size - 1), "int32") for places, size in ((rows, height), (columns, width))
-    )
-    first = ops.arange(number, dtype="int32")[:, None, None] * height * width
-    pixels = ops.take(ops.reshape(images, (-1, channels)), first + rows * width + columns, axis=0)
-    return ops.where(inside[..., None], pixels, 0)
+    import tensorflow as tf
+
+    height, width = tf.shape(images)[1], tf.shape(images)[2]
+    last_row, last_column = (tf.cast(size - 1, tf.float32) for size in (height, width))
+    inside = (rows >= 0) & (rows <= last_row) & (columns >= 0) & (columns <= last_column)
+    places = tf.stack([tf.clip_by_value(rows, 0, last_row), tf.clip_by_value(columns, 0, last_column)], axis=-1)
+    pixels = tf.gather_nd(images, tf.cast(places, tf.int32), batch_dims=1)
+    return tf.where(inside[..., None], pixels, 0)

@@ -17,14 +17,17 @@ from kzoo.edge import Card, LiteRTModel, export_each
 from kzoo.errors import ExportError
 from kzoo.escape import terminal
 from kzoo.files import atomic_path, write_text
+from kzoo.keras_file import open_keras
 from kzoo.output import Output
 from kzoo.surgery import fold_batch_norm
-from kzoo.train import callbacks, quantization_aware
+from kzoo.train import quantization_aware
 from kzoo.train.card import model_card
 from kzoo.train.data import ImageDataset
+from kzoo.train.history import best_epoch, read_history
 from kzoo.train.measure import Measurement, keras_runner, measure
 from kzoo.train.pictures import draw_curves
 from kzoo.train.recipe import Recipe
+from kzoo.train.run_directory import HISTORY, checkpoints_of
 from kzoo.train.tasks import Column, Task
 from kzoo.zoo import build
 
@@ -34,10 +37,10 @@ CALIBRATION_IMAGES = 200
 def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> dict:
     """Turns the checkpoints of `directory` into finished, measured files; returns the report."""
     rich.print("evaluating on the test images")
-    history = callbacks.read_history(directory / "history.csv")
+    history = read_history(directory / HISTORY, recipe.epochs, task.monitor)
     draw_curves(history, directory / "curves.png", recipe.name, ("loss", task.monitor))
-    best_path, best_epoch = callbacks.best_checkpoint(directory / "checkpoints")
-    best = keras.saving.load_model(best_path, compile=False)
+    epoch = best_epoch(history, task.monitor)
+    best = open_keras(checkpoints_of(directory).best(epoch))
     options = dict(input_shape=data.image_shape, num_classes=len(data.classes), **recipe.build_options)
     model = quantization_aware.take_weights(recipe, build(recipe.model, **options), best)
     output = Output.of_model(model, data.classes)
@@ -48,12 +51,13 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     folded = fold_batch_norm(model)
     models["folded"] = (directory / "folded.keras", *_runners(folded))
     _save(folded, models["folded"][0])
-    exported = {"model": folded}
+    exported = {"model": (folded, model)}
     if recipe.quantization_aware:  # what it would have been without
-        start = fold_batch_norm(build(recipe.model, weights=recipe.weights, **options))
+        given = build(recipe.model, weights=recipe.weights, **options)
+        start = fold_batch_norm(given)
         models["start"] = (directory / "start.keras", *_runners(start))
         _save(start, models["start"][0])
-        exported["start"] = start
+        exported["start"] = (start, given)
 
     reports, wanted = {}, recipe.export
     if wanted and keras.backend.backend() != "tensorflow":
@@ -64,10 +68,11 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
         )
         wanted = ()
     calibration = data.train.arrays(CALIBRATION_IMAGES)[0] if wanted else None
-    for stem, source in exported.items() if wanted else ():
+    for stem, (source, reference) in exported.items() if wanted else ():
         rich.print(f"exporting {stem}")
         card = Card(output, recipe.pixels)
-        for precision, result in export_each(source, directory, wanted, calibration, name=stem, card=card):
+        named = dict(name=stem, card=card, reference=reference)
+        for precision, result in export_each(source, directory, wanted, calibration, **named):
             if isinstance(result, ExportError):  # it must not cost the run its report
                 rich.print(f"[bold red]{terminal(str(result))}[/]")
                 continue
@@ -94,7 +99,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
         "pixels": recipe.pixels.to_json(),
         "output": output.to_json(),
         "training_seconds": round(sum(row["seconds"] for row in history)),
-        "best_epoch": best_epoch,
+        "best_epoch": epoch,
         "models": {name: measurement.to_json() for name, measurement in measurements.items()},
         "exports": {
             name: dataclasses.asdict(report) | {"path": Path(report.path).name} for name, report in reports.items()

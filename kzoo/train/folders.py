@@ -101,16 +101,17 @@ def _shuffled(paths: list[Path], labels: np.ndarray, seed: int) -> Listed:
 
 def _hold_out(paths: list[Path], labels: np.ndarray, fraction: float, seed: int) -> tuple[Listed, Listed]:
     """What is trained on, with at least one picture of each class, and of each class a share to validate on."""
-    spare = np.ones(len(labels), bool)
-    spare[np.unique(labels, return_index=True)[1]] = False
     count = round(len(labels) * fraction)
-    if not 0 < count <= spare.sum():
+    held_out = np.zeros(len(labels), bool)
+    if 0 < count < len(labels):
+        held_out[draw(labels, count, seed)] = True
+        for label in np.unique(labels):
+            if held_out[labels == label].all():
+                held_out[np.argmax(labels == label)] = False
+    if not held_out.any():
         raise DatasetError(
-            f"validation_fraction={fraction} of {len(labels)} images leaves nothing to validate on, or too few to "
-            "train on each class"
+            f"validation_fraction={fraction} of {len(labels)} images leaves nothing to validate or to train on"
         )
-    chosen = np.flatnonzero(spare)[draw(labels[spare], count, seed)]
-    held_out = np.isin(np.arange(len(labels)), chosen)
     return tuple(
         ([path for path, mine in zip(paths, part, strict=True) if mine], labels[part])
         for part in (~held_out, held_out)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import time
-from pathlib import Path
 
 import keras
 import rich
@@ -11,18 +10,20 @@ import rich
 import kzoo
 from kzoo.errors import InvalidValueError, KzooError, OutputError
 from kzoo.escape import terminal
-from kzoo.files import LOCK, PARTIAL, ensure_writable, exclusive, refuse_unwritable, write_text
-from kzoo.train import callbacks, quantization_aware
+from kzoo.files import ensure_writable, exclusive, refuse_unwritable, write_text
+from kzoo.train import callbacks, quantization_aware, run_directory
 from kzoo.train.data import ImageDataset, readable_images
+from kzoo.train.decay import without_decay
 from kzoo.train.finish import finish
+from kzoo.train.history import Row, best_epoch, cut_history, rank, read_history
 from kzoo.train.recipe import Recipe
+from kzoo.train.run_directory import HISTORY
+from kzoo.train.seeds import EpochSeeds
 from kzoo.train.tasks import Task, task_of
 from kzoo.weights import resolve
 from kzoo.zoo import build, count_parameters
 
 SMOKE_EPOCHS = 2
-# fields that may differ between an interrupted run and the one that goes on
-_FREE = ("epochs", "resume", "output_dir", "data_dir", "jit_compile", "export")
 
 
 def train(recipe: Recipe) -> dict:
@@ -77,11 +78,10 @@ def _train(recipe: Recipe, task: Task, data: ImageDataset) -> dict:
         _check_crop(recipe, data)
     keras.utils.set_random_seed(recipe.seed)
     model = compiled_model(recipe, task, data, steps)
-    done = _prepare_directory(recipe, directory)
-    # three checkpoints with two optimizer slots while one is replaced, four finished files, logs and pictures
-    ensure_writable(directory, need_bytes=(3 * 3 + 4) * 4 * model.count_params() + 4 * 2**20)
+    run_directory.prepare(recipe, directory)
+    ensure_writable(directory, need_bytes=run_directory.missing_bytes(model, directory))
     with exclusive(directory):
-        return _run(recipe, task, data, model, done)
+        return _run(recipe, task, data, model)
 
 
 def _check_crop(recipe: Recipe, data: ImageDataset) -> None:
@@ -99,15 +99,18 @@ def _check_crop(recipe: Recipe, data: ImageDataset) -> None:
             ) from error
 
 
-def _run(recipe: Recipe, task: Task, data: ImageDataset, model: keras.Model, done: int) -> dict:
+def _run(recipe: Recipe, task: Task, data: ImageDataset, model: keras.Model) -> dict:
     directory = recipe.run_dir
-    write_text(directory / "recipe.json", json.dumps(recipe.to_json(), indent=2) + "\n")
+    checkpoints = run_directory.checkpoints_of(directory)
+    done = checkpoints.restore(model)
+    rows = read_history(directory / HISTORY, done, task.monitor)
     if done:
-        _restore(model, callbacks.last_checkpoint(directory / "checkpoints")[0])
+        checkpoints.best(best_epoch(rows, task.monitor))
         _say(f"resuming after {done} of {recipe.epochs} epochs" if done < recipe.epochs else "all epochs are done")
+    write_text(directory / run_directory.RECIPE, json.dumps(recipe.to_json(), indent=2) + "\n")
     if done < recipe.epochs:
         _say(f"model: {recipe.model}, {count_parameters(model):,} parameters; {_mode(recipe, model)}")
-        _fit(recipe, task, model, data, done)
+        _fit(recipe, task, model, data, rows)
     return finish(recipe, task, data, directory)
 
 
@@ -155,102 +158,48 @@ def make_optimizer(recipe: Recipe, model: keras.Model, steps: int) -> keras.opti
         optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, **options)
     else:
         optimizer = keras.optimizers.AdamW(**options)
-    # biases and the scales and offsets of normalisation are vectors; everything else decays
-    optimizer.exclude_from_weight_decay(var_list=[w for w in model.trainable_weights if len(w.shape) < 2])
+    optimizer.exclude_from_weight_decay(var_list=without_decay(model))
     # wrapped here and not by compile, so that a checkpoint gives the same optimizer back whatever the global policy
     return keras.optimizers.LossScaleOptimizer(optimizer) if recipe.precision == "mixed_float16" else optimizer
 
 
-def _fit(recipe: Recipe, task: Task, model: keras.Model, data: ImageDataset, done: int) -> None:
-    directory = recipe.run_dir
-    checkpoints = directory / "checkpoints"
-    checkpoints.mkdir(exist_ok=True)
-    log = directory / "history.csv"
-    history = callbacks.keep_history(log, done)
-    callbacks.forget_best_after(checkpoints, done)
-    monitor = f"val_{task.monitor}"
-    best = max((row[monitor] for row in history), default=-float("inf"))
+def _fit(recipe: Recipe, task: Task, model: keras.Model, data: ImageDataset, rows: list[Row]) -> None:
+    """Trains the epochs that follow those of `rows`."""
+    directory, done = recipe.run_dir, len(rows)
+    cut_history(directory / HISTORY, rows)
+    best = max((rank(row, task.monitor) for row in rows), default=None)
     started = time.perf_counter()
     try:
         model.fit(
-            task.training(recipe, data, recipe.seed + done),
+            task.training(recipe, data, done),
+            steps_per_epoch=data.train.size // recipe.batch_size,
             validation_data=task.validation(recipe, data),
             epochs=recipe.epochs,
             initial_epoch=done,
             callbacks=[
+                EpochSeeds(recipe.seed),
                 keras.callbacks.TerminateOnNaN(),
                 callbacks.EpochSeconds(),
-                keras.callbacks.CSVLogger(str(log), append=True),
+                keras.callbacks.CSVLogger(str(directory / HISTORY), append=True),
                 keras.callbacks.TensorBoard(str(directory / "tensorboard"), write_graph=False),
-                callbacks.Checkpoint(checkpoints, best, monitor),
+                callbacks.Checkpoint(run_directory.checkpoints_of(directory), task.monitor, best),
                 *task.callbacks(data, directory),
             ],
             shuffle=False,  # the pipeline shuffles
             verbose="auto" if rich.get_console().is_terminal else 2,
         )
     except KeyboardInterrupt:
-        _say(f"interrupted; the finished epochs are in {checkpoints}, and the same command goes on from there")
+        _say("interrupted; the finished epochs are kept, and the same command goes on from there")
         raise
     except OSError as error:
         raise OutputError(f"cannot write to {directory}: {error}; the last checkpoint is kept") from error
     _say(f"trained {recipe.epochs - done} epochs in {time.perf_counter() - started:.0f} s")
-    last = callbacks.last_checkpoint(checkpoints)
-    reached = last[1] if last else 0
+    reached = max(run_directory.checkpoints_of(directory).epochs(), default=0)
     if reached < recipe.epochs:
         raise KzooError(
             f"the loss became NaN in epoch {reached + 1}; lower --learning-rate (it was {recipe.learning_rate:g}) "
             "and start again with --no-resume"
         )
-
-
-def _prepare_directory(recipe: Recipe, directory: Path) -> int:
-    """Decides between a fresh start and going on; returns the epochs that are done."""
-    ensure_writable(directory)
-    stored = directory / "recipe.json"
-    if not stored.exists() and any(PARTIAL not in path.name and path.name != LOCK for path in directory.iterdir()):
-        raise OutputError(f"{directory} holds other files and no run; choose another --output-dir")
-    if not recipe.resume and stored.exists():
-        number = next(n for n in range(1, 10_000) if not directory.with_name(f"{directory.name}.{n}").exists())
-        with exclusive(directory):
-            aside = directory.rename(directory.with_name(f"{directory.name}.{number}"))
-        _say(f"the earlier run is kept in {aside}")
-        ensure_writable(directory)
-        return 0
-    with exclusive(directory):
-        last = callbacks.last_checkpoint(directory / "checkpoints")
-    if last is None:
-        return 0
-    before = json.loads(stored.read_text(encoding="utf-8"))
-    now = recipe.to_json()
-    before = {key: before.get(key, Recipe.default(key)) for key in now}  # an older run lacks newer fields
-    changed = [key for key in now if key not in _FREE and before[key] != now[key]]
-    if changed:
-        changes = ", ".join(f"{key} {before[key]!r} -> {now[key]!r}" for key in changed)
-        raise OutputError(
-            f"{directory} holds a run with other settings ({changes}); "
-            "choose another --output-dir, or start again with --no-resume, which keeps the earlier run"
-        )
-    if last[1] > recipe.epochs:
-        raise OutputError(
-            f"{directory} holds a run of {last[1]} epochs, more than the {recipe.epochs} asked for; "
-            "choose another --output-dir, or start again with --no-resume, which keeps the earlier run"
-        )
-    return last[1]
-
-
-def _restore(model: keras.Model, path: Path) -> None:
-    """Takes weights and optimizer state over from a checkpoint."""
-    try:
-        saved = keras.saving.load_model(path)
-    except Exception as error:  # zip, JSON, HDF5 and Keras each raise their own
-        raise OutputError(
-            f"the checkpoint {path} cannot be read; remove it to go on from the one before, or start again with "
-            "--no-resume, which keeps the earlier run"
-        ) from error
-    model.set_weights(saved.get_weights())
-    model.optimizer.build(model.trainable_variables)
-    for mine, theirs in zip(model.optimizer.variables, saved.optimizer.variables, strict=True):
-        mine.assign(theirs)
 
 
 def _shrink(recipe: Recipe, task: Task) -> Recipe:

@@ -1,7 +1,5 @@
 """Quantization-aware fine-tuning: what differs from a plain run at its start and at its end."""
 
-from typing import Any
-
 import keras
 
 from kzoo.errors import InvalidValueError, check_choice
@@ -9,13 +7,14 @@ from kzoo.surgery import fold_batch_norm
 from kzoo.surgery.fake_quantization import insert_fake_quantization, remove_fake_quantization
 from kzoo.train.recipe import Recipe
 
-# scheme -> options of `insert_fake_quantization`
-SCHEMES: dict[str, dict[str, Any]] = {
-    "int8": dict(weight_bits=8, per_channel=True, activation_bits=8),
-    "int8_per_tensor": dict(weight_bits=8, per_channel=False, activation_bits=8),
-    "int4": dict(weight_bits=4, per_channel=True, activation_bits=8),
-    "int4_per_tensor": dict(weight_bits=4, per_channel=False, activation_bits=8),
-    "int4_weights": dict(weight_bits=4, per_channel=True, activation_bits=None),
+# scheme -> precision of the file whose rounding is trained, and whether its kernels have a scale for each channel;
+# those with one scale for each kernel are for other devices: kzoo writes no such files
+SCHEMES = {
+    "int8": ("int8", True),
+    "int8_per_tensor": ("int8", False),
+    "int4": ("int4", True),
+    "int4_per_tensor": ("int4", False),
+    "int4_weights": ("int4_weights", True),
 }
 
 
@@ -42,7 +41,7 @@ def prepare(recipe: Recipe, model: keras.Model) -> keras.Model:
     """The model that the recipe trains: `model`, or a copy that is folded and rounds as the scheme says."""
     if recipe.quantization_aware is None:
         return model
-    return insert_fake_quantization(fold_batch_norm(model), **SCHEMES[recipe.quantization_aware])
+    return insert_fake_quantization(fold_batch_norm(model), *SCHEMES[recipe.quantization_aware])
 
 
 def take_weights(recipe: Recipe, model: keras.Model, trained: keras.Model) -> keras.Model:

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import traceback
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -10,7 +11,7 @@ import tyro
 
 from kzoo.class_names import read_report
 from kzoo.edge import PRECISIONS
-from kzoo.errors import InvalidValueError, UnknownNameError, check_choice, did_you_mean
+from kzoo.errors import InvalidValueError, UnknownNameError, check_choice, did_you_mean, explain
 from kzoo.images import Pixels
 from kzoo.reading import check_type
 
@@ -246,10 +247,11 @@ def list_recipes() -> list[str]:
 
 
 def load_recipe(name: str) -> Recipe:
-    """The recipe called `name`, or the one in the Python file at that path.
+    """The recipe called `name`, or the one in the Python file at that path, which is run.
 
     Raises:
         UnknownNameError: there is none; the message lists those that exist.
+        InvalidValueError: the file cannot be run, and in which line, or holds no recipe.
     """
     path = Path(name) if name.endswith(".py") else recipe_dir() / f"{name}.py"
     if not path.is_file():
@@ -258,8 +260,19 @@ def load_recipe(name: str) -> Recipe:
         raise UnknownNameError(f"unknown recipe {name!r}{hint}")
     spec = importlib.util.spec_from_file_location(f"kzoo_recipe_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever the code in it does
+        raise InvalidValueError(f"{path}{_line_of(error, path)}: {explain(error)}") from error
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
         raise InvalidValueError(f"{path} must define RECIPE = kzoo.train.Recipe(...)")
     return recipe
+
+
+def _line_of(error: BaseException, path: Path) -> str:
+    """Where in a file an error arose, for a message."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f", line {error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f", line {lines[-1]}" if lines else ""

@@ -7,8 +7,9 @@ import numpy as np
 
 from kzoo.images import Pixels
 from kzoo.output import Output
-from kzoo.train.augment import augmentation, joint
-from kzoo.train.data import ImageDataset, prepared_batches
+from kzoo.train.augment import Augmentation, random_crop
+from kzoo.train.batches import evaluation_batches, training_batches
+from kzoo.train.data import ImageDataset
 from kzoo.train.dense import Confusion, MeanIoU, SegmentationLoss, class_weights
 from kzoo.train.pairs import load_pairs
 from kzoo.train.recipe import Recipe
@@ -59,29 +60,24 @@ class Segmentation:
         anything = dict(class_names=[f"value {value}" for value in range(253)], void=(253, 254, 255))
         return load_pairs(name, data_dir=data_dir, image_size=size, pixels=pixels, **anything).train.arrays(count)[0]
 
-    def training(self, recipe: Recipe, data: ImageDataset, seed: int):
+    def training(self, recipe: Recipe, data: ImageDataset, done: int):
         import tensorflow as tf
 
-        change = joint(augmentation(recipe.augmentation, seed))
+        augment = Augmentation(recipe.augmentation)
 
-        def crop(image, mask):
-            both = tf.concat([image, mask[..., None]], axis=-1)
-            both = tf.image.random_crop(both, (*recipe.crop_shape, 4), seed=seed)
-            return both[..., :3], both[..., 3]
+        def prepare(images, masks, seeds):
+            if recipe.crop_shape:
+                images, masks = random_crop(images, masks, recipe.crop_shape, seeds)
+            return augment.with_masks(tf.cast(images, tf.float32), masks, seeds)
 
-        return prepared_batches(
-            data.train,
-            recipe.batch_size,
-            lambda images, masks: change(tf.cast(images, tf.float32), masks),
-            training=True,
-            seed=seed,
-            single=crop if recipe.crop_shape else None,
+        return training_batches(
+            data.train, recipe.batch_size, prepare, seed=recipe.seed, epochs=range(done, recipe.epochs)
         )
 
     def validation(self, recipe: Recipe, data: ImageDataset):
         import tensorflow as tf
 
-        return prepared_batches(
+        return evaluation_batches(
             data.validation, recipe.batch_size, lambda images, masks: (tf.cast(images, tf.float32), masks)
         )
 

@@ -33,9 +33,13 @@ class Split:
     @property
     def dataset(self):
         """A `tf.data.Dataset` of images and labels, decoded in parallel, in the order of the split."""
+        return self.decoded(self.source)
+
+    def decoded(self, source):
+        """The images and labels of `source`, which holds elements of the split's own in any order."""
         import tensorflow as tf
 
-        return self.source if self.read is None else self.source.map(self.read, num_parallel_calls=tf.data.AUTOTUNE)
+        return source if self.read is None else source.map(self.read, num_parallel_calls=tf.data.AUTOTUNE)
 
     def take(self, count: int, seed: int = 0) -> "Split":
         """`count` images drawn by `seed`, of each class its share; of a huge split from its beginning alone."""

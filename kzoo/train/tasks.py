@@ -11,8 +11,9 @@ from kzoo.errors import InvalidValueError
 from kzoo.images import Pixels
 from kzoo.output import UNKNOWN, Output
 from kzoo.registry import lookup
-from kzoo.train.augment import augmentation
-from kzoo.train.data import ImageDataset, batches, load_dataset
+from kzoo.train.augment import Augmentation
+from kzoo.train.batches import evaluation_batches, training_batches
+from kzoo.train.data import ImageDataset, load_dataset
 from kzoo.train.measure import Scorer, score
 from kzoo.train.pictures import draw_predictions
 from kzoo.train.recipe import SEGMENTATION_FIELDS, Recipe
@@ -38,6 +39,8 @@ class Column(NamedTuple):
 
 class Task(Protocol):
     """How a kind of model is trained, judged and shown.
+
+    `training` gives the batches of all epochs but the first `done`.
 
     Attributes:
         name: as in `kzoo.registry.Entry.task`.
@@ -69,7 +72,7 @@ class Task(Protocol):
         self, name: str, data_dir: str | None, size: tuple[int, int] | None, pixels: Pixels, count: int
     ) -> np.ndarray: ...
 
-    def training(self, recipe: Recipe, data: ImageDataset, seed: int): ...
+    def training(self, recipe: Recipe, data: ImageDataset, done: int): ...
 
     def validation(self, recipe: Recipe, data: ImageDataset): ...
 
@@ -117,18 +120,29 @@ class Classification:
         """Training images, to calibrate with."""
         return load_dataset(name, data_dir=data_dir, image_size=size, pixels=pixels).train.arrays(count)[0]
 
-    def training(self, recipe: Recipe, data: ImageDataset, seed: int):
-        return batches(
+    def training(self, recipe: Recipe, data: ImageDataset, done: int):
+        import tensorflow as tf
+
+        augment = Augmentation(recipe.augmentation)
+        return training_batches(
             data.train,
             recipe.batch_size,
-            len(data.classes),
-            training=True,
-            augment=augmentation(recipe.augmentation, seed),
-            seed=seed,
+            lambda images, labels, seeds: (
+                augment(tf.cast(images, tf.float32), seeds),
+                tf.one_hot(labels, len(data.classes)),
+            ),
+            seed=recipe.seed,
+            epochs=range(done, recipe.epochs),
         )
 
     def validation(self, recipe: Recipe, data: ImageDataset):
-        return batches(data.validation, recipe.batch_size, len(data.classes))
+        import tensorflow as tf
+
+        return evaluation_batches(
+            data.validation,
+            recipe.batch_size,
+            lambda images, labels: (tf.cast(images, tf.float32), tf.one_hot(labels, len(data.classes))),
+        )
 
     def loss(self, recipe: Recipe, data: ImageDataset) -> keras.losses.Loss:
         return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)

@@ -1,9 +1,9 @@
 """Weights files on the disk: which formats there are, and reading their arrays without running anything in them."""
 
-import io
-import json
+import contextlib
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -12,7 +12,11 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from kzoo.errors import WeightsError
+from kzoo.errors import InvalidValueError, WeightsError
+from kzoo.escape import printable
+from kzoo.hdf5 import attribute, open_numbers
+from kzoo.keras_file import WEIGHTS, read_member
+from kzoo.reading import parse_json, read_bytes, read_text
 
 SAFETENSORS = ".safetensors"
 SHARD_INDEX = ".safetensors.index.json"
@@ -96,20 +100,15 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
 
 def read_index(path: Path) -> dict[str, str]:
     """The shard of every array."""
-
-    def once(pairs: list[tuple]) -> dict:
-        twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-        if twice:
-            raise ValueError(f"it lists {_few(twice)} twice")
-        return dict(pairs)
-
     try:
-        index = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)["weight_map"]
-        if not index or not all(isinstance(shard, str) for shard in index.values()):
-            raise ValueError("its weight_map names no files")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = "it has no weight_map" if isinstance(error, (KeyError, TypeError)) else error
-        raise WeightsError(f"{path} is no index of safetensors shards ({reason}); fetch it again") from error
+        index = parse_json(read_text(path), "it")
+        if not isinstance(index, dict) or "weight_map" not in index:
+            raise InvalidValueError("it has no weight_map")
+        index = index["weight_map"]
+        if not isinstance(index, dict) or not index or not all(isinstance(shard, str) for shard in index.values()):
+            raise InvalidValueError("its weight_map names no files")
+    except InvalidValueError as error:
+        raise WeightsError(f"{path} is no index of safetensors shards ({error}); fetch it again") from error
     for shard in index.values():
         if Path(shard).name != shard or "\\" in shard or not shard.endswith(SAFETENSORS):
             raise WeightsError(f"{path} lists {shard!r}, which is no safetensors file beside it; nothing was read")
@@ -118,65 +117,65 @@ def read_index(path: Path) -> dict[str, str]:
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
-        return safetensors.numpy.load_file(path)
+        arrays = safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise WeightsError(
             f"{path} is no readable safetensors file ({error}{_looks(path)}); fetch it again"
         ) from error
+    if odd := [name for name in arrays if printable(name) != name]:
+        raise WeightsError(f"{path} holds an array called {odd[0]!r}, which is no name of a weight; fetch it again")
+    return arrays
 
 
-def read_keras(path: Path) -> dict[Place, np.ndarray]:
-    """Reads the weights that Keras wrote, by the layers' names, whichever of its formats they are in.
+@contextlib.contextmanager
+def open_keras_weights(path: Path) -> Iterator[dict[Place, h5py.Dataset]]:
+    """Opens the weights that Keras wrote, by the layers' names, whichever of its formats they are in; reads none.
 
     A `.keras` file holds a `.weights.h5` file beside the model's description, which is not looked at: so no code
     in it can run, and layers that are defined elsewhere do no harm.
 
     Raises:
-        WeightsError: the file is malformed or holds no weights.
+        WeightsError: the file is malformed, refused by `kzoo.hdf5.open_numbers`, or holds no weights.
     """
-    try:
-        source = path
-        if path.suffix == ".keras":
-            with zipfile.ZipFile(path) as archive:
-                source = io.BytesIO(archive.read("model.weights.h5"))
-        with h5py.File(source) as file:
+    with contextlib.ExitStack() as stack:
+        try:
+            if path.suffix == ".keras":
+                with zipfile.ZipFile(path) as archive:
+                    content = read_member(archive, WEIGHTS, path.stat().st_size)
+            else:
+                content = read_bytes(path)
+            file, held = stack.enter_context(open_numbers(content))
             legacy = file.get("model_weights", file)  # of a whole model, or alone
             layers = _names(legacy, "layer_names")
-            values = _read_legacy(legacy, layers) if layers else _read_layers(file)
-        if not values:
-            raise ValueError("it holds no layers as Keras writes them")
-        return {place: _restore_bfloat16(array) for place, array in values.items()}
-    except Exception as error:  # zip, HDF5 and NumPy each raise their own
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise WeightsError(f"{path} cannot be read ({reason[0]}{_looks(path)}); write or fetch it again") from error
+            values = _legacy_layers(held, legacy, layers) if layers else _layers(held, file)
+            if not values:
+                raise ValueError("it holds no layers as Keras writes them")
+        except Exception as error:  # zip, HDF5 and NumPy each raise their own
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise WeightsError(
+                f"{path} cannot be read ({reason[0]}{_looks(path)}); write or fetch it again"
+            ) from error
+        yield values
 
 
-def _restore_bfloat16(array: np.ndarray) -> np.ndarray:
-    """HDF5 has no such type and gives two bytes back."""
-    return array.view(ml_dtypes.bfloat16) if array.dtype == "V2" else array
-
-
-def _read_layers(file: h5py.File) -> dict[Place, np.ndarray]:
+def _layers(held: dict[str, h5py.Dataset], file: h5py.File) -> dict[Place, h5py.Dataset]:
     """What Keras 3's `model.save_weights` writes: layers in groups named by type, their own names beside the arrays.
 
     Keras itself matches by type and order, and would leave a part of the file unread without a word.
     """
     values = {}
-
-    def visit(place: str, item) -> None:
-        if not isinstance(item, h5py.Dataset) or not place.startswith("layers/"):
-            return  # a group, or the state of an optimizer
+    for place, dataset in held.items():
+        if not place.startswith("layers/"):
+            continue  # the state of an optimizer
         # layers/TYPE_OF_LAYER/TYPE_OF_A_LAYER_IN_IT/.../vars/INDEX
         *groups, _, index = place.split("/")
         parents = ("/".join(groups[:depth]) + "/vars" for depth in range(1, len(groups) + 1))
-        names = [file[parent].attrs["name"] for parent in parents if parent in file]
-        values["/".join(names), int(index)] = item[()]
-
-    file.visititems(visit)
+        names = [name for parent in parents if parent in file for name in attribute(file[parent], "name")]
+        _add(values, ("/".join(names), int(index)), dataset)
     return values
 
 
-def _read_legacy(group: h5py.Group, layers: list[str]) -> dict[Place, np.ndarray]:
+def _legacy_layers(held: dict[str, h5py.Dataset], group: h5py.Group, layers: list[str]) -> dict[Place, h5py.Dataset]:
     """What Keras 1 and 2 wrote, and Keras 3 still does for a model saved as `.h5`: a group for every layer."""
     values = {}
     for layer in layers:
@@ -184,27 +183,60 @@ def _read_legacy(group: h5py.Group, layers: list[str]) -> dict[Place, np.ndarray
         for name in _names(group[layer], "weight_names"):
             inner = name.rpartition("/")[0]  # attention/reduce of attention/reduce/kernel:0
             owner = inner if inner.startswith(f"{layer}/") else layer
-            values[owner, counts[owner]] = group[layer][name][()]
+            _add(values, (owner, counts[owner]), held[f"{group.name}/{layer}/{name}".strip("/")])
             counts[owner] += 1
     return values
 
 
-def _names(group: h5py.Group, attribute: str) -> list[str]:
+def _add(values: dict[Place, h5py.Dataset], place: Place, dataset: h5py.Dataset) -> None:
+    if place in values:
+        raise ValueError(f"it holds weight {place[1]} of {place[0]} twice")
+    values[place] = dataset
+
+
+def _names(group: h5py.Group, name: str) -> list[str]:
     """A list of names; what is too long for one attribute is in several that end in 0, 1, ..."""
-    parts = [group.attrs[attribute]] if attribute in group.attrs else []
-    while f"{attribute}{len(parts)}" in group.attrs:
-        parts.append(group.attrs[f"{attribute}{len(parts)}"])
-    return [name.decode() if isinstance(name, bytes) else str(name) for part in parts for name in part]
+    parts = [name] if name in group.attrs else []
+    while f"{name}{len(parts)}" in group.attrs:
+        parts.append(f"{name}{len(parts)}")
+    return [each for part in parts for each in attribute(group, part)]
 
 
-def check_values(source: Path, name: str, array: np.ndarray) -> None:
-    """Raises `WeightsError` unless an array holds finite floating-point numbers."""
-    if not (np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"):
-        raise WeightsError(f"{source}: {name} holds {array.dtype}, not floating-point weights")
+Stored = np.ndarray | h5py.Dataset  # an array, perhaps still in its file
+
+
+def blank(array: Stored) -> np.ndarray:
+    """Zeros of an array's shape and type that take no memory, to see whether the array would fit."""
+    return np.broadcast_to(np.zeros((), _dtype(array)), array.shape)
+
+
+def read_values(source: Path, name: str, array: Stored) -> np.ndarray:
+    """The finite floating-point numbers of an array.
+
+    Raises:
+        WeightsError: they cannot be read, or some are NaN or infinite.
+    """
+    try:
+        values = array[()].view(_dtype(array))
+    except Exception as error:  # of HDF5, for damage in the middle of the file
+        raise WeightsError(f"{source}: {name} cannot be read ({error}); write or fetch it again") from error
     with np.errstate(over="ignore"):
-        finite = np.isfinite(array.astype("float32", copy=False)).all()
+        finite = np.isfinite(values.astype("float32", copy=False)).all()
     if not finite:
         raise WeightsError(f"{source}: {name} holds NaN or infinite values")
+    return values
+
+
+def check_kind(source: Path, name: str, array: Stored) -> None:
+    """Raises `WeightsError` unless an array holds floating-point numbers."""
+    dtype = _dtype(array)
+    if not (np.issubdtype(dtype, np.floating) or dtype.name == "bfloat16"):
+        raise WeightsError(f"{source}: {name} holds {dtype}, not floating-point weights")
+
+
+def _dtype(array: Stored) -> np.dtype:
+    """HDF5 has no bfloat16 and gives two bytes back."""
+    return np.dtype(ml_dtypes.bfloat16) if array.dtype == "V2" else array.dtype
 
 
 def _few(names: list[str]) -> str:

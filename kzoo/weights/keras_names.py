@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import h5py
 import keras
 import numpy as np
 
@@ -21,15 +22,15 @@ class KerasNames:
     A file none of whose layers has the name of one of the model's is taken to be keras.applications'.
 
     Attributes:
-        arrays: name -> array.
+        arrays: name -> array, in its file.
     """
 
-    def __init__(self, values: dict[Place, np.ndarray], model: keras.Model):
+    def __init__(self, values: dict[Place, h5py.Dataset], model: keras.Model):
         layers = dict.fromkeys(layer for layer, _ in values)
         own = {layer.name for layer in model.layers}
         foreign = not any(layer.partition("/")[0] in own for layer in layers)
         rules = RULES.get(family_of(model)) if foreign else None
-        self._model = model
+        self._model, self._values = model, values
         self._names = rules.layer_names(model, layers) if rules else {layer: layer for layer in layers}
         self._blue_first = first_kernel(model) if rules and rules.reads_blue_first(model) else None
         self._map_shape = model.get_layer("head_permute").input.shape[1:] if rules and "head_permute" in own else None
@@ -40,16 +41,22 @@ class KerasNames:
         self._found = {
             variable.path: labels.get((self._names.get(layer, ""), index)) for (layer, index), variable in places
         }
+        self._labels = labels
         self._layers = {labels[layer, index]: layer for layer, index in values}
         self.arrays = {labels[place]: array for place, array in values.items()}
+
+    def belonging_to(self, model: keras.Model) -> set[str]:
+        """Names that belong to variables of another model."""
+        others = KerasNames(self._values, model)
+        found = {others.find(variable) for variable in model.weights}
+        return {self._labels[place] for place, label in others._labels.items() if label in found}
 
     def find(self, variable: keras.Variable) -> str | None:
         """The name of a variable's array, None where the file has none."""
         return self._found[variable.path]
 
-    def convert(self, variable: keras.Variable, name: str) -> tuple[np.ndarray, list[str]]:
-        """An array in the layout of `variable`, and what was done to it."""
-        array = self.arrays[name]
+    def convert(self, variable: keras.Variable, name: str, array: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """The array `name` in the layout of `variable`, and what was done to it."""
         if variable.path == self._blue_first and array.ndim == 4 and array.shape[2] == 3:
             return array[:, :, ::-1], ["blue, green, red to red, green, blue"]
         if self._map_shape and variable.path == f"{DENSE_HEAD}/kernel" and array.shape == tuple(variable.shape):

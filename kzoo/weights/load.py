@@ -13,7 +13,7 @@ from kzoo.models.blocks import scale_and_offset
 from kzoo.registry import Entry
 from kzoo.taps import tap_names
 from kzoo.weights.fetch import fetch_hub
-from kzoo.weights.files import find, is_torch, read_keras, read_torch
+from kzoo.weights.files import find, is_torch, open_keras_weights, read_torch
 from kzoo.weights.keras_names import KerasNames
 from kzoo.weights.match import Names, match
 from kzoo.weights.report import WeightsReport
@@ -69,8 +69,12 @@ def _match(model: keras.Model, source: str | Path, strict: bool, head: str) -> t
     path = find(fetch_hub(text.removeprefix(HUB)) if text.startswith(HUB) else Path(source))
     _check_preprocessing(model, path)
     report = WeightsReport(source=text)
-    names = TorchNames(read_torch(path), model) if is_torch(path) else KerasNames(read_keras(path), model)
-    return report, match(model, path, names, report, strict, head), names
+    if is_torch(path):
+        names = TorchNames(read_torch(path), model)
+        return report, match(model, path, names, report, strict, head), names
+    with open_keras_weights(path) as values:
+        names = KerasNames(values, model)
+        return report, match(model, path, names, report, strict, head), names
 
 
 def _assign(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
@@ -98,7 +102,7 @@ def load_backbone(model: keras.Model, entry: Entry, source: str | Path) -> Weigh
     if report.unexpected and entry.config.total_stride > 2 ** int(tap_names(trunk)[-1][1:]):
         inputs = keras.Input(trunk.input.shape[1:])  # the stages that are left out, too
         whole = keras.Model(inputs, entry.features(inputs, entry.config), name=entry.name)
-        known = {type(names)(names.arrays, whole).find(variable) for variable in whole.weights}
+        known = names.belonging_to(whole)
         report.unexpected = [name for name in report.unexpected if name not in known]
     report.refuse_misfits(f"{entry.name} in {model.name}", [], strict=True)
     _assign(trunk, arrays)

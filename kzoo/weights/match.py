@@ -7,18 +7,20 @@ import keras
 import numpy as np
 
 from kzoo.weights.adapt import adapt
-from kzoo.weights.files import check_values
+from kzoo.weights.files import Stored, blank, check_kind, read_values
 from kzoo.weights.report import HEAD, WeightsReport
 
 
 class Names(Protocol):
     """A file's arrays by name, and which of them belongs to a variable: `TorchNames` and `KerasNames`."""
 
-    arrays: dict[str, np.ndarray]
+    arrays: dict[str, Stored]
+
+    def belonging_to(self, model: keras.Model) -> set[str]: ...
 
     def find(self, variable: keras.Variable) -> str | None: ...
 
-    def convert(self, variable: keras.Variable, name: str) -> tuple[np.ndarray, list[str]]: ...
+    def convert(self, variable: keras.Variable, name: str, array: np.ndarray) -> tuple[np.ndarray, list[str]]: ...
 
     def of_absent_head(self) -> list[str]: ...
 
@@ -28,14 +30,16 @@ class Names(Protocol):
 def match(model: keras.Model, path: Path, names: Names, report: WeightsReport, strict: bool, head: str):
     """Fills in the report; returns variable path -> array in the variable's shape.
 
+    Names, shapes and types decide first; only then are numbers read, and only those that a variable takes.
+
     Raises:
         WeightsError: the arrays do not fit, or are no finite floating-point numbers.
     """
     for name, array in names.arrays.items():
-        check_values(path, name, array)
+        check_kind(path, name, array)
     found = {variable.path: names.find(variable) for variable in model.weights}
     random = _random_layers(model, names, found, head)
-    matched, wrong = {}, []
+    taken, wrong = [], []
     for variable in model.weights:
         name = found[variable.path]
         if _layer(variable) in random:
@@ -43,12 +47,12 @@ def match(model: keras.Model, path: Path, names: Names, report: WeightsReport, s
         elif name is None:
             report.missing.append(variable.path)
         else:
-            array, notes = _fit(variable, name, names, model)
+            array, notes = _fit(variable, name, blank(names.arrays[name]), names, model)
             if array.shape != tuple(variable.shape):
                 layout, whose = ("", "the model") if name == variable.path else (" in Keras layout", variable.path)
                 wrong.append(f"{name} has shape {array.shape}{layout}, {whose} {tuple(variable.shape)}")
                 continue
-            matched[variable.path] = array.astype("float32", copy=False)
+            taken.append((variable, name))
             report.loaded[variable.path] = name
             if notes:
                 report.adapted[variable.path] = "; ".join(notes)
@@ -57,12 +61,18 @@ def match(model: keras.Model, path: Path, names: Names, report: WeightsReport, s
         used.update(names.of_absent_head())
     report.unexpected = [name for name in names.arrays if name not in used]
     report.refuse_misfits(model.name, wrong, strict)
+    matched = {}
+    for variable, name in taken:
+        array, _ = _fit(variable, name, read_values(path, name, names.arrays[name]), names, model)
+        matched[variable.path] = array.astype("float32", copy=False)
     return matched
 
 
-def _fit(variable: keras.Variable, name: str, names: Names, model: keras.Model) -> tuple[np.ndarray, list[str]]:
-    """An array in its variable's layout and, where that can be, shape; and what was done to it."""
-    array, notes = names.convert(variable, name)
+def _fit(
+    variable: keras.Variable, name: str, array: np.ndarray, names: Names, model: keras.Model
+) -> tuple[np.ndarray, list[str]]:
+    """The array `name` in its variable's layout and, where that can be, shape; and what was done to it."""
+    array, notes = names.convert(variable, name, array)
     if array.shape != tuple(variable.shape) and (adapted := adapt(variable, array, model)):
         array, note = adapted
         notes = [*notes, note]
@@ -80,8 +90,8 @@ def _random_layers(model: keras.Model, names: Names, found: dict[str, str | None
 
     def fits(variables: list[keras.Variable]) -> bool:
         held = [(variable, found[variable.path]) for variable in variables if found[variable.path]]
-        shapes = (names.convert(variable, name)[0].shape == tuple(variable.shape) for variable, name in held)
-        return bool(held) and all(shapes)
+        arrays = ((variable, names.convert(variable, name, blank(names.arrays[name]))[0]) for variable, name in held)
+        return bool(held) and all(array.shape == tuple(variable.shape) for variable, array in arrays)
 
     return {layer for layer, variables in classifiers.items() if not fits(variables)}
 

@@ -8,7 +8,7 @@ HEAD = "head_dense"  # the classifier; auxiliary heads' classifiers end in it
 DENSE_HEAD = "head_fc1"  # takes maps of one size
 
 
-@dataclass
+@dataclass(repr=False)
 class WeightsReport:
     """What `load_weights` did, by Keras variable path or by name in the file.
 
@@ -34,6 +34,9 @@ class WeightsReport:
             for name in ("loaded", "adapted", "initialised", "missing", "unexpected")
         )
         return f"{self.source}: {', '.join(counts)}"
+
+    def __repr__(self) -> str:  # a notebook shows it, and a model has hundreds of names
+        return f"<WeightsReport {self}>"
 
     def refuse_misfits(self, model: str, wrong: list[str], strict: bool) -> None:
         """Raises `WeightsError` unless the file fits `model`; `wrong` says which arrays have another shape."""

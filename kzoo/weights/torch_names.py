@@ -1,6 +1,8 @@
 """How torch state dicts name and lay out the weights of the zoo's models."""
 
+import math
 import re
+from collections.abc import Collection
 
 import keras
 import numpy as np
@@ -23,7 +25,8 @@ _VARIABLES = {
 IGNORED = re.compile(r"(.*\.)?(num_batches_tracked|relative_position_index|attn_mask)")
 AUXILIARY = re.compile(r"(aux\d|AuxLogits)\..*")  # heads for training, which public files hold
 HEAD_LAYERS = ("head_fc1", "head_fc2", "head_dense")
-PREFIXES = ("module.", "model.", "backbone.", "encoder.")  # what wrappers put before every name
+# what wrappers put before every name, one inside the other: DataParallel, torch.compile, trainers, tasks
+PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.")
 
 
 def torch_names(path: str, model: keras.Model) -> list[str]:
@@ -43,34 +46,40 @@ class TorchNames:
     """The arrays of a file with torch names, as a model of the zoo sees them.
 
     Attributes:
-        arrays: name -> array, without a wrapper's prefix.
+        arrays: name -> array, without the wrappers' prefixes.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], model: keras.Model):
         arrays = {name: array for name, array in arrays.items() if not IGNORED.fullmatch(name)}
-        prefix = next((each for each in PREFIXES if arrays and all(name.startswith(each) for name in arrays)), "")
-        self.arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
+        known = {name for variable in model.weights for name in torch_names(variable.path, model)}
+        while prefix := _common_prefix(arrays, known):
+            arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
+        self.arrays = arrays
         self._model = model
+
+    def belonging_to(self, model: keras.Model) -> set[str]:
+        """Names that belong to variables of another model."""
+        others = TorchNames(self.arrays, model)
+        return {name for variable in model.weights if (name := others.find(variable))}
 
     def find(self, variable: keras.Variable) -> str | None:
         """The name of a variable's array, None where the file has none."""
         return next((name for name in torch_names(variable.path, self._model) if name in self.arrays), None)
 
-    def convert(self, variable: keras.Variable, name: str) -> tuple[np.ndarray, list[str]]:
-        """An array in the layout of `variable`, and what was done to it beyond the order of its axes.
+    def convert(self, variable: keras.Variable, name: str, array: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """The array `name` in the layout of `variable`, and what was done to it beyond the order of its axes.
 
         Convolution kernels are (out, in, h, w) in torch and (h, w, in, out) in Keras; dense ones are transposed,
         and may be stored as convolutions of 1×1, or of a whole map that the zoo flattens channels first.
         """
-        array = self.arrays[name]
         if variable.name != "kernel":
             return array, []
         notes = []
         if array.ndim == 4 and len(variable.shape) == 2:
             height, width = array.shape[2:]
             notes.append(f"{height}×{width} convolution to dense")
-            array = array.reshape(len(array), -1)
-        return array.transpose(_axes(array.ndim)), notes
+            array = array.reshape(len(array), math.prod(array.shape[1:]))
+        return array.transpose(_axes(array.ndim)) if array.ndim > 1 else array, notes
 
     def of_absent_head(self) -> list[str]:
         """Names that belong to layers of a head which the model was built without."""
@@ -89,6 +98,13 @@ class TorchNames:
         if any(layer.name.startswith("auxiliary") for layer in self._model.layers):
             return []
         return [name for name in self.arrays if AUXILIARY.fullmatch(name)]
+
+
+def _common_prefix(names: Collection[str], known: set[str]) -> str:
+    """What one of the wrappers put before all names, empty where some name is `known` as it is."""
+    if known.intersection(names):
+        return ""
+    return next((each for each in PREFIXES if names and all(name.startswith(each) for name in names)), "")
 
 
 def _axes(rank: int) -> tuple[int, ...]:

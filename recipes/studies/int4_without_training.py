@@ -29,8 +29,8 @@ def main(weights: str) -> None:
     models = {
         "as it is": model,
         "equalised": equal,
-        "corrected": correct_bias(model, calibration, weight_bits=4),
-        "both": correct_bias(equal, calibration, weight_bits=4),
+        "corrected": correct_bias(model, calibration, "int4"),
+        "both": correct_bias(equal, calibration, "int4"),
     }
     table = make_table("folded model", "int4 file")
     with tempfile.TemporaryDirectory() as directory:

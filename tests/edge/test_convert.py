@@ -8,6 +8,7 @@ import pytest
 from helpers import pixels, randomise
 
 import kzoo
+from kzoo.apart import Apart
 from kzoo.edge import LiteRTModel, convert
 from kzoo.errors import ExportError
 
@@ -37,8 +38,7 @@ def own_converter(monkeypatch):
     """A converter of the test's own, ended after it."""
 
     def start(worker: Path = convert.WORKER):
-        monkeypatch.setattr(convert, "WORKER", worker)
-        converter = convert._Converter()
+        converter = Apart(worker)
         monkeypatch.setattr(convert, "_CONVERTER", converter)
         started.append(converter)
         return converter

@@ -123,3 +123,13 @@ def test_masks_of_sequences_pass_through():
 def test_bad_rate(rate):
     with pytest.raises(InvalidValueError, match=rf"rate={rate} must be a number of at least 0 and below 1"):
         DropPath(rate)
+
+
+def test_a_frozen_layer_does_nothing_in_training_until_it_is_free_again():
+    layer, x = DropPath(0.5, seed=1), feature_map(64, 3)
+    layer.trainable = False
+    np.testing.assert_array_equal(layer(x, training=True), x)
+    again = DropPath.from_config(layer.get_config())  # as a file keeps it
+    np.testing.assert_array_equal(again(x, training=True), x)
+    layer.trainable = True
+    assert 0 < kept_samples(layer(x, training=True), x, 0.5).sum() < 64

@@ -178,12 +178,13 @@ def test_the_papers_network_against_numpy(size):
 
 
 @pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("shape", [(6, 8), (7, 9), (6, 9), (7, 8), (3, 3), (2, 4)])
-def test_ceil_pool(size, shape):
-    x = np.maximum(feature_map(2, *shape, 3), 0)
+@pytest.mark.parametrize("shape", [(6, 8), (7, 9), (6, 9), (7, 8), (3, 3), (2, 4), (4, 3)])
+@pytest.mark.parametrize("shift", [0, -10], ids=["both_signs", "negative"])
+def test_ceil_pool(size, shape, shift):
+    x = feature_map(2, *shape, 3) + shift  # in torch no value beyond the edge wins, be the map as negative as it will
     expected = pool(x, size, 2)
     assert expected.shape[1:3] == tuple(-(-(side - size) // 2) + 1 for side in shape)  # torch's formula
-    for given in (shape, (None, None)):
+    for given in (shape, (None, None), (shape[0], None)):
         inputs = keras.Input((*given, 3))
         np.testing.assert_array_equal(keras.Model(inputs, ceil_pool(inputs, size, "pool"))(x), expected)
 

@@ -23,7 +23,7 @@ def attentions(model) -> list[str]:
 
 
 # Of each slot; the zoo's other networks with attention go their way in tests/test_whole_path.py
-@pytest.mark.parametrize("attention", slow_but(["kernel_regression", "residual_attention", "window"], ATTENTION))
+@pytest.mark.parametrize("attention", slow_but(["window"], ATTENTION))
 def test_whole_path_by_name(attention, tmp_path):
     model = randomise(small(attention=attention))
     images = pixels(4, *model.input.shape[1:])

@@ -44,7 +44,7 @@ def uneven(model, seed: int = 3) -> keras.Model:
 
 
 def rounding_error(model, x) -> float:
-    rounded = insert_fake_quantization(model, weight_bits=8, per_channel=False, activation_bits=None)
+    rounded = insert_fake_quantization(model, "int8_weights", per_channel=False)
     return relative_error(rounded(x), model(x))
 
 

@@ -27,13 +27,13 @@ def rounded_by_hand(channel: np.ndarray, bits: int) -> np.ndarray:
     return np.array([round(float(weight) / step) * step for weight in channel.ravel()]).reshape(channel.shape)
 
 
-# layer -> how its kernel falls into (channels, weights of a channel), and the bits it gets when 4 are asked for
+# layer -> how its kernel falls into (channels, weights of a channel)
 KERNELS = {
-    "conv": (layers.Conv2D(4, 3), lambda k: k.reshape(-1, 4).T, 4),
-    "grouped": (layers.Conv2D(4, 3, groups=2), lambda k: k.reshape(-1, 4).T, 4),
-    "dense": (layers.Dense(5), lambda k: k.T, 4),
-    "depthwise": (layers.DepthwiseConv2D(3, depth_multiplier=2), lambda k: k.reshape(9, 12).T, 8),
-    "transpose": (layers.Conv2DTranspose(4, 2), lambda k: k.transpose(2, 0, 1, 3).reshape(4, -1), 8),
+    "conv": (layers.Conv2D(4, 3), lambda k: k.reshape(-1, 4).T),
+    "grouped": (layers.Conv2D(4, 3, groups=2), lambda k: k.reshape(-1, 4).T),
+    "dense": (layers.Dense(5), lambda k: k.T),
+    "depthwise": (layers.DepthwiseConv2D(3, depth_multiplier=2), lambda k: k.reshape(9, 12).T),
+    "transpose": (layers.Conv2DTranspose(4, 2), lambda k: k.transpose(2, 0, 1, 3).reshape(4, -1)),
 }
 
 
@@ -42,13 +42,12 @@ KERNELS = {
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("kind", KERNELS)
 def test_kernels_are_rounded_like_a_loop_does(kind, bits, per_channel):
-    made, by_channel, fewest = KERNELS[kind]
+    made, by_channel = KERNELS[kind]
     layer = type(made).from_config(made.get_config())
     layer.build((None, *SHAPE))
     randomise(layer)
     ours = by_channel(np.array(round_kernel(layer, bits, per_channel)))
     kernel = by_channel(np.array(layer.kernel))
-    bits = max(bits, fewest)
     expected = (
         np.stack([rounded_by_hand(row, bits) for row in kernel]) if per_channel else rounded_by_hand(kernel, bits)
     )
@@ -128,12 +127,12 @@ def trained(model: keras.Model, images: np.ndarray, **options) -> keras.Model:
     return model
 
 
-@pytest.mark.parametrize(("weight_bits", "per_channel"), [(8, True), (4, False)])
-def test_the_file_computes_what_was_trained(weight_bits, per_channel, tmp_path):
+@pytest.mark.parametrize(("precision", "per_channel"), [("int8", True), ("int4", False)])
+def test_the_file_computes_what_was_trained(precision, per_channel, tmp_path):
     images = pixels(64, 32, 32, 3)
     original = small()
     before = weights_of(original)
-    model = trained(original, images, weight_bits=weight_bits, per_channel=per_channel)
+    model = trained(original, images, precision=precision, per_channel=per_channel)
     plain = remove_fake_quantization(model)
     assert [layer.name for layer in plain.layers] == [layer.name for layer in original.layers]
     assert [type(layer) for layer in plain.layers] == [type(layer) for layer in original.layers]
@@ -155,17 +154,18 @@ def test_the_file_computes_what_was_trained(weight_bits, per_channel, tmp_path):
 
 
 def test_removed_kernels_lie_on_their_grid_and_stay_there():
-    model = trained(small(), pixels(16, 32, 32, 3), weight_bits=4, per_channel=False)
+    model = trained(small(), pixels(16, 32, 32, 3), precision="int4", per_channel=False)
     plain = remove_fake_quantization(model)
     for layer in model.layers:
         if isinstance(layer, FakeQuantizedWeights):
+            bits = 8 if isinstance(layer.layer, layers.Dense) else 4
             kernel, bias = plain.get_layer(layer.name).get_weights()
-            np.testing.assert_allclose(kernel, rounded_by_hand(np.array(layer.layer.kernel), 4), atol=1e-6)
+            np.testing.assert_allclose(kernel, rounded_by_hand(np.array(layer.layer.kernel), bits), atol=1e-6)
             np.testing.assert_array_equal(bias, layer.layer.bias)
-            again = np.array(round_kernel(plain.get_layer(layer.name), 4, False))
+            again = np.array(round_kernel(plain.get_layer(layer.name), bits, False))
             np.testing.assert_allclose(again, kernel, atol=1e-6)
     x = pixels(3, 32, 32, 3)
-    weights_only = insert_fake_quantization(plain, weight_bits=4, per_channel=False, activation_bits=None)
+    weights_only = insert_fake_quantization(plain, "int4", per_channel=False)  # no range of a map is set yet
     np.testing.assert_allclose(weights_only(x), plain(x), atol=1e-5)
 
 
@@ -215,7 +215,7 @@ def test_every_kind_of_place():
     assert wrapped == {"conv", "inside", "depthwise", "dense"}
 
 
-@pytest.mark.parametrize("options", [dict(), dict(weight_bits=4, per_channel=False, activation_bits=None)])
+@pytest.mark.parametrize("options", [dict(), dict(precision="int4_weights", per_channel=False)])
 def test_gradients_reach_every_weight(options):
     inputs = keras.Input(SHAPE)
     model = randomise(keras.Model(inputs, everything(inputs)))
@@ -228,7 +228,7 @@ def test_learns_under_xla():
     x = layers.Dense(2)(layers.GlobalAveragePooling2D()(layers.DepthwiseConv2D(3)(x)))
     images = feature_map(64, *SHAPE)
     labels = (images.mean(axis=(1, 2, 3)) > 0).astype(int)
-    model = insert_fake_quantization(keras.Model(inputs, x), weight_bits=4)
+    model = insert_fake_quantization(keras.Model(inputs, x), "int4")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.02), loss, jit_compile=True)
     losses = model.fit(images, labels, batch_size=32, epochs=12, verbose=0).history["loss"]
@@ -240,7 +240,7 @@ def test_gradient_of_a_rounded_kernel_is_that_of_the_convolution_it_stands_in():
 
     inputs = keras.Input(SHAPE)
     plain = randomise(keras.Model(inputs, layers.Conv2D(4, 3, name="conv")(inputs)))
-    model = insert_fake_quantization(plain, weight_bits=4, activation_bits=None)
+    model = insert_fake_quantization(plain, "int4")
     x = feature_map(2, *SHAPE)
 
     def gradient(of):
@@ -292,9 +292,9 @@ def test_refusals(graph, message):
 
 def test_refuses_options_and_models_that_it_cannot_take():
     model = small()
-    for options in (dict(weight_bits=3), dict(activation_bits=16), dict(weight_bits=None)):
-        with pytest.raises(InvalidValueError, match=f"{next(iter(options))}=.* is not accepted; use one of"):
-            insert_fake_quantization(model, **options)
+    for precision in ("int3", "float16", None, 8):
+        with pytest.raises(InvalidValueError, match=r"precision=.* is not accepted; use one of 'int8_weights'"):
+            insert_fake_quantization(model, precision)
     with pytest.raises(InvalidValueError, match="has fake quantization already"):
         insert_fake_quantization(insert_fake_quantization(model))
     with pytest.raises(InvalidValueError, match="has no fake quantization; pass a model of insert_fake_quantization"):

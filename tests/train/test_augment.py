@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo.train.augment import augmentation, joint
+from kzoo.train.augment import Augmentation, random_crop
 from kzoo.train.data import VOID
 from kzoo.train.elastic import RandomElastic
+from kzoo.train.seeds import StepSeeds
 
 HEIGHT, WIDTH, BAND = 48, 64, 8
 MOVING = ("flip", "flip_vertical", "translate", "rotate", "zoom", "scale", "elastic")
@@ -24,9 +25,10 @@ def scene():
 
 def through_pipeline(names, images, masks, seed=0):
     """As in training: in a graph, with an unknown batch size."""
-    change = joint(augmentation(names, seed))
-    dataset = tf.data.Dataset.from_tensor_slices((images, masks)).batch(8).map(change)
-    return next(iter(dataset.as_numpy_iterator()))
+    augment = Augmentation(names)
+    dataset = tf.data.Dataset.from_tensor_slices((images, masks)).batch(8)
+    changed = dataset.map(lambda images, masks: augment.with_masks(images, masks, StepSeeds(seed, 0, 0)))
+    return next(iter(changed.as_numpy_iterator()))
 
 
 @pytest.mark.parametrize("names", [*((name,) for name in MOVING), MOVING])
@@ -87,24 +89,53 @@ def test_changes_do_not_depend_on_each_other():
     """With one seed for all layers flips and brightness had a correlation of -0.86."""
     images = np.full((512, 4, 6, 3), 100, "float32")
     images[:, :, 3:] = 128
-    changed = augmentation(("flip", "brightness"), 0)(images, training=True).numpy()
+    changed = Augmentation(("flip", "brightness"))(images, StepSeeds(0, 0, 0)).numpy()
     flipped = changed[:, 0, 0, 0] > changed[:, 0, -1, 0]
     assert 0.4 < flipped.mean() < 0.6
     assert abs(np.corrcoef(flipped, changed.mean(axis=(1, 2, 3)))[0, 1]) < 0.15
 
 
 def test_without_augmentation_nothing_changes(scene):
-    for given, got in zip(scene, joint(None)(*scene), strict=True):
+    for given, got in zip(scene, through_pipeline((), *scene), strict=True):
         np.testing.assert_array_equal(given, got)
 
 
 def test_elastic_field_is_smooth_differs_by_image_and_has_the_papers_size():
     rows, columns = np.indices((128, 128), dtype="float32")
     images = np.repeat(np.stack([rows + 1, columns + 1], -1)[None], 64, axis=0)
-    bent = RandomElastic(seed=1)(images).numpy()
+    layer = RandomElastic()
+    bent = layer.transform_images(images, layer.get_random_transformation(images, seed=StepSeeds(1, 0, 0))).numpy()
     shift = (bent - images)[:, 16:-16, 16:-16]
     middle = shift[:, 46:50, 46:50].mean(axis=(1, 2))  # where one vector of the grid rules
     assert middle.std() == pytest.approx(128 * 10 / 512, rel=0.25)
     assert abs(np.corrcoef(middle.T)[0, 1]) < 0.4, "rows and columns move on their own"
     assert np.abs(np.diff(shift, axis=2)).max() < 0.6, "no folds"
-    np.testing.assert_array_equal(RandomElastic(seed=1)(images, training=False), images)
+
+
+def test_crops_are_parts_at_places_of_their_own_with_the_same_part_of_the_mask(scene):
+    images, masks = (np.repeat(array[:1], 400, axis=0) for array in scene)
+    parts, cut = (array.numpy() for array in random_crop(images, masks, (40, 50), StepSeeds(0, 0, 0)))
+    tops, lefts = (parts[:, 0, 0, axis].astype(int) - 1 for axis in (0, 1))
+    for part, mask, top, left in zip(parts, cut, tops, lefts, strict=True):
+        np.testing.assert_array_equal(part, images[0, top : top + 40, left : left + 50])
+        np.testing.assert_array_equal(mask, masks[0, top : top + 40, left : left + 50])
+    # uniform: 400 draws of 9 and of 15 places, each within 5 standard deviations of its share
+    for places, count in ((tops, HEIGHT - 40 + 1), (lefts, WIDTH - 50 + 1)):
+        share = 1 / count
+        drawn = np.bincount(places, minlength=count)
+        assert len(drawn) == count
+        assert np.abs(drawn / 400 - share).max() < 5 * np.sqrt(share * (1 - share) / 400)
+    assert abs(np.corrcoef(tops, lefts)[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("name", [*MOVING, *COLOURING])
+def test_changes_follow_from_seed_epoch_and_step(name, scene):
+    """Equal for equal ones whatever else is computed at the same time, and others for another of any of the three."""
+    augment = Augmentation((name,))
+    images = tf.constant(scene[0])
+    wanted = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)] * 4
+    dataset = tf.data.Dataset.from_tensor_slices(np.array(wanted))
+    changed = dataset.map(lambda key: augment(images, StepSeeds(key[0], key[1], key[2])), num_parallel_calls=8)
+    results = [array.tobytes() for array in changed.as_numpy_iterator()]
+    assert len(set(results[:4])) == 4
+    assert results == results[:4] * 4

@@ -43,6 +43,86 @@ def loss_by_hand(masks, logits, dice_weight, weights, smoothing):
     return total / divisor + dice_weight * dice
 
 
+def sample_weights():
+    """Weights of images in the shapes that Keras hands over, and of pixels, each with those of all pixels."""
+    by_image = np.array([2.0, 0.0, 0.5], "float32")
+    by_pixel = np.random.default_rng(3).uniform(0, 2, (3, 5, 7)).astype("float32")
+    spread = np.broadcast_to(by_image[:, None, None], by_pixel.shape)
+    return [(by_image, spread), (by_image[:, None], spread), (by_image[:, None, None], spread), (by_pixel, by_pixel)]
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_loss_weighs_images_and_pixels_as_a_loop_does(scene, kind):
+    masks, logits = scene
+    given, spread = sample_weights()[kind]
+    classes, smoothing, dice_weight = (1.0, 3.0, 0.5, 2.0), 0.1, 0.7
+    total = divisor = 0.0
+    overlap, sizes = np.zeros(CLASSES), np.zeros(CLASSES)
+    for place in np.ndindex(masks.shape):
+        label, weight = masks[place], float(spread[place])
+        if label == VOID:
+            continue
+        powers = [math.exp(value) for value in logits[place]]
+        for index in range(CLASSES):
+            probability = powers[index] / sum(powers)
+            target = (index == label) * (1 - smoothing) + smoothing / CLASSES
+            total -= weight * classes[label] * target * math.log(probability)
+            overlap[index] += weight * probability * (index == label)
+            sizes[index] += weight * (probability + (index == label))
+        divisor += weight * classes[label]
+    expected = total / divisor + dice_weight * np.mean(1 - 2 * overlap / sizes)
+    loss = SegmentationLoss(dice_weight, classes, smoothing)
+    assert float(loss(masks, logits, given)) == pytest.approx(expected, rel=1e-5)
+    assert abs(float(loss(masks, logits)) - expected) > 1e-3
+
+
+def test_an_image_of_weight_0_is_as_if_it_were_not_there_and_one_of_weight_2_as_if_twice(scene):
+    masks, logits = scene
+    loss = SegmentationLoss(1.0, label_smoothing=0.1)
+    for weights, chosen in (([1.0, 0.0, 1.0], [0, 2]), ([2.0, 1.0, 1.0], [0, 0, 1, 2])):
+        expected = float(loss(masks[chosen], logits[chosen]))
+        assert float(loss(masks, logits, np.array(weights))) == pytest.approx(expected, rel=1e-5)
+        metric, alone = MeanIoU(CLASSES), MeanIoU(CLASSES)
+        metric.update_state(masks, logits, np.array(weights))
+        alone.update_state(masks[chosen], logits[chosen])
+        np.testing.assert_allclose(metric.total_cm, alone.total_cm)
+        metric.update_state(masks, logits)
+        assert float(metric.result()) != pytest.approx(float(alone.result()), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_mean_iou_weighs_images_and_pixels_as_a_loop_does(scene, kind):
+    masks, logits = scene
+    given, spread = sample_weights()[kind]
+    counts = np.zeros((CLASSES, CLASSES))
+    for place in np.ndindex(masks.shape):
+        if masks[place] != VOID:
+            counts[masks[place], np.argmax(logits[place])] += spread[place]
+    metric = MeanIoU(CLASSES)
+    metric.update_state(masks, logits, given)
+    np.testing.assert_allclose(metric.total_cm, counts, rtol=1e-5, atol=1e-5)
+
+
+def test_weights_of_pixels_are_cut_as_the_masks_are(scene):
+    masks, logits = scene
+    weights = np.random.default_rng(3).uniform(0, 2, masks.shape)
+    inner = np.s_[:, 1:4, 2:5]
+    loss = SegmentationLoss(0.5)
+    expected = float(loss(masks[inner], logits[inner], weights[inner]))
+    assert float(loss(masks, logits[inner], weights)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_fit_hands_weights_of_images_to_loss_and_metric(scene):
+    masks, logits = scene
+    model = keras.Sequential([keras.Input(logits.shape[1:]), keras.layers.Identity()])
+    model.compile(loss=SegmentationLoss(), weighted_metrics=[MeanIoU(CLASSES)])
+    weights = np.array([0.0, 3.0, 0.0])
+    found = model.evaluate(logits, masks, sample_weight=weights, return_dict=True, verbose=0)
+    alone = model.evaluate(logits[1:2], masks[1:2], return_dict=True, verbose=0)
+    assert found["mean_iou"] == pytest.approx(alone["mean_iou"], rel=1e-5)
+    assert found["loss"] == pytest.approx(alone["loss"], rel=1e-5)
+
+
 @pytest.mark.quick
 @pytest.mark.parametrize("dice_weight", [0.0, 0.7])
 @pytest.mark.parametrize("weights", [None, (1.0, 3.0, 0.5, 2.0)])

@@ -16,10 +16,11 @@ import kzoo
 from kzoo.edge import PRECISIONS, LiteRTModel, read_card, source
 from kzoo.errors import InvalidValueError, KzooError, OutputError, UnknownNameError
 from kzoo.files import exclusive
-from kzoo.train import callbacks, train
+from kzoo.train import callbacks, checkpoints, train
 from kzoo.train.data import load_dataset
 from kzoo.train.loop import make_optimizer
 from kzoo.train.recipe import SEGMENTATION_FIELDS
+from kzoo.train.run_directory import checkpoints_of
 from kzoo.train.tasks import SMOKE_BATCH, SMOKE_IMAGES
 
 STEPS = SMOKE_IMAGES // SMOKE_BATCH
@@ -27,8 +28,24 @@ STEPS = SMOKE_IMAGES // SMOKE_BATCH
 
 def finished_steps(recipe) -> int:
     """Optimizer steps that the last checkpoint has seen."""
-    path, _ = callbacks.last_checkpoint(recipe.run_dir / "checkpoints")
-    return int(keras.saving.load_model(path).optimizer.iterations)
+    return int(last(recipe).optimizer.iterations)
+
+
+def last(recipe) -> keras.Model:
+    """The model of the newest checkpoint."""
+    checkpoints = checkpoints_of(recipe.run_dir)
+    return keras.saving.load_model(checkpoints.path(checkpoints.epochs()[0]))
+
+
+def judge(monkeypatch, epochs):
+    """Gives epochs, counted from zero, the validation scores of `epochs`, in the logs of every callback."""
+    original = callbacks.EpochSeconds.on_epoch_end
+
+    def on_epoch_end(self, epoch, logs=None):
+        original(self, epoch, logs)
+        logs.update(epochs[epoch])
+
+    monkeypatch.setattr(callbacks.EpochSeconds, "on_epoch_end", on_epoch_end)
 
 
 @pytest.mark.quick
@@ -74,19 +91,32 @@ def test_a_file_that_fails_does_not_cost_the_report(recipe, monkeypatch, capsys)
 
 
 def test_best_epoch_is_kept_not_the_last(recipe, monkeypatch):
-    accuracies = iter((0.9, 0.1))
-    original = callbacks.Checkpoint.on_epoch_end
-    kept = []
-
-    def on_epoch_end(self, epoch, logs=None):
-        kept.append(self.model.get_weights())
-        original(self, epoch, logs | {"val_accuracy": next(accuracies)})
-
-    monkeypatch.setattr(callbacks.Checkpoint, "on_epoch_end", on_epoch_end)
-    train(recipe)
+    judge(monkeypatch, [dict(val_accuracy=0.9), dict(val_accuracy=0.1)])
+    kept = weights_by_epoch(monkeypatch)
+    assert train(recipe)["best_epoch"] == 1
     final = keras.saving.load_model(recipe.run_dir / "model.keras").get_weights()
     np.testing.assert_array_equal(final[0], kept[0][0])
     assert not np.array_equal(final[0], kept[1][0])
+
+
+def test_of_epochs_of_equal_accuracy_the_one_of_smaller_loss_is_best(recipe, monkeypatch):
+    judge(monkeypatch, [dict(val_accuracy=1.0, val_loss=loss) for loss in (0.314, 0.023)])
+    kept = weights_by_epoch(monkeypatch)
+    assert train(recipe)["best_epoch"] == 2
+    final = keras.saving.load_model(recipe.run_dir / "model.keras").get_weights()
+    np.testing.assert_array_equal(final[0], kept[1][0])
+
+
+def weights_by_epoch(monkeypatch) -> list[list[np.ndarray]]:
+    """Filled with the weights at the end of each epoch."""
+    original, kept = callbacks.Checkpoint.on_epoch_end, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        kept.append(self.model.get_weights())
+        original(self, epoch, logs)
+
+    monkeypatch.setattr(callbacks.Checkpoint, "on_epoch_end", on_epoch_end)
+    return kept
 
 
 def test_finished_run_is_not_trained_again_and_can_be_made_longer(recipe, capsys):
@@ -178,39 +208,6 @@ def test_killed_run_resumes_to_the_same_number_of_steps(moment, code, recipe, ca
     assert (recipe.run_dir / "report.json").exists()
 
 
-def test_resumed_run_learns_what_an_uninterrupted_one_does(recipe, monkeypatch):
-    """Weights, momentum and the schedule's step are taken over: with fixed data the next epoch is the same."""
-    monkeypatch.setattr("kzoo.train.tasks.batches", _unshuffled)
-    whole = dataclasses.replace(recipe, output_dir=recipe.output_dir / "whole")
-    train(whole)
-
-    original = callbacks.Checkpoint.on_epoch_end
-
-    def stop_after_first(self, epoch, logs=None):
-        original(self, epoch, logs)
-        if epoch == 0:
-            raise KeyboardInterrupt
-
-    parts = dataclasses.replace(recipe, output_dir=recipe.output_dir / "parts")
-    monkeypatch.setattr(callbacks.Checkpoint, "on_epoch_end", stop_after_first)
-    with pytest.raises(KeyboardInterrupt):
-        train(parts)
-    monkeypatch.setattr(callbacks.Checkpoint, "on_epoch_end", original)
-    train(parts)
-    last = [
-        keras.saving.load_model(callbacks.last_checkpoint(r.run_dir / "checkpoints")[0]).get_weights()
-        for r in (whole, parts)
-    ]
-    for one, other in zip(*last, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)  # threads sum gradients in any order
-
-
-def _unshuffled(split, batch_size, num_classes, **_):
-    from kzoo.train.data import batches
-
-    return batches(split, batch_size, num_classes).take(split.size // batch_size)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_resumes(precision, recipe, capsys):
@@ -250,31 +247,23 @@ def test_a_mistake_leaves_the_earlier_run_where_it_is(recipe):
 
 
 def test_a_best_epoch_that_was_killed_before_its_checkpoint_is_forgotten(recipe, monkeypatch):
-    original, killed = callbacks.Checkpoint._save, []
+    original, killed = checkpoints.atomic_path, []
 
-    def dying(self, path):
+    def dying(path):
         if path.name == "epoch_0002.keras" and not killed:
             killed.append(path)
             raise KeyboardInterrupt
-        original(self, path)
+        return original(path)
 
-    def worse_after_the_kill(self, epoch, logs=None):
-        checkpoint(self, epoch, logs | {"val_accuracy": -1.0 if killed else 1.0 + epoch})
-
-    checkpoint = callbacks.Checkpoint.on_epoch_end
-    monkeypatch.setattr(callbacks.Checkpoint, "_save", dying)
-    monkeypatch.setattr(callbacks.Checkpoint, "on_epoch_end", worse_after_the_kill)
+    monkeypatch.setattr(checkpoints, "atomic_path", dying)
+    judge(monkeypatch, [dict(val_accuracy=0.5), dict(val_accuracy=0.6)])
     with pytest.raises(KeyboardInterrupt):
         train(recipe)
-    assert {path.name for path in (recipe.run_dir / "checkpoints").glob("*.keras")} >= {
-        "best_0001.keras",
-        "best_0002.keras",
-        "epoch_0001.keras",
-    }
-    report = train(recipe)
-    names = {path.name for path in (recipe.run_dir / "checkpoints").glob("*.keras")}
-    assert report["best_epoch"] == 1
-    assert names == {"best_0001.keras", "epoch_0002.keras"}
+    folder = recipe.run_dir / "checkpoints"
+    assert {path.name for path in folder.iterdir()} == {"best_0001.keras", "best_0002.keras", "epoch_0001.keras"}
+    judge(monkeypatch, [dict(val_accuracy=0.5), dict(val_accuracy=0.4)])
+    assert train(recipe)["best_epoch"] == 1
+    assert {path.name for path in folder.iterdir()} == {"best_0001.keras", "epoch_0001.keras", "epoch_0002.keras"}
 
 
 def test_diverged_run_says_so(recipe, monkeypatch):
@@ -288,7 +277,7 @@ def test_diverged_run_says_so(recipe, monkeypatch):
     )
     with pytest.raises(KzooError, match="the loss became NaN in epoch 1; lower --learning-rate"):
         train(recipe)
-    assert callbacks.last_checkpoint(recipe.run_dir / "checkpoints") is None
+    assert checkpoints_of(recipe.run_dir).epochs() == []
 
 
 def test_unwritable_or_full_directory_is_refused_before_training(recipe, tmp_path, monkeypatch):
@@ -348,7 +337,9 @@ def test_optimizer_warms_up_follows_a_cosine_and_spares_vectors(recipe):
         np.testing.assert_allclose(weight.numpy(), before[weight.path] * factor, rtol=1e-6, err_msg=weight.path)
 
 
-@pytest.mark.parametrize(("flag", "mode"), [("true", "XLA on"), ("auto", "XLA off")])
+@pytest.mark.parametrize(
+    ("flag", "mode"), [pytest.param("true", "XLA on", marks=pytest.mark.slow), ("auto", "XLA off")]
+)
 def test_the_mode_in_force_is_printed(flag, mode, recipe, capsys):
     recipe = dataclasses.replace(recipe, epochs=1, jit_compile=flag, precision="mixed_bfloat16")
     train(recipe)

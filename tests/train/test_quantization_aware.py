@@ -19,7 +19,8 @@ from kzoo.surgery.fake_quantization import (
     remove_fake_quantization,
     round_kernel,
 )
-from kzoo.train import callbacks, train
+from kzoo.train import train
+from kzoo.train.run_directory import checkpoints_of
 
 SHAPE = (16, 16, 3)
 CHECKPOINT = Path(__file__).parents[3] / "shared/data/weights/cifar_resnet20.safetensors"
@@ -44,13 +45,14 @@ def fine_tuning(recipe, tmp_path):
 def test_from_a_trained_model_to_integer_files(fine_tuning, tmp_path):
     report = train(fine_tuning)
     directory = fine_tuning.run_dir
-    checkpoint, _ = callbacks.best_checkpoint(directory / "checkpoints")
-    trained = keras.saving.load_model(checkpoint)
+    trained = keras.saving.load_model(checkpoints_of(directory).best(report["best_epoch"]))
     kinds = [type(layer) for layer in trained.layers]
     assert kinds.count(FakeQuantizedWeights) == 6
     assert kinds.count(FakeQuantize) == 11
-    assert {(layer.bits, layer.per_channel) for layer in trained.layers if hasattr(layer, "per_channel")} == {
-        (4, False)
+    wrapped = [layer for layer in trained.layers if isinstance(layer, FakeQuantizedWeights)]
+    assert {(type(layer.layer).__name__, layer.bits, layer.per_channel) for layer in wrapped} == {
+        ("Conv2D", 4, False),
+        ("Dense", 8, False),  # an int4 file has dense layers of 8 bits
     }
 
     start = keras.saving.load_model(tmp_path / "trained.keras")
@@ -62,9 +64,11 @@ def test_from_a_trained_model_to_integer_files(fine_tuning, tmp_path):
     for layer in finished.layers:
         if layer.name.endswith(("conv", "conv1", "conv2", "dense")):
             kernel = np.array(trained.get_layer(layer.name).layer.kernel)
-            assert len(np.unique(layer.kernel)) <= 15
-            np.testing.assert_allclose(layer.kernel, round_kernel(layer, 4, False), atol=1e-6)
-            assert np.abs(layer.kernel - kernel).max() <= np.abs(kernel).max() / 7 / 2 + 1e-6
+            bits = 8 if layer.name.endswith("dense") else 4
+            levels = 2 ** (bits - 1) - 1
+            assert len(np.unique(layer.kernel)) <= 2 * levels + 1
+            np.testing.assert_allclose(layer.kernel, round_kernel(layer, bits, False), atol=1e-6)
+            assert np.abs(layer.kernel - kernel).max() <= np.abs(kernel).max() / levels / 2 + 1e-6
 
     assert list(report["models"]) == ["keras", "folded", "start", "int8", "start_int8"]
     assert list(report["exports"]) == ["int8", "start_int8"]
@@ -81,9 +85,9 @@ def test_goes_on_where_it_stopped(fine_tuning):
     train(fine_tuning)
     longer = dataclasses.replace(fine_tuning, epochs=2, export=())
     train(longer)
-    path, epochs = callbacks.last_checkpoint(fine_tuning.run_dir / "checkpoints")
-    assert epochs == 2
-    assert int(keras.saving.load_model(path).optimizer.iterations) == 8
+    checkpoints = checkpoints_of(fine_tuning.run_dir)
+    assert checkpoints.epochs() == [2, 1]
+    assert int(keras.saving.load_model(checkpoints.path(2)).optimizer.iterations) == 8
 
 
 def test_a_plain_run_has_no_start_files(recipe):
@@ -126,7 +130,7 @@ def test_closes_most_of_the_gap_of_4_bit_kernels(tmp_path):
         outputs = LiteRTModel(tmp_path / "model.tflite").predict(test_images)
         return float((outputs.argmax(axis=1) == test_labels).mean())
 
-    rounding = insert_fake_quantization(model, weight_bits=4, per_channel=False)
+    rounding = insert_fake_quantization(model, "int4", per_channel=False)
     exact = float((model.predict(test_images, verbose=0).argmax(axis=1) == test_labels).mean())
     before = accuracy(rounding)
     rate = keras.optimizers.schedules.CosineDecay(0.0, 90, warmup_target=3e-4, warmup_steps=10)

@@ -6,11 +6,12 @@ import json
 
 import pytest
 
+from kzoo.cli import main
 from kzoo.errors import InvalidValueError, UnknownNameError
 from kzoo.registry import lookup
 from kzoo.train import Recipe
 from kzoo.train.cli import parse
-from kzoo.train.recipe import list_recipes, load_recipe, recipe_beside, recipe_dir
+from kzoo.train.recipe import check_fields, list_recipes, load_recipe, recipe_beside, recipe_dir
 
 GOOD = dict(name="x", model="resnet18", dataset="digits")
 
@@ -43,6 +44,38 @@ def test_recipe_file_by_path(tmp_path):
     path.write_text("x = 1\n")
     with pytest.raises(InvalidValueError, match="must define RECIPE"):
         load_recipe(str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x = 1\nRECIPE = (\n", r"mine\.py, line 2: SyntaxError: '\(' was never closed"),
+        ("\n\nimport absent_package\n", "line 3: ModuleNotFoundError: No module named 'absent_package'"),
+        ("import sys\nsys.exit('bye')\n", "line 2: SystemExit: bye"),
+        ("raise SystemExit", "line 1: SystemExit"),
+        ("x = 1\ny = x.z\n", "line 2: AttributeError: 'int' object has no attribute 'z'"),
+        ("import json\njson.loads('[')\n", "line 2: JSONDecodeError"),  # the line of the recipe, not of json
+        ("def f():\n    f()\nf()\n", "line 2: RecursionError"),
+        ("x = '\xe9'", "line 1: SyntaxError: .*utf-8"),
+        ("x = 1\0", "mine.py.*null bytes"),
+        (
+            f"from kzoo.train import Recipe\nRECIPE = Recipe(**{GOOD!r}, epochs=0)",
+            "line 2: epochs=0 must be at least 1",
+        ),
+    ],
+)
+def test_a_recipe_file_that_cannot_be_run_is_one_line(content, message, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(content, encoding="latin-1")
+    with pytest.raises(InvalidValueError, match=message) as caught:
+        load_recipe(str(path))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_help_says_that_a_recipe_file_is_code(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert "A recipe file is Python code and is run" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -113,3 +146,26 @@ def test_report_beside_a_file_says_how_its_data_are_read(tmp_path):
     assert recipe_beside(tmp_path / "model.keras", "other") == {}
     (tmp_path / "report.json").write_text("[]")
     assert recipe_beside(tmp_path / "model.keras", "scenes") == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"void": "ab"}, r"report\.json: void='ab' is not accepted; it must be tuple\[int, \.\.\.\]"),
+        ({"void": 3}, "void=3"),
+        ({"class_names": [1]}, "class_names"),
+        ({"seed": 1.5}, "seed=1.5 is not accepted; it must be int"),
+        ({"seed": True}, "seed=True"),
+        ({"test_fraction": None}, "test_fraction=None is not accepted; it must be float"),
+    ],
+)
+def test_a_report_with_fields_of_another_type_is_one_line(change, message, tmp_path):
+    recipe = Recipe(name="x", model="unet", dataset="scenes").to_json() | change
+    (tmp_path / "report.json").write_text(json.dumps({"recipe": recipe}))
+    with pytest.raises(InvalidValueError, match=message):
+        recipe_beside(tmp_path / "model.keras", "scenes")
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_fields_of_every_recipe_are_of_their_types(name):
+    check_fields(json.loads(json.dumps(load_recipe(name).to_json())), name)

@@ -103,10 +103,11 @@ def test_into_a_model_that_exists(name, tmp_path):
             np.testing.assert_array_equal(array, before[path], err_msg=path)
 
 
-def test_only_the_stages_that_are_used(tmp_path):
+@pytest.mark.parametrize("name", ["a.safetensors", "a.keras", "a.weights.h5"])
+def test_only_the_stages_that_are_used(name, tmp_path):
     """Without its last stages the encoder takes the file of the whole classifier."""
     donor = tiny()
-    path = write(donor, tmp_path / "a.safetensors")
+    path = write(donor, tmp_path / name)
     model = composite("fpn", levels=("p1", "p2"), backbone_weights=path)
     mine, theirs = by_path(model), by_path(donor)
     encoder = [path for path in mine if not path.startswith(("fpn_", "head_"))]
@@ -270,3 +271,29 @@ def test_norms_of_taps_learn_with_the_decoder():
     model = kzoo.freeze_backbone(kzoo.build("unet", backbone="swin_tiny", input_shape=(64, 64, 3)))
     learning = [layer.name for layer in model.layers if layer.trainable and "stage" in layer.name and layer.weights]
     assert learning == ["stage1_tap_norm", "stage2_tap_norm", "stage3_tap_norm"]
+
+
+TRUNKS = {
+    "swin_tiny": dict(depths=(1, 1), num_heads=(1, 2), width=8, drop_path_rate=0.5),
+    "nat_mini": dict(depths=(1, 1), num_heads=(1, 2), width=8, kernel_size=3, drop_path_rate=0.5),
+    "resnet18_cbam": dict(depths=(1, 1), widths=(4, 8)),
+}
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("trunk", TRUNKS)
+def test_a_frozen_encoder_gives_in_training_the_maps_of_inference(trunk, decoder):
+    """Batch normalisation does not use the batch, and stochastic depth drops nothing, until the encoder is freed."""
+    options = dict(backbone=trunk, backbone_options=TRUNKS[trunk], input_shape=(64, 64, 3), num_classes=3)
+    model = randomise(kzoo.build(decoder, **options))
+    maps, images = kzoo.backbone(model, trunk), pixels(8, 64, 64, 3)
+    expected = maps(images, training=False)
+
+    def largest_difference():
+        found = maps(images, training=True)
+        return max(float(np.abs(found[name] - expected[name]).max()) for name in expected)
+
+    kzoo.freeze_backbone(model)
+    assert largest_difference() == 0
+    kzoo.freeze_backbone(model, frozen=False)
+    assert largest_difference() > 0.1

@@ -1,6 +1,7 @@
 """Files of other kinds, or of a right kind under a wrong name: each is refused with what it looks like."""
 
 import functools
+import resource
 import zipfile
 
 import h5py
@@ -12,6 +13,8 @@ from weights.torch_files import random_state, save, save_keras, tiny
 
 import kzoo
 from kzoo.errors import WeightsError
+from kzoo.weights import match
+from kzoo.weights.files import read_values
 
 
 @functools.cache
@@ -147,6 +150,70 @@ def test_numbers_that_are_no_weights(dtype, tmp_path):
     if dtype != "complex64":
         with_integers = random_state() | {"bn1.bias": np.zeros(4, dtype)}
         refused(save(with_integers, tmp_path / "tiny.safetensors"), f"bn1.bias holds {dtype}, not floating-point")
+
+
+@pytest.fixture
+def secret(tmp_path):
+    """A file of another, whose numbers must not become weights."""
+    np.full(64, 1234.5, "float32").tofile(tmp_path / "secret.bin")
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["x"] = np.full(4, 1234.5, "float32")
+    return tmp_path / "secret.bin"
+
+
+@pytest.mark.parametrize("name", ["tiny.weights.h5", "tiny.h5"])
+@pytest.mark.parametrize("kind", ["external", "virtual", "external link"])
+def test_numbers_of_another_file_are_never_read(kind, name, secret, tmp_path):
+    path = tmp_path / name
+    save_keras(tiny(), path)
+    with h5py.File(path, "a") as file:
+        place = next(find_dataset(file, (4,)))
+        del file[place]
+        if kind == "external":
+            file.create_dataset(place, (4,), "float32", external=[(str(secret), 0, 16)])
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout((4,), "float32")
+            layout[...] = h5py.VirtualSource(str(secret.with_suffix(".h5")), "x", (4,))
+            file.create_virtual_dataset(place, layout)
+        else:
+            file[place] = h5py.ExternalLink(str(secret.with_suffix(".h5")), "x")
+    refused(path, f"cannot be read \\({place} (keeps its numbers in another file|is a virtual dataset|is a link)")
+
+
+@pytest.mark.parametrize("name", ["tiny.keras", "tiny.weights.h5", "tiny.h5"])
+def test_names_and_shapes_decide_before_numbers_are_read(name, tmp_path, monkeypatch):
+    path = tmp_path / name
+    save_keras(tiny(), path)
+    read = []
+
+    def note(source, name, array):
+        read.append(name)
+        return read_values(source, name, array)
+
+    monkeypatch.setattr(match, "read_values", note)
+    with pytest.raises(WeightsError, match="2 do not fit"):
+        kzoo.load_weights(tiny(num_classes=3), path)
+    assert read == []
+    kzoo.load_weights(tiny(num_classes=3), path, head="initialise")
+    assert len(read) == 30
+    assert not any("head" in name for name in read)
+
+
+def test_a_declared_size_is_not_allocated(tmp_path):
+    path = tmp_path / "tiny.weights.h5"
+    save_keras(tiny(), path)
+    with h5py.File(path, "a") as file:
+        other = file.create_group("layers/other/vars")
+        other.attrs["name"] = "other"
+        other.create_dataset("0", (2**29,), "float32", chunks=(2**20,), compression="gzip")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused(path, r"it declares 2,147,\d+,\d+ bytes of numbers, 2,147,483,648 of them in layers/other/vars/0")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+def test_names_that_control_a_terminal_are_refused(tmp_path):
+    state = random_state() | {"x\n\x1b[2J": np.zeros(4, "float32")}
+    refused(save(state, tmp_path / "tiny.safetensors"), r"holds an array called 'x\\n\\x1b\[2J', which is no name")
 
 
 def test_a_file_that_may_not_be_read(monkeypatch, tmp_path):

@@ -24,6 +24,11 @@ from kzoo.weights.family import family_of
         ("shortcut", "linear", "module.", "float32"),  # saved from DataParallel
         ("downsample", "classifier", "model.", "float64"),
         ("downsample", "fc", "backbone.", "float16"),
+        ("downsample", "fc", "_orig_mod.", "float32"),  # saved from torch.compile
+        ("downsample", "fc", "module._orig_mod.", "float32"),
+        ("downsample", "fc", "model.module.", "float32"),
+        ("shortcut", "linear", "_orig_mod.module.model.backbone.", "float32"),
+        ("downsample", "fc", "module.module.", "float32"),
     ],
 )
 def test_torch_names_and_layouts(shortcut, head, prefix, dtype, tmp_path):
@@ -36,6 +41,20 @@ def test_torch_names_and_layouts(shortcut, head, prefix, dtype, tmp_path):
     assert report.loaded["stage2_block1_shortcut_bn/moving_variance"] == f"layer2.0.{shortcut}.1.running_var"
     assert (report.adapted, report.initialised, report.missing, report.unexpected) == ({}, [], [], [])
     assert str(report).endswith("tiny.safetensors: 32 loaded, 0 adapted, 0 initialised, 0 missing, 0 unexpected")
+
+
+def test_a_prefix_of_some_names_alone_is_no_wrapper(tmp_path):
+    state = {
+        f"_orig_mod.{name}" if index else name: array for index, (name, array) in enumerate(random_state().items())
+    }
+    with pytest.raises(WeightsError, match="31 are missing"):
+        kzoo.load_weights(tiny(), save(state, tmp_path / "tiny.safetensors"))
+
+
+def test_a_notebook_shows_a_report_in_one_line(tmp_path):
+    report = kzoo.load_weights(tiny(), save(random_state(), tmp_path / "tiny.safetensors"))
+    assert repr(report) == f"<WeightsReport {report}>"
+    assert len(repr(report)) < 80 + len(report.source)
 
 
 def test_a_model_with_a_name_of_its_own_takes_the_same_files(tmp_path):

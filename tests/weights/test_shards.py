@@ -61,7 +61,10 @@ def put_also_in_second(folder):
         (edit(lambda index: index.update({"x": "a\\b.safetensors"})), "which is no safetensors file beside it"),
         (edit(lambda index: index.update({"x": "pytorch_model.bin"})), "which is no safetensors file beside it"),
         (edit(lambda index: index.update({"x": 3})), "its weight_map names no files"),
-        (write('{"weight_map": {"a": "b.safetensors", "a": "c.safetensors"}}'), "it lists a twice"),
+        (
+            write('{"weight_map": {"a": "b.safetensors", "a": "c.safetensors"}}'),
+            "'a' is there twice",
+        ),
         (write('{"weight_map": {}}'), "its weight_map names no files"),
         (write('{"weight_map": ["a"]}'), "is no index of safetensors shards"),
         (write("[]"), "it has no weight_map"),

@@ -1,0 +1,103 @@
+"""Processes apart, for what may crash: each is kept, and forks for every order that it is given."""
+
+import atexit
+import contextlib
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from kzoo.errors import InvalidValueError
+
+LONGEST_LOG = 300
+
+
+class Apart:
+    """A Python script in a process of its own: started when it is first needed, kept, ended with Python.
+
+    The script reads orders from its standard input, each a line of JSON and, where it has some, bytes, and answers
+    each with a line of JSON; the answer `{"crash": how}` tells of a crash.
+
+    Args:
+        script: path of the script.
+    """
+
+    def __init__(self, script: Path):
+        self._script = script
+        self._lock = threading.Lock()
+        self._process = None
+        self._log = None
+        atexit.register(self.stop)
+
+    def start(self) -> None:
+        """Starts the process, if it is not running."""
+        if self._process is None or self._process.poll() is not None:
+            self.stop()
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
+            pipe = subprocess.PIPE
+            self._process = subprocess.Popen(
+                [sys.executable, str(self._script)], stdin=pipe, stdout=pipe, stderr=self._log
+            )
+
+    def ask(self, order: dict, content: bytes = b"") -> dict:
+        """The answer to an order; `crash` in it has the last words of what crashed too."""
+        with self._lock:
+            self.start()
+            logged = self._log.seek(0, 2)
+            try:
+                self._process.stdin.write(json.dumps(order).encode() + b"\n" + content)
+                self._process.stdin.flush()
+                line = self._process.stdout.readline()
+            except BrokenPipeError:
+                line = b""
+            answer = json.loads(line) if line else {"crash": f"exit status {self._process.wait()}"}
+            if crash := answer.get("crash"):
+                answer["crash"] = f"{crash}{self._last_words(logged)}"
+            return answer
+
+    def _last_words(self, start: int) -> str:
+        self._log.seek(start)
+        lines = self._log.read().decode(errors="replace").splitlines()
+        told = [line for line in lines if line.strip() and not re.match(r"(WARNING|[IW]\d{4}|INFO:) ?", line)]
+        return f": {' '.join(told[-1].split())[:LONGEST_LOG]}" if told else ""
+
+    def stop(self) -> None:
+        """Ends the process."""
+        if self._process is not None:
+            with contextlib.suppress(BrokenPipeError):  # it ended with an order half written
+                self._process.stdin.close()
+            self._process.stdout.close()
+            self._process.wait()
+            self._log.close()
+            self._process = None
+
+
+_OPENER = Apart(Path(__file__).with_name("opener.py"))
+_OPENED = set()  # digests of files that have been opened
+
+
+def open_apart(kind: str, content: bytes, **options) -> None:
+    """Opens a file in a process of its own, see `kzoo.opener`; one that this process has opened so before passes.
+
+    Args:
+        kind: `"litert"` or `"hdf5"`.
+        content: of the file.
+
+    Raises:
+        InvalidValueError: it cannot be opened, crashes what opens it, or takes too much memory or time.
+    """
+    digest = kind, hashlib.blake2b(content).digest()
+    if digest in _OPENED or not hasattr(os, "fork"):  # Windows: a file is opened here alone
+        return
+    answer = _OPENER.ask({"kind": kind, "size": len(content), **options}, content)
+    if crash := answer.get("crash"):
+        limits = "takes too long" if crash.startswith("SIGXCPU") else "crashes or takes too much memory"
+        raise InvalidValueError(f"it is damaged: opening it {limits} ({crash})")
+    if "error" in answer:
+        raise InvalidValueError(answer["error"])
+    _OPENED.add(digest)

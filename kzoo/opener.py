@@ -1,0 +1,112 @@
+"""The process in which files from anywhere are opened for the first time: one that crashes a library does it here.
+
+An order is `{"kind": "litert" or "hdf5", "size": bytes, ...}` and the file's bytes; the answer is `{}`,
+`{"error": text}` or `{"crash": how}`. Each file is opened in a fork with limits on memory and time. It is run as a
+script, as importing it from kzoo would import Keras too.
+"""
+
+import contextlib
+import importlib
+import io
+import json
+import os
+import signal
+import sys
+import tempfile
+
+MEMORY_BYTES = 2**31  # that a file may take when it is opened, or ...
+EXPANSION = 20  # ... this many times its size, if that is more
+SECONDS = {"litert": 60, "hdf5": 2}  # of the processor, and one more for every ...
+BYTES_PER_SECOND = 10**7  # ... so many bytes
+MODULES = {"litert": "ai_edge_litert.interpreter", "hdf5": "h5py"}
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print goes to the log
+    while line := sys.stdin.buffer.readline():
+        order = json.loads(line)
+        content = sys.stdin.buffer.read(order.pop("size"))
+        importlib.import_module(MODULES[order["kind"]])  # here, and not in every fork
+        print(json.dumps(_apart(content, **order)), file=answers, flush=True)
+
+
+def _apart(content: bytes, kind: str, **options) -> dict:
+    with tempfile.TemporaryFile() as report:
+        child = os.fork()
+        if child == 0:
+            try:
+                _limit(max(MEMORY_BYTES, EXPANSION * len(content)), SECONDS[kind] + len(content) // BYTES_PER_SECOND)
+                report.write(_OPEN[kind](content, **options).encode(errors="replace"))
+                report.flush()
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status):
+            return {"crash": signal.Signals(os.WTERMSIG(status)).name}
+        report.seek(0)
+        error = report.read().decode()
+    return {"error": error} if error else {}
+
+
+def _limit(memory_bytes: int, seconds: int) -> None:
+    import resource
+
+    for limit, most in (
+        (resource.RLIMIT_DATA, (memory_bytes, memory_bytes)),
+        (resource.RLIMIT_CPU, (seconds, seconds + 1)),  # the first of them says what it is
+        (resource.RLIMIT_CORE, (0, 0)),
+    ):
+        with contextlib.suppress(ValueError, OSError):  # not on every system, or less is allowed already
+            resource.setrlimit(limit, most)
+
+
+def _open_litert(content: bytes, threads: int) -> str:
+    """Does what a user of a LiteRT file will do; returns what went wrong."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        interpreter = Interpreter(model_content=content, num_threads=threads)
+        interpreter.allocate_tensors()
+        interpreter.get_tensor_details()
+        interpreter._get_ops_details()
+        interpreter.invoke()
+        for detail in interpreter.get_output_details():
+            interpreter.get_tensor(detail["index"])
+    except Exception as error:  # of the interpreter, of its bindings
+        return " ".join(f"{error}".split()) or type(error).__name__
+    return ""
+
+
+def _open_hdf5(content: bytes) -> str:
+    """Looks at everything in an HDF5 file and reads its numbers; what cannot be read the user is told elsewhere."""
+    import h5py
+
+    seen = set()
+
+    def look(item) -> None:
+        place = h5py.h5o.get_info(item.id).addr
+        if place in seen:
+            return
+        seen.add(place)
+        for name in item.attrs:
+            with contextlib.suppress(Exception):
+                item.attrs[name]
+        if isinstance(item, h5py.Dataset):
+            if not item.external and not item.is_virtual:
+                item[()]
+            return
+        for name in item:
+            with contextlib.suppress(Exception):
+                if isinstance(item.get(name, getlink=True), h5py.HardLink):
+                    look(item[name])
+
+    with contextlib.suppress(Exception), h5py.File(io.BytesIO(content)) as file:
+        look(file)
+    return ""
+
+
+_OPEN = {"litert": _open_litert, "hdf5": _open_hdf5}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Batches of any dataset, for training in the order of (seed, epoch) and for evaluation."""
+
+from collections.abc import Callable
+
+from kzoo.train.data import Split
+from kzoo.train.seeds import StepSeeds, epoch_order, shuffle_seed
+
+CACHE_LIMIT_BYTES = 2 * 2**30
+SHUFFLE_BUFFER = 50_000
+
+
+def training_batches(split: Split, batch_size: int, prepare: Callable, *, seed: int, epochs: range):
+    """The batches of all `epochs`, one after the other, each epoch in an order of its own and without its last,
+    smaller batch.
+
+    Args:
+        split: the training images.
+        batch_size: images per step.
+        prepare: `(images, labels, seeds) -> (images, targets)`, of uint8 batches and `StepSeeds`; called in parallel.
+        seed: of the run. What comes out is a function of it, of the epoch and of the step, for any number of threads.
+        epochs: counted from zero, consecutive.
+
+    Returns:
+        A `tf.data.Dataset` of `len(epochs) * (split.size // batch_size)` batches.
+    """
+    import tensorflow as tf
+
+    steps = split.size // batch_size
+    examples = _examples(split, steps * batch_size, seed, epochs)
+    numbers = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps)
+
+    def numbered(number, batch):
+        return prepare(*batch, StepSeeds(seed, number // steps, number % steps))
+
+    dataset = tf.data.Dataset.zip(numbers, examples.batch(batch_size, drop_remainder=True))
+    return dataset.map(numbered, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_batches(split: Split, batch_size: int, prepare: Callable):
+    """A `tf.data.Dataset` of what `prepare` makes of (uint8 images, labels): all of them, in their order."""
+    import tensorflow as tf
+
+    dataset = split.dataset.cache() if _fits(split) else split.dataset
+    return dataset.batch(batch_size).map(prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _fits(split: Split) -> bool:
+    """Whether the images are kept in memory."""
+    height, width, channels = split.dataset.element_spec[0].shape
+    return split.size * height * width * channels < CACHE_LIMIT_BYTES
+
+
+def _examples(split: Split, count: int, seed: int, epochs: range):
+    """The first `count` examples of each epoch's order."""
+    import tensorflow as tf
+
+    if not _fits(split):
+        streams = [
+            split.source.shuffle(
+                min(split.size, SHUFFLE_BUFFER), seed=shuffle_seed(seed, epoch), reshuffle_each_iteration=False
+            )
+            for epoch in epochs
+        ]
+        variants = tf.stack([tf.data.experimental.to_variant(stream.take(count)) for stream in streams])
+        structure = split.source.element_spec
+        order = tf.data.Dataset.from_tensor_slices(variants).flat_map(
+            lambda variant: tf.data.experimental.from_variant(variant, structure)
+        )
+        return split.decoded(order)  # so that the buffer holds names of files and no pixels
+
+    with tf.device("CPU"):
+        arrays = [tf.constant(array) for array in split.arrays()]
+
+    def order(epoch):
+        (indices,) = tf.numpy_function(
+            lambda number: epoch_order(seed, int(number), split.size)[:count], [epoch], [tf.int64]
+        )
+        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(indices, (count,)))
+
+    def read(index):
+        return tuple(array[index] for array in arrays)
+
+    numbers = tf.data.Dataset.range(epochs.start, epochs.stop)
+    return numbers.flat_map(order).map(read, num_parallel_calls=tf.data.AUTOTUNE)

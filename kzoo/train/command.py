@@ -1,0 +1,36 @@
+"""The command that runs a recipe again."""
+
+import dataclasses
+import shlex
+
+from kzoo.train.recipe import Recipe, list_recipes, load_recipe
+
+_PLACES = ("data_dir", "output_dir", "resume")  # where a run is, which makes no other run of it
+
+
+def command_of(recipe: Recipe) -> str | None:
+    """`kzoo train NAME` with a flag for each field in which the recipe differs from that of its name.
+
+    Returns:
+        The command; None for a recipe that no name and flags lead to, such as one from a file of the user's own.
+
+    Example:
+        >>> command_of(dataclasses.replace(load_recipe("quickstart"), seed=3))
+        'kzoo train quickstart --seed 3'
+    """
+    if recipe.name not in list_recipes():
+        return None
+    named, wanted = load_recipe(recipe.name).to_json(), recipe.to_json()
+    words = ["kzoo", "train", recipe.name]
+    for field in dataclasses.fields(Recipe):
+        value = wanted[field.name]
+        if field.name in _PLACES or value == named[field.name]:
+            continue
+        if isinstance(value, dict):
+            return None
+        flag = field.name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    return shlex.join(words)

@@ -1,0 +1,24 @@
+"""Which weights decay: kernels, and nothing else."""
+
+import keras
+
+
+def without_decay(model: keras.Model) -> list[keras.Variable]:
+    """The trainable weights that weight decay must leave alone: all that are no kernels.
+
+    A kernel is what a layer multiplies its input by: a matrix or more, whose name ends in `kernel`, as Keras calls
+    them. Biases, scales and offsets of normalisation, embeddings, learned positions and tables of position biases,
+    whatever their rank, say where a thing lies or what it is by default; decay would pull that to zero (Swin,
+    arXiv:2103.14030, appendix A2.1, and BERT, arXiv:1810.04805, spare them too).
+
+    Args:
+        model: of any layers.
+
+    Example:
+        >>> optimizer.exclude_from_weight_decay(var_list=without_decay(model))
+    """
+    return [weight for weight in model.trainable_weights if not _is_kernel(weight)]
+
+
+def _is_kernel(weight: keras.Variable) -> bool:
+    return len(weight.shape) >= 2 and weight.name.endswith("kernel")

@@ -1,0 +1,101 @@
+"""The directory of a run: fresh, gone on with, or kept aside; and the room that it needs."""
+
+import math
+from pathlib import Path
+
+import keras
+import rich
+from rich.markup import escape
+
+from kzoo.errors import InvalidValueError, OutputError
+from kzoo.files import LOCK, PARTIAL, ensure_writable, exclusive
+from kzoo.reading import read_json
+from kzoo.train.checkpoints import KEPT, Checkpoints
+from kzoo.train.history import AGAIN, count_rows
+from kzoo.train.recipe import Recipe
+
+RECIPE, HISTORY = "recipe.json", "history.csv"
+# fields that may differ between an interrupted run and the one that goes on
+FREE = ("epochs", "resume", "output_dir", "data_dir", "jit_compile", "export")
+LOGS_BYTES = 4 * 2**20  # logs and pictures
+FINISHED = 4  # finished files as large as the weights
+
+
+def checkpoints_of(directory: Path) -> Checkpoints:
+    """The checkpoints of a run."""
+    return Checkpoints(directory / "checkpoints")
+
+
+def prepare(recipe: Recipe, directory: Path) -> None:
+    """Makes the directory ready for a recipe: empty, or with the same recipe's run in it.
+
+    Raises:
+        OutputError: it holds something else, or what cannot be gone on from.
+    """
+    ensure_writable(directory)
+    stored = directory / RECIPE
+    if not stored.exists() and any(PARTIAL not in path.name and path.name != LOCK for path in directory.iterdir()):
+        raise OutputError(f"{directory} holds other files and no run; choose another --output-dir")
+    if not recipe.resume and stored.exists():
+        _move_aside(directory)
+    with exclusive(directory):
+        checkpoints = checkpoints_of(directory)
+        checkpoints.sweep()
+        done = checkpoints.epochs()
+    if done:
+        _check_settings(recipe, directory, done[0])
+        return
+    # the first epoch may have been killed behind its row and its best
+    told = max(count_rows(directory / HISTORY), *checkpoints.epochs("best"), 0)
+    if told > 1:
+        raise OutputError(f"{directory} tells of {told} epochs and holds no checkpoint; put it back, or {AGAIN}")
+
+
+def _move_aside(directory: Path) -> None:
+    number = next(n for n in range(1, 10_000) if not directory.with_name(f"{directory.name}.{n}").exists())
+    with exclusive(directory):
+        aside = directory.rename(directory.with_name(f"{directory.name}.{number}"))
+    rich.print(f"the earlier run is kept in {escape(str(aside))}", flush=True)
+    ensure_writable(directory)
+
+
+def _check_settings(recipe: Recipe, directory: Path, done: int) -> None:
+    """Raises unless the run of `directory` has the settings of `recipe`."""
+    try:
+        before = read_json(directory / RECIPE)
+        if not isinstance(before, dict):
+            raise InvalidValueError(f"{directory / RECIPE} holds no recipe")
+    except InvalidValueError as error:
+        raise OutputError(f"{error}; put it back, or {AGAIN}") from error
+    now = recipe.to_json()
+    before = {key: before.get(key, Recipe.default(key)) for key in now}  # an older run lacks newer fields
+    changed = [key for key in now if key not in FREE and before[key] != now[key]]
+    if changed:
+        changes = ", ".join(f"{key} {before[key]!r} -> {now[key]!r}" for key in changed)
+        raise OutputError(
+            f"{directory} holds a run with other settings ({changes}); choose another --output-dir, or {AGAIN}"
+        )
+    if done > recipe.epochs:
+        raise OutputError(
+            f"{directory} holds a run of {done} epochs, more than the {recipe.epochs} asked for; "
+            f"choose another --output-dir, or {AGAIN}"
+        )
+
+
+def missing_bytes(model: keras.Model, directory: Path) -> int:
+    """How much room a run still needs, besides what its directory takes up already.
+
+    Args:
+        model: compiled.
+        directory: of the run.
+    """
+    model.optimizer.build(model.trainable_variables)
+    weights, state = (_bytes(variables) for variables in (model.weights, model.optimizer.variables))
+    # each kept checkpoint of an epoch and of the best, and one of each more while the oldest is replaced
+    whole = 2 * (KEPT + 1) * (weights + state) + FINISHED * weights
+    taken = sum(path.stat().st_size for path in directory.rglob("*.keras") if path.is_file())
+    return max(whole - taken, weights + state) + LOGS_BYTES
+
+
+def _bytes(variables: list[keras.Variable]) -> int:
+    return sum(4 * math.prod(variable.shape) for variable in variables)

@@ -1,0 +1,92 @@
+"""What is random in a run, as a function of (seed, epoch, step) and of nothing else.
+
+A run that is killed and goes on therefore sees the same images in the same order, changed in the same way, and drops
+the same activations, as one that was never killed; and threads have nothing to race for.
+"""
+
+import keras
+import numpy as np
+
+# keys that keep the streams of one (seed, epoch) apart
+_ORDER, _SHUFFLE, _MODEL = range(3)
+
+
+def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
+    """The order in which an epoch visits its examples.
+
+    Args:
+        seed: of the run.
+        epoch: counted from zero.
+        size: number of examples.
+
+    Returns:
+        (size,) int64, a permutation.
+
+    Example:
+        >>> epoch_order(0, 3, 5)
+        array([2, 0, 1, 4, 3])
+    """
+    return np.random.Generator(np.random.Philox(_sequence(seed, epoch, _ORDER))).permutation(size)
+
+
+def shuffle_seed(seed: int, epoch: int) -> int:
+    """The seed of an epoch's shuffle buffer, for examples that only come as a stream."""
+    return int(_sequence(seed, epoch, _SHUFFLE).generate_state(1)[0])
+
+
+def _sequence(seed: int, epoch: int, *key: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence((seed, epoch), spawn_key=key)
+
+
+class StepSeeds(keras.random.SeedGenerator):
+    """Seeds of the draws of one step, one after the other, without a state that parallel calls could mix.
+
+    What takes a `keras.random.SeedGenerator` takes this one. Make it anew for each step, inside the traced function.
+
+    Args:
+        seed: of the run; an integer or a scalar tensor of int64.
+        epoch: counted from zero; an integer or a scalar tensor.
+        step: of the epoch, counted from zero; an integer or a scalar tensor.
+
+    Example:
+        >>> first, second = (keras.random.uniform((), seed=StepSeeds(0, 0, step)) for step in (0, 1))
+    """
+
+    def __init__(self, seed, epoch, step):  # the parent's would make the state
+        import tensorflow as tf
+
+        run = tf.stack([tf.convert_to_tensor(seed, tf.int64), tf.cast(epoch, tf.int64)])
+        self._step = tf.random.fold_in(run, tf.cast(step, tf.int64), alg="philox")
+        self._drawn = 0
+
+    def next(self, ordered: bool = True):
+        """The next seed, a tensor (2,)."""
+        import tensorflow as tf
+
+        self._drawn += 1
+        return tf.random.fold_in(self._step, self._drawn, alg="philox")
+
+
+class EpochSeeds(keras.callbacks.Callback):
+    """Sets the seeds of dropout, stochastic depth and the like at the begin of each epoch.
+
+    Args:
+        seed: of the run.
+    """
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self.seed = seed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        for number, state in enumerate(random_states(self.model)):
+            state.assign([int(_sequence(self.seed, epoch, _MODEL, number).generate_state(1)[0]), 0])
+
+
+def random_states(model: keras.Model) -> list[keras.Variable]:
+    """The variables of a model that hold the states of its random layers.
+
+    Keras lists them among `variables`, and neither among `weights` nor among `metrics_variables`.
+    """
+    others = {id(variable) for variable in (*model.weights, *model.metrics_variables)}
+    return [variable for variable in model.variables if id(variable) not in others]

@@ -1,0 +1,180 @@
+"""HDF5 files: nothing is read that is outside of the file or merely declared, and none is a trap for the process."""
+
+import io
+import resource
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+from kzoo.errors import InvalidValueError
+from kzoo.hdf5 import attribute, open_numbers
+
+
+def made(fill, **options) -> bytes:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", **options) as file:
+        fill(file)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def secret(tmp_path):
+    """A file of another, in two formats."""
+    (tmp_path / "secret").write_bytes(b"SECRET!!" * 64)
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["x"] = np.frombuffer(b"SECRET!!" * 64, "float32")
+    return tmp_path / "secret"
+
+
+FOREIGN = {
+    "external": (
+        lambda file, secret: file.create_dataset("a/b", (16,), "float32", external=[(str(secret), 0, 64)]),
+        "a/b keeps its numbers in another file, which is not opened",
+    ),
+    "external with a second part": (
+        lambda file, secret: file.create_dataset(
+            "a/b", (32,), "float32", external=[(str(secret), 0, 64), (str(secret), 64, 64)]
+        ),
+        "a/b keeps its numbers in another file",
+    ),
+    "virtual": (
+        lambda file, secret: file.create_virtual_dataset("a/b", virtual(f"{secret}.h5")),
+        "a/b is a virtual dataset",
+    ),
+    "virtual of the file itself": (
+        lambda file, secret: file.create_virtual_dataset("a/b", virtual(".")),
+        "a/b is a virtual dataset",
+    ),
+    "external link": (
+        lambda file, secret: file.update_link("a/b", h5py.ExternalLink(f"{secret}.h5", "x")),
+        "a/b is a link to another place, which is not followed",
+    ),
+    "external link to a group": (
+        lambda file, secret: file.update_link("a", h5py.ExternalLink(f"{secret}.h5", "/")),
+        "a is a link to another place",
+    ),
+    "soft link": (lambda file, secret: file.update_link("a/b", h5py.SoftLink("/x")), "a/b is a link to another place"),
+    "second name": (lambda file, secret: file.update_link("y", file["x"]), "y is another name of something"),
+    "circle": (lambda file, secret: file.update_link("a/b", file["/"]), "a/b is another name of something"),
+    "text": (lambda file, secret: file.create_dataset("a/b", data=["one", "two"]), "a/b holds object, no numbers"),
+    "references": (
+        lambda file, secret: file.create_dataset("a/b", data=np.array([file.ref], h5py.ref_dtype)),
+        "a/b holds object, no numbers",
+    ),
+    "fields": (
+        lambda file, secret: file.create_dataset("a/b", (2,), [("red", "f4"), ("blue", "f4")]),
+        "a/b holds .*, no numbers",
+    ),
+    "name of two lines": (lambda file, secret: file.update_link("a/b\n\x1b[2J", 1.0), r"a/b\\n\\x1b\[2J is no name"),
+    "nothing": (lambda file, secret: file.create_dataset("a/b", data=h5py.Empty("f4")), "a/b is empty"),
+    "type": (lambda file, secret: file.update_link("a/b", np.dtype("float32")), "a/b is no group and no dataset"),
+    "declared size": (
+        lambda file, secret: file.create_dataset("a/b", (2**29,), "float32", chunks=(2**20,), compression="gzip"),
+        "it declares 2,147,483,.* bytes of numbers, 2,147,483,648 of them in a/b, and has .* bytes; at most 67,",
+    ),
+    "declared size in many": (
+        lambda file, secret: [file.create_dataset(f"a/{i}", (2**18,), "float32") for i in range(80)],
+        "it declares 83,886,.* bytes of numbers",
+    ),
+}
+
+
+def virtual(source: str) -> h5py.VirtualLayout:
+    layout = h5py.VirtualLayout((16,), "float32")
+    layout[...] = h5py.VirtualSource(source, "x", (16,))
+    return layout
+
+
+class Filling:
+    """A file in which anything may be put at a path."""
+
+    def __init__(self, file):
+        self._file = file
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def __getitem__(self, name):
+        return self._file[name]
+
+    def update_link(self, name, value):
+        self._file[name] = value
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_what_is_not_in_the_file_is_refused_by_name(case, secret):
+    fill, message = FOREIGN[case]
+
+    def both(file):
+        file["x"] = np.ones(16, "float32")
+        fill(Filling(file), secret)
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InvalidValueError, match=message) as caught, open_numbers(made(both)):
+        pass
+    assert "SECRET" not in str(caught.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+def test_a_plugin_is_not_asked_to_unpack(monkeypatch):
+    content = made(lambda file: file.create_dataset("a", data=np.ones(64), chunks=(8,), compression="gzip"))
+    filters = content.replace(b"deflate\0", b"unknown\0")
+    assert filters != content
+    place = filters.index(b"unknown\0") - 8
+    assert filters[place] == h5py.h5z.FILTER_DEFLATE
+    changed = filters[:place] + (32001).to_bytes(2, "little") + filters[place + 2 :]
+    with pytest.raises(InvalidValueError, match="a is packed by the filter 32001"), open_numbers(changed):
+        pass
+
+
+def test_numbers_of_every_honest_kind_are_found():
+    def fill(file):
+        file["b/y"] = np.arange(3, dtype="int8")
+        file["a"] = np.ones((2, 2))
+        file["b/x"] = np.zeros(4, "V2")  # a bfloat16
+        file.create_dataset("z", data=np.ones(2**16), compression="gzip", shuffle=True, fletcher32=True)
+        file.create_dataset("w", data=np.ones(64), chunks=(8,), compression="lzf")
+
+    for options in ({}, {"libver": "latest"}):
+        with open_numbers(made(fill, **options)) as (_, found):
+            assert list(found) == ["a", "b/x", "b/y", "w", "z"]
+            assert found["z"][()].sum() == 2**16
+
+
+def test_attributes_are_text_of_some_size():
+    def fill(file):
+        file.attrs["one"] = "conv"
+        file.attrs["list"] = np.array([b"a", b"b"])
+        file.attrs["number"] = 3
+        file.attrs["escape"] = "conv\x1b[2J\n"
+        file.create_group("g", track_order=True).attrs.create("large", np.zeros(2**18), dtype="float64")
+
+    with open_numbers(made(fill, libver="latest")) as (file, _):
+        assert attribute(file, "one") == ["conv"]
+        assert attribute(file, "list") == ["a", "b"]
+        for item, name, message in (
+            (file, "number", "is no text of one line"),
+            (file, "escape", "is no text of one line"),
+            (file, "absent", "has no attribute 'absent'"),
+            (file["g"], "large", "'large' of /g is too large"),
+        ):
+            with pytest.raises(InvalidValueError, match=message):
+                attribute(item, name)
+
+
+def test_a_file_that_sends_the_library_in_circles_is_given_up():
+    """HDF5 walks a heap of texts by their sizes, for ever if one is zero."""
+
+    def fill(file):
+        file["x"] = [1.0]
+        file["x"].attrs["name"] = "conv"
+
+    content = bytearray(made(fill))
+    size = content.index(b"GCOL") + 24
+    content[size : size + 8] = bytes(8)
+    start = time.process_time()
+    with pytest.raises(InvalidValueError, match="damaged: opening it takes too long"), open_numbers(bytes(content)):
+        pass
+    assert time.process_time() - start < 2  # of this process

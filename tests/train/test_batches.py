@@ -1,0 +1,109 @@
+"""What a training step sees is a function of (seed, epoch, step): of no thread, no moment and no step before."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kzoo.layers
+from kzoo.train import batches
+from kzoo.train.augment import Augmentation
+from kzoo.train.batches import evaluation_batches, training_batches
+from kzoo.train.data import Split
+from kzoo.train.seeds import EpochSeeds, epoch_order, random_states
+
+SIZE, BATCH = 43, 8
+STEPS = SIZE // BATCH
+
+
+@pytest.fixture(params=["in memory", "as a stream"])
+def split(request, monkeypatch) -> Split:
+    """Images whose pixels are the number of the image, with that number as label; kept in memory, or not."""
+    if request.param == "as a stream":
+        monkeypatch.setattr(batches, "CACHE_LIMIT_BYTES", 0)
+    numbers = np.arange(SIZE)
+    images = np.broadcast_to(numbers.astype("uint8")[:, None, None, None], (SIZE, 6, 5, 3)).copy()
+    return Split(tf.data.Dataset.from_tensor_slices((images, numbers)), SIZE)
+
+
+def labels(split, seed, epochs) -> np.ndarray:
+    """(epochs, steps * batch) labels in the order of training; each of the image that it came with."""
+    dataset = training_batches(split, BATCH, lambda images, labels, _: (images, labels), seed=seed, epochs=epochs)
+    found = list(dataset.as_numpy_iterator())
+    assert len(found) == len(epochs) * STEPS
+    for images, numbers in found:
+        np.testing.assert_array_equal(images[:, 3, 2, 1], numbers)
+    return np.concatenate([numbers for _, numbers in found]).reshape(len(epochs), STEPS * BATCH)
+
+
+def test_every_epoch_has_an_order_of_its_own_that_follows_from_the_seed(split):
+    orders = labels(split, 1, range(4))
+    np.testing.assert_array_equal(labels(split, 1, range(4)), orders)
+    assert len({order.tobytes() for order in orders}) == 4, "shuffled anew in each epoch"
+    for order in orders:
+        assert len(set(order)) == STEPS * BATCH, "no image twice in an epoch"
+    assert set(orders.ravel()) == set(range(SIZE)), "whom the last, smaller batch leaves out changes"
+    assert (labels(split, 2, range(4)) != orders).mean() > 0.9
+
+
+def test_an_epoch_is_the_same_whether_or_not_the_ones_before_were_run(split):
+    whole = labels(split, 5, range(4))
+    for done in (1, 3):
+        np.testing.assert_array_equal(labels(split, 5, range(done, 4)), whole[done:])
+
+
+def test_an_order_has_no_memory_of_the_order_of_the_examples():
+    """Uniform: over many epochs every image is as often early as late."""
+    places = np.array([np.argsort(epoch_order(0, epoch, 50)) for epoch in range(400)])
+    # the mean of 400 uniform places has a standard deviation of 50 / sqrt(12) / 20 = 0.72
+    assert np.abs(places.mean(axis=0) - 24.5).max() < 5 * 0.72
+    assert (np.diff(places, axis=0) == 0).mean() < 0.05
+
+
+def test_changes_do_not_depend_on_the_number_of_threads(split):
+    augment = Augmentation(("flip", "translate"))
+
+    def prepare(images, numbers, seeds):
+        return augment(tf.cast(images, tf.float32) + tf.range(5.0)[:, None], seeds), numbers
+
+    dataset = training_batches(split, BATCH, prepare, seed=3, epochs=range(3))
+    reference = [images for images, _ in dataset.as_numpy_iterator()]
+    assert len({images.tobytes() for images in reference}) == 3 * STEPS
+    for threads in (1, 2, 7):
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = threads
+        again = [images for images, _ in dataset.with_options(options).as_numpy_iterator()]
+        np.testing.assert_array_equal(again, reference)
+    later = training_batches(split, BATCH, prepare, seed=3, epochs=range(1, 3))
+    np.testing.assert_array_equal([images for images, _ in later.as_numpy_iterator()], reference[STEPS:])
+
+
+def test_evaluation_sees_all_images_in_their_order(split):
+    found = list(evaluation_batches(split, BATCH, lambda images, labels: (images, labels)).as_numpy_iterator())
+    np.testing.assert_array_equal(np.concatenate([numbers for _, numbers in found]), np.arange(SIZE))
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in found]), split.arrays()[0])
+
+
+def test_dropout_and_stochastic_depth_start_each_epoch_from_its_seed():
+    inputs = keras.Input((40,))
+    x = keras.layers.Dropout(0.5, name="first")(inputs)
+    x = keras.layers.Dropout(0.5, name="second")(x)
+    model = keras.Model(inputs, kzoo.layers.DropPath(0.5, name="path")(x))
+    model.compile("sgd", "mse", metrics=["mae"])
+    ones = np.ones((16, 40), "float32")
+
+    def masks(seed, epoch):
+        callback = EpochSeeds(seed)
+        callback.set_model(model)
+        callback.on_epoch_begin(epoch)
+        return np.stack([model(ones, training=True) for _ in range(2)])
+
+    assert len(random_states(model)) == 3
+    first = masks(0, 0)
+    assert not np.array_equal(*first), "a step later they differ"
+    np.testing.assert_array_equal(masks(0, 0), first)
+    for other in (masks(0, 1), masks(1, 0)):
+        assert not np.array_equal(other, first)
+    names = ("first", "second")
+    drawn = [np.asarray(model.get_layer(name)(ones, training=True)) for name in names]
+    assert not np.array_equal(*drawn), "each layer has a seed of its own"

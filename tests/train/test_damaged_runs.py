@@ -1,0 +1,200 @@
+"""A run's directory that is damaged: one line that says what to do, or recovery; nothing of the user's is lost.
+
+Everything is tried on copies of one run of two epochs that was made once.
+"""
+
+import dataclasses
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from kzoo import registry
+from kzoo.errors import KzooError, OutputError
+from kzoo.train import Recipe, train
+from kzoo.train.history import AGAIN, best_epoch
+from kzoo.train.loop import compiled_model
+from kzoo.train.run_directory import checkpoints_of, missing_bytes
+from kzoo.train.tasks import Classification
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A recipe of two epochs, and the folder of its run."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        entry = registry.lookup("cifar_resnet20")
+        config = dataclasses.replace(entry.config, depths=(1, 1), widths=(4, 8))
+        patch.setitem(registry._ENTRIES, "tiny", dataclasses.replace(entry, name="tiny", config=config))
+        recipe = Recipe(
+            name="test",
+            model="tiny",
+            dataset="digits",
+            image_size=16,
+            epochs=2,
+            batch_size=16,
+            smoke=True,
+            output_dir=folder / "run",
+        )
+        train(recipe)
+    return recipe
+
+
+@pytest.fixture
+def run(finished, tiny_model, tmp_path):
+    """The recipe with a copy of its run."""
+    shutil.copytree(finished.run_dir, tmp_path / "run-smoke")
+    return dataclasses.replace(finished, output_dir=tmp_path / "run")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def replace(path, content: bytes | None = None):
+    """An empty folder in the place of a file or folder, or a file of another content."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+
+
+def without_optimizer(path):
+    model = keras.saving.load_model(path, compile=False)
+    model.save(path)
+
+
+def of_another_shape(path):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    model.save(path)
+
+
+DAMAGES = {
+    "recipe.json cut off": ("recipe.json", cut),
+    "recipe.json a list": ("recipe.json", lambda path: replace(path, b"[1, 2]")),
+    "recipe.json not UTF-8": ("recipe.json", lambda path: replace(path, b'{"name": "\xff\xfe"}')),
+    "recipe.json empty": ("recipe.json", lambda path: replace(path, b"")),
+    "recipe.json a folder": ("recipe.json", replace),
+    "history.csv binary": ("history.csv", lambda path: replace(path, bytes(range(256)) * 4)),
+    "history.csv without columns": ("history.csv", lambda path: replace(path, b"\n0,1\n1,2\n")),
+    "history.csv with an epoch NaN": (
+        "history.csv",
+        lambda path: replace(path, path.read_bytes().replace(b"\n1,", b"\nnan,")),
+    ),
+    "history.csv with an epoch inf": (
+        "history.csv",
+        lambda path: replace(path, path.read_bytes().replace(b"\n0,", b"\ninf,")),
+    ),
+    "history.csv a folder": ("history.csv", replace),
+    "history.csv gone": ("history.csv", lambda path: path.unlink()),
+    "checkpoints a file": ("checkpoints", lambda path: replace(path, b"")),
+    "checkpoints empty": ("checkpoints", replace),
+}
+
+
+def refused(recipe, directory, capsys) -> str:
+    """The one line of the error; the run is as it was."""
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    with pytest.raises(OutputError) as error:
+        train(recipe)
+    assert "\n" not in str(error.value)
+    after = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    assert after == before
+    return str(error.value)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_run_is_one_line_and_stays_as_it_is(damage, run, capsys):
+    name, spoil = DAMAGES[damage]
+    spoil(run.run_dir / name)
+    message = refused(run, run.run_dir, capsys)
+    assert AGAIN in message
+    assert name in message or "holds no checkpoint" in message
+
+
+def test_the_advice_to_start_again_helps_and_keeps_the_earlier_run(run):
+    """As the error says it: --no-resume."""
+    best = checkpoints_of(run.run_dir).best(best_of(run))
+    kept = best.read_bytes()
+    cut(run.run_dir / "recipe.json")
+    assert train(dataclasses.replace(run, resume=False, epochs=1))["best_epoch"] == 1
+    aside = run.run_dir.with_name("run-smoke.1")
+    assert (aside / "checkpoints" / best.name).read_bytes() == kept
+
+
+def best_of(recipe) -> int:
+    """The best epoch of a run, from its history."""
+    from kzoo.train.history import read_history
+
+    return best_epoch(read_history(recipe.run_dir / "history.csv", 2, "accuracy"), "accuracy")
+
+
+@pytest.mark.parametrize("spoil", [cut, without_optimizer, of_another_shape, replace])
+def test_a_newest_checkpoint_that_cannot_be_used_falls_back_to_the_one_before(spoil, run, capsys):
+    path = checkpoints_of(run.run_dir).path(2)
+    before = weights(path)
+    spoil(path)
+    if path.is_dir():  # the epoch's own checkpoint will want the place
+        path.rmdir()
+        path.write_bytes(b"")
+    train(run)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "the checkpoint of epoch 2 cannot be used, trying the one before" in told
+    assert "resuming after 1 of 2 epochs" in told
+    for one, other in zip(weights(path), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def weights(path) -> list[np.ndarray]:
+    model = keras.saving.load_model(path)
+    return [np.asarray(value) for value in (*model.weights, *model.optimizer.variables)]
+
+
+def test_no_checkpoint_that_can_be_used_is_one_line(run, capsys):
+    for epoch in (1, 2):
+        cut(checkpoints_of(run.run_dir).path(epoch))
+    assert "none of the checkpoints can be used" in refused(run, run.run_dir, capsys)
+
+
+def test_a_best_checkpoint_is_replaced_by_the_same_epoch_or_asked_for(run, capsys):
+    checkpoints = checkpoints_of(run.run_dir)
+    best = best_of(run)
+    expected = weights(checkpoints.path(best))[0]
+    cut(checkpoints.path(best, "best"))
+    np.testing.assert_array_equal(weights(checkpoints.best(best))[0], expected)
+    checkpoints.path(best).unlink()
+    with pytest.raises(OutputError, match=r"the best epoch, is damaged; put it back, or start again with --no-resume"):
+        checkpoints.best(best)
+    checkpoints.path(best, "best").unlink()
+    with pytest.raises(OutputError, match="the best epoch, is not there"):
+        checkpoints.best(best)
+
+
+def test_a_data_set_with_another_class_is_said(run, monkeypatch, capsys):
+    load = Classification.load
+
+    def one_more(self, recipe):
+        data = load(self, recipe)
+        return dataclasses.replace(data, classes=(*data.classes, "ten"))
+
+    monkeypatch.setattr(Classification, "load", one_more)
+    message = refused(run, run.run_dir, capsys)
+    assert "is (8, 10), and (8, 11) in the model of this run: the classes or the model have changed" in message
+
+
+def test_going_on_asks_for_the_room_that_is_still_missing(run, monkeypatch):
+    """With as much room as is missing it goes on; a fresh run needs more."""
+    task = Classification()
+    model = compiled_model(run, task, task.load(run), 4)
+    missing = missing_bytes(model, run.run_dir)
+    fresh = missing_bytes(model, run.run_dir.parent / "elsewhere")
+    taken = sum(path.stat().st_size for path in run.run_dir.rglob("*.keras"))
+    assert fresh - missing == min(taken, fresh - missing) > 0
+    usage = type("Usage", (), {"free": missing})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    train(run)
+    with pytest.raises(KzooError, match="are needed; free some space"):
+        train(dataclasses.replace(run, output_dir=run.run_dir.parent / "elsewhere"))

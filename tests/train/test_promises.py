@@ -1,0 +1,517 @@
+"""What a recipe says is done: a row for each of its fields, with the number that it must change.
+
+The pipeline, the optimizer, the loss and the model are asked directly; nothing is trained but one run of two epochs.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import kzoo
+from kzoo import registry
+from kzoo.files import ensure_writable
+from kzoo.images import Pixels
+from kzoo.train import Recipe, finish, run_directory, train
+from kzoo.train.command import command_of
+from kzoo.train.data import VOID
+from kzoo.train.loop import _shrink, _take, compiled_model
+from kzoo.train.quantization_aware import take_weights
+from kzoo.train.tasks import task_of
+
+STEPS = 5
+PROMISES: dict[str, Callable] = {}
+
+
+def promise(check: Callable) -> Callable:
+    """Registers what one field of a recipe promises, by the name of the function."""
+    PROMISES[check.__name__] = check
+    return check
+
+
+def test_every_field_of_a_recipe_has_a_row():
+    assert set(PROMISES) == {field.name for field in dataclasses.fields(Recipe)}
+
+
+@pytest.mark.parametrize("field", PROMISES)
+def test_a_recipe_does_what_it_says_in(field, made):
+    PROMISES[field](made)
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """What the rows look at: a recipe that classifies, one that segments, and what both make."""
+
+    digits: Recipe
+    scenes: Recipe
+    folder: Path
+
+    def data(self, recipe: Recipe, **changes):
+        recipe = dataclasses.replace(recipe, **changes)
+        return task_of(recipe.model).load(recipe)
+
+    def model(self, recipe: Recipe, **changes) -> keras.Model:
+        recipe = dataclasses.replace(recipe, **changes)
+        task = task_of(recipe.model)
+        keras.utils.set_random_seed(recipe.seed)
+        return compiled_model(recipe, task, task.load(recipe), STEPS)
+
+    def batches(self, recipe: Recipe, done: int = 0, **changes) -> list:
+        recipe = dataclasses.replace(recipe, **changes)
+        task = task_of(recipe.model)
+        return list(task.training(recipe, task.load(recipe), done).as_numpy_iterator())
+
+    def loss(self, recipe: Recipe, targets, outputs, **changes) -> float:
+        recipe = dataclasses.replace(recipe, **changes)
+        task = task_of(recipe.model)
+        return float(task.loss(recipe, task.load(recipe))(targets, outputs))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Ten scenes 16×24 of two classes, 0 on three quarters of each mask and 5 on the rest, and one column of 9."""
+    root = tmp_path_factory.mktemp("sets") / "scenes"
+    rng = np.random.default_rng(0)
+    for number in range(10):
+        mask = np.zeros((16, 24), "uint8")
+        mask[:, :6] = 5
+        picture = rng.integers(0, 256, (16, 24, 3), "uint8")
+        for kind, array in (("images", picture), ("masks", mask)):
+            (root / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(root / kind / f"{number}.png")
+    return root
+
+
+@pytest.fixture
+def made(tiny_model, folder, tmp_path) -> Made:
+    digits = Recipe(name="test", model=tiny_model, dataset="digits", image_size=8, epochs=2, batch_size=200)
+    scenes = Recipe(
+        name="test",
+        model="unet_padded",
+        model_options=dict(widths=(4, 8)),
+        dataset=str(folder),
+        class_names=("ground", "thing"),
+        mask_values=(0, 5),
+        epochs=2,
+        batch_size=3,
+    )
+    return Made(digits, scenes, tmp_path)
+
+
+@promise
+def name(made):
+    assert dataclasses.replace(made.digits, name="other").run_dir == Path("saved_models/runs/other")
+    assert command_of(dataclasses.replace(made.digits, name="quickstart")).startswith("kzoo train quickstart ")
+
+
+@promise
+def model(made):
+    assert made.model(made.digits).name == "tiny"
+    assert made.model(made.digits, model="simple_cnn", model_options=dict(dense_units=8)).name == "simple_cnn"
+
+
+@promise
+def model_options(made):
+    options = dict(widths=(6, 10))
+    assert made.model(made.digits, model_options=options).get_layer("head_dense").kernel.shape == (10, 10)
+    assert made.model(made.digits).get_layer("head_dense").kernel.shape == (8, 10)
+
+
+BACKBONE = dict(backbone="tiny", model_options=dict(widths=(4,)))
+
+
+@promise
+def backbone(made):
+    names = {layer.name for layer in made.model(made.scenes, **BACKBONE).layers}
+    assert {layer.name for layer in kzoo.build("tiny", include_top=False).layers if layer.weights} <= names
+
+
+@promise
+def dataset(made):
+    shutil_copy(made.folder / "half", Path(made.scenes.dataset), 4)
+    assert made.data(made.scenes).train.size == 7
+    assert made.data(made.scenes, dataset=str(made.folder / "half"), validation_fraction=0.4).train.size == 2
+
+
+def shutil_copy(target: Path, source: Path, count: int) -> None:
+    """The first images and masks of a folder."""
+    for kind in ("images", "masks"):
+        (target / kind).mkdir(parents=True)
+        for number in range(count):
+            (target / kind / f"{number}.png").write_bytes((source / kind / f"{number}.png").read_bytes())
+
+
+@promise
+def data_dir(made):
+    root = Path(made.scenes.dataset)
+    assert made.data(made.scenes, dataset=root.name, data_dir=str(root.parent)).train.size == 7
+
+
+@promise
+def image_size(made):
+    for size, shape in ((8, (8, 8)), ((12, 9), (12, 9))):
+        assert made.data(made.digits, image_size=size).train.arrays(2)[0].shape == (2, *shape, 3)
+
+
+def first_digit(made, **changes) -> np.ndarray:
+    return made.data(made.digits, **changes).train.arrays()[0][0]
+
+
+@promise
+def resize(made):
+    stretched = first_digit(made, image_size=(8, 16))
+    padded = first_digit(made, image_size=(8, 16), resize="pad")
+    assert np.ptp(stretched[:, :4]) > 50
+    assert np.ptp(padded[:, :4]) == 0, "the digit is in the middle, and beside it are borders"
+
+
+@promise
+def crop(made):
+    digit = Image.fromarray(first_digit(made))
+    part = first_digit(made, resize="crop", crop=0.5)
+    np.testing.assert_array_equal(part, Pixels("crop", crop=0.5).apply(digit, (8, 8, 3)))
+    assert np.abs(part.astype(int) - np.asarray(digit)).mean() > 20
+
+
+@promise
+def interpolation(made):
+    digit = Image.fromarray(first_digit(made))
+    for method in ("bilinear", "bicubic"):
+        found = first_digit(made, image_size=20, interpolation=method)
+        np.testing.assert_array_equal(found, Pixels("stretch", interpolation=method).apply(digit, (20, 20, 3)))
+    assert np.abs(found.astype(int) - first_digit(made, image_size=20)).max() > 5
+
+
+@promise
+def class_names(made):
+    assert made.data(made.scenes, class_names=("a", "b")).classes == ("a", "b")
+
+
+@promise
+def mask_values(made):
+    assert made.data(made.scenes).train.arrays()[1].mean() == pytest.approx(1 / 4)
+    assert made.data(made.scenes, mask_values=(5, 0)).train.arrays()[1].mean() == pytest.approx(3 / 4)
+
+
+@promise
+def void(made):
+    masks = made.data(made.scenes, class_names=("ground", "other"), mask_values=(0, 3), void=(5,)).train.arrays()[1]
+    assert (masks == VOID).mean() == pytest.approx(1 / 4)
+
+
+@promise
+def test_fraction(made):
+    assert made.data(made.scenes).test.size == 2
+    assert made.data(made.scenes, test_fraction=0.5).test.size == 5
+
+
+test_fraction.__test__ = False
+
+
+@promise
+def validation_fraction(made):
+    assert made.data(made.digits).validation.size == 144
+    assert made.data(made.digits, validation_fraction=0.3).validation.size == 432
+
+
+@promise
+def weights(made):
+    stored = made.model(made.digits, seed=5)
+    stored.save(made.folder / "other.keras")
+    loaded = made.model(made.digits, weights=str(made.folder / "other.keras"))
+    for one, other in zip(loaded.get_weights(), stored.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@promise
+def backbone_weights(made):
+    backbone = kzoo.build("tiny", input_shape=(16, 24, 3))
+    backbone.save_weights(made.folder / "backbone.weights.h5")
+    loaded = made.model(made.scenes, backbone_weights=str(made.folder / "backbone.weights.h5"), **BACKBONE)
+    for layer in backbone.layers:
+        if "conv" in layer.name and layer.weights:
+            np.testing.assert_array_equal(loaded.get_layer(layer.name).get_weights()[0], layer.get_weights()[0])
+
+
+@promise
+def freeze_backbone(made):
+    free, frozen = (made.model(made.scenes, freeze_backbone=frozen, **BACKBONE) for frozen in (False, True))
+    backbone = {weight.path for weight in kzoo.build("tiny", include_top=False).trainable_weights}
+    assert {weight.path for weight in free.trainable_weights} >= backbone
+    assert not {weight.path for weight in frozen.trainable_weights} & backbone
+
+
+def rate(model: keras.Model, step: int) -> float:
+    """The learning rate of a step."""
+    return float(model.optimizer._learning_rate(step))
+
+
+@promise
+def epochs(made):
+    for count in (2, 3):
+        assert len(made.batches(made.digits, epochs=count)) == count * (1293 // 200)
+        short = made.model(made.digits, epochs=count)
+        assert rate(short, count * STEPS) == pytest.approx(0, abs=1e-7)
+        assert rate(short, count * STEPS - 1) > 1e-4
+
+
+@promise
+def batch_size(made):
+    for size in (200, 100):
+        assert {len(images) for images, _ in made.batches(made.digits, batch_size=size)} == {size}
+
+
+@promise
+def optimizer(made):
+    sgd = made.model(made.digits).optimizer
+    assert (type(sgd).__name__, sgd.momentum, sgd.nesterov) == ("SGD", 0.9, True)
+    assert type(made.model(made.digits, optimizer="adamw").optimizer).__name__ == "AdamW"
+
+
+@promise
+def learning_rate(made):
+    for value in (0.1, 0.02):
+        assert rate(made.model(made.digits, learning_rate=value), STEPS) == pytest.approx(value)
+
+
+@promise
+def warmup_epochs(made):
+    assert rate(made.model(made.digits, warmup_epochs=1.0), 1) == pytest.approx(0.1 / STEPS)
+    assert rate(made.model(made.digits, warmup_epochs=0.0), 0) == pytest.approx(0.1)
+
+
+@promise
+def weight_decay(made):
+    for decay in (0.0, 0.5):
+        trained = made.model(made.digits, weight_decay=decay, warmup_epochs=0.0)
+        kernel = trained.get_layer("head_dense").kernel
+        before = kernel.numpy()
+        zeros = [keras.ops.zeros_like(weight) for weight in trained.trainable_weights]
+        trained.optimizer.apply(zeros, trained.trainable_weights)
+        np.testing.assert_allclose(kernel.numpy(), before * (1 - 0.1 * decay), rtol=1e-5)
+
+
+@promise
+def label_smoothing(made):
+    outputs = np.zeros((1, 10), "float32")
+    outputs[0, 3] = 4
+    targets = np.eye(10, dtype="float32")[[3]]
+    surprise = np.log(np.exp(4) + 9)
+    for share in (0.0, 0.2):
+        # the right class has 1 - share + share / 10, and each other one share / 10
+        expected = surprise - 4 * (1 - share + share / 10)
+        assert made.loss(made.digits, targets, outputs, label_smoothing=share) == pytest.approx(expected, rel=1e-5)
+    masks, maps = np.zeros((1, 2, 2)), np.zeros((1, 2, 2, 2), "float32")
+    maps[..., 0] = 4
+    expected = np.log(np.exp(4) + 1) - 4 * 0.9
+    assert made.loss(made.scenes, masks, maps, label_smoothing=0.2) == pytest.approx(expected, rel=1e-5)
+
+
+@promise
+def augmentation(made):
+    plain, flipped = (
+        np.concatenate([images for images, _ in made.batches(made.digits, augmentation=names)])
+        for names in ((), ("flip",))
+    )
+    same = (plain == flipped).all(axis=(1, 2, 3))
+    mirrored = (plain == flipped[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (same | mirrored).all()
+    assert 0.45 < np.mean(mirrored) < 0.55, "of 2,400 images: half, within 5 standard deviations of 1 %"
+
+
+@promise
+def crop_size(made):
+    images, masks = made.batches(made.scenes, crop_size=(8, 12))[0]
+    assert (images.shape, masks.shape) == ((3, 8, 12, 3), (3, 8, 12))
+    task = task_of(made.scenes.model)
+    validation = task.validation(dataclasses.replace(made.scenes, crop_size=(8, 12)), made.data(made.scenes))
+    assert next(iter(validation))[0].shape[1:] == (16, 24, 3), "validation sees whole images"
+
+
+@promise
+def dice_weight(made):
+    masks, maps = np.zeros((1, 2, 2)), np.zeros((1, 2, 2, 2), "float32")
+    # class 0: overlap 2 of 4 + 2; class 1: none of 0 + 2
+    dice = np.mean([1 - 2 * 2 / 6, 1])
+    for weight in (0.0, 0.5):
+        expected = np.log(2) + weight * dice
+        assert made.loss(made.scenes, masks, maps, dice_weight=weight) == pytest.approx(expected, rel=1e-4)
+
+
+@promise
+def class_weights(made):
+    masks = np.array([[[0, 1]]])
+    maps = np.zeros((1, 1, 2, 2), "float32")
+    maps[..., 0] = 2  # right in the first pixel, wrong in the second
+    right, wrong = np.log(1 + np.exp(-2)), np.log(1 + np.exp(2))
+    assert made.loss(made.scenes, masks, maps) == pytest.approx((right + wrong) / 2, rel=1e-5)
+    median = [0.5 / 0.75, 0.5 / 0.25]
+    log = [1 / np.log(1.02 + 0.75), 1 / np.log(1.02 + 0.25)]
+    for kind, (common, rare) in (("median_frequency", median), ("log", log)):
+        expected = (common * right + rare * wrong) / (common + rare)
+        assert made.loss(made.scenes, masks, maps, class_weights=kind) == pytest.approx(expected, rel=1e-5)
+
+
+@promise
+def precision(made):
+    for policy, dtype in (("float32", "float32"), ("mixed_bfloat16", "bfloat16"), ("mixed_float16", "float16")):
+        dense = made.model(made.digits, precision=policy).get_layer("head_dense")
+        assert (dense.compute_dtype, dense.kernel.dtype) == (dtype, "float32")
+
+
+@promise
+def jit_compile(made):
+    assert made.model(made.digits, jit_compile="true").jit_compile is True
+    assert made.model(made.digits, jit_compile="false").jit_compile is False
+
+
+@promise
+def seed(made):
+    for number in (0, 1):
+        first, again = (made.model(made.digits, seed=number).get_weights() for _ in range(2))
+        np.testing.assert_array_equal(first[0], again[0])
+    assert np.abs(first[0] - made.model(made.digits).get_weights()[0]).max() > 0.01
+    one, other = (np.stack([labels for _, labels in made.batches(made.digits, seed=number)]) for number in (0, 1))
+    assert (one != other).any()
+    held_out = [made.data(made.digits, seed=number).validation.arrays()[0] for number in (0, 1)]
+    assert (held_out[0] != held_out[1]).any()
+
+
+@promise
+def quantization_aware(made):
+    made.model(made.digits).save(made.folder / "trained.keras")
+    changes = dict(weights=str(made.folder / "trained.keras"), export=())
+    for scheme, most in (("int8", 255), ("int4", 15)):
+        recipe = dataclasses.replace(made.digits, quantization_aware=scheme, **changes)
+        trained = made.model(recipe)
+        finished = take_weights(recipe, kzoo.build("tiny", input_shape=(8, 8, 3), num_classes=10), trained)
+        channels = finished.get_layer("stem_conv").get_weights()[0].reshape(-1, 4)  # a scale for each
+        levels = [len(np.unique(channel)) for channel in channels.T]
+        assert max(levels) <= most
+        assert max(levels) > (15 if most == 255 else 3)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of one epoch, its recipe and data, and what it calibrated with and was measured on."""
+    seen = {"calibration": [], "measured": []}
+    with pytest.MonkeyPatch.context() as patch:
+        entry = registry.lookup("cifar_resnet20")
+        config = dataclasses.replace(entry.config, depths=(1, 1), widths=(4, 8))
+        patch.setitem(registry._ENTRIES, "tiny", dataclasses.replace(entry, name="tiny", config=config))
+        export_each, measure = finish.export_each, finish.measure
+
+        def calibrate(model, directory, precisions, calibration, **options):
+            seen["calibration"].append(calibration)
+            return export_each(model, directory, precisions, calibration, **options)
+
+        def judge(models, batches, make_scorer):
+            batches = list(batches)
+            seen["measured"] += batches
+            return measure(models, batches, make_scorer)
+
+        patch.setattr(finish, "export_each", calibrate)
+        patch.setattr(finish, "measure", judge)
+        recipe = Recipe(
+            name="test",
+            model="tiny",
+            dataset="digits",
+            image_size=8,
+            epochs=1,
+            batch_size=200,
+            export=("int8",),
+            output_dir=tmp_path_factory.mktemp("promises") / "run",
+        )
+        report = train(recipe)
+        yield recipe, task_of("tiny").load(recipe), report, seen
+
+
+def images_of(array) -> set[bytes]:
+    return {np.asarray(image, "uint8").tobytes() for image in array}
+
+
+def test_integer_files_are_calibrated_with_training_images(run):
+    _, data, _, seen = run
+    (calibration,) = seen["calibration"]
+    shown = images_of(calibration)
+    assert len(shown) > 150
+    assert shown <= images_of(data.train.arrays()[0])
+    assert not shown & (images_of(data.test.arrays()[0]) | images_of(data.validation.arrays()[0]))
+
+
+def test_scores_are_those_of_the_test_images(run):
+    recipe, data, report, seen = run
+    images, labels = data.test.arrays()
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in seen["measured"]]), images)
+    np.testing.assert_array_equal(np.concatenate([labels for _, labels in seen["measured"]]), labels)
+    probabilities = keras.saving.load_model(recipe.run_dir / "model.keras").predict(
+        images.astype("float32"), verbose=0
+    )
+    # scores of batches of another size may round a tie the other way: at most one image
+    assert abs(report["models"]["keras"]["accuracy"] - (probabilities.argmax(1) == labels).mean()) <= 1 / len(labels)
+    assert report["dataset"]["test"] == len(labels)
+
+
+def test_batch_normalisation_follows_by_a_tenth_of_each_step(made):
+    trained = made.model(made.digits)
+    images = made.data(made.digits).train.arrays(50)[0].astype("float32")
+    layer = trained.get_layer("stem_bn")
+    batch = np.asarray(keras.Model(trained.inputs, layer.input)(images))
+    trained(images, training=True)
+    np.testing.assert_allclose(layer.moving_mean, 0.1 * batch.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * batch.var(axis=(0, 1, 2)), rtol=1e-3)
+
+
+def test_a_run_that_goes_on_sees_what_the_whole_run_saw_in_that_epoch(made):
+    changes = dict(augmentation=("flip", "translate"), epochs=3)
+    whole = made.batches(made.digits, **changes)
+    later = made.batches(made.digits, done=1, **changes)
+    steps = len(whole) // 3
+    assert len(later) == 2 * steps
+    for (images, labels), (again, same) in zip(whole[steps:], later, strict=True):
+        np.testing.assert_array_equal(images, again)
+        np.testing.assert_array_equal(labels, same)
+    assert (whole[0][1] != later[0][1]).any()
+
+
+@promise
+def export(made):
+    assert (
+        command_of(dataclasses.replace(made.digits, name="quickstart", export=("int8",))).count("--export int8") == 1
+    )
+
+
+def test_the_files_that_a_recipe_asks_for_are_written(run):
+    recipe, _, report, _ = run
+    assert [path.name for path in recipe.run_dir.glob("*.tflite")] == ["model_int8.tflite"]
+    assert list(report["exports"]) == ["int8"]
+
+
+@promise
+def output_dir(made):
+    assert dataclasses.replace(made.digits, output_dir=made.folder / "there").run_dir == made.folder / "there"
+
+
+@promise
+def resume(made):
+    directory = ensure_writable(made.folder / "mine")
+    (directory / "recipe.json").write_text("{}")
+    run_directory.prepare(made.digits, directory)
+    assert not (made.folder / "mine.1").exists()
+    run_directory.prepare(dataclasses.replace(made.digits, resume=False), directory)
+    assert (made.folder / "mine.1" / "recipe.json").exists()
+    assert list(directory.iterdir()) == [] or [path.name for path in directory.iterdir()] == [".lock"]
+
+
+@promise
+def smoke(made):
+    recipe = dataclasses.replace(made.digits, smoke=True, epochs=30)
+    task = task_of(recipe.model)
+    assert recipe.run_dir.name == "test-smoke"
+    assert (_shrink(recipe, task).epochs, _shrink(recipe, task).batch_size) == (2, 16)
+    data = _take(made.data(recipe), task.smoke_images)
+    assert (data.train.size, data.validation.size, data.test.size) == (64, 64, 64)
