@@ -118,7 +118,7 @@ def _take_over(model: keras.Model, saved: keras.Model) -> None:
         InvalidValueError: it is another model, or has no optimizer.
     """
     model.optimizer.build(model.trainable_variables)
-    if saved.optimizer is None:
+    if not saved.compiled:
         raise InvalidValueError("it was saved without its optimizer")
     pairs = []
     for mine, theirs in (

@@ -121,13 +121,21 @@ def model_options(made):
     assert made.model(made.digits).get_layer("head_dense").kernel.shape == (8, 10)
 
 
-BACKBONE = dict(backbone="tiny", model_options=dict(widths=(4,)))
+WIDTHS = dict(widths=(4, 6, 8, 10))
+BACKBONE = dict(
+    model="unet",
+    backbone="resnet18",
+    image_size=32,
+    model_options=dict(backbone_options=WIDTHS, decoder_widths=(8,) * 5),
+)
 
 
 @promise
 def backbone(made):
     names = {layer.name for layer in made.model(made.scenes, **BACKBONE).layers}
-    assert {layer.name for layer in kzoo.build("tiny", include_top=False).layers if layer.weights} <= names
+    assert {
+        layer.name for layer in kzoo.build("resnet18", include_top=False, **WIDTHS).layers if layer.weights
+    } <= names
 
 
 @promise
@@ -206,7 +214,7 @@ def void(made):
 @promise
 def test_fraction(made):
     assert made.data(made.scenes).test.size == 2
-    assert made.data(made.scenes, test_fraction=0.5).test.size == 5
+    assert made.data(made.scenes, test_fraction=0.5, validation_fraction=0.4).test.size == 5
 
 
 test_fraction.__test__ = False
@@ -229,7 +237,7 @@ def weights(made):
 
 @promise
 def backbone_weights(made):
-    backbone = kzoo.build("tiny", input_shape=(16, 24, 3))
+    backbone = kzoo.build("resnet18", input_shape=(32, 32, 3), **WIDTHS)
     backbone.save_weights(made.folder / "backbone.weights.h5")
     loaded = made.model(made.scenes, backbone_weights=str(made.folder / "backbone.weights.h5"), **BACKBONE)
     for layer in backbone.layers:
@@ -240,7 +248,7 @@ def backbone_weights(made):
 @promise
 def freeze_backbone(made):
     free, frozen = (made.model(made.scenes, freeze_backbone=frozen, **BACKBONE) for frozen in (False, True))
-    backbone = {weight.path for weight in kzoo.build("tiny", include_top=False).trainable_weights}
+    backbone = {weight.path for weight in kzoo.build("resnet18", include_top=False, **WIDTHS).trainable_weights}
     assert {weight.path for weight in free.trainable_weights} >= backbone
     assert not {weight.path for weight in frozen.trainable_weights} & backbone
 
