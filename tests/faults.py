@@ -428,8 +428,8 @@ FAULTS = (
     Fault(
         "every augmentation draws anew in every step",
         "train/augment.py",
-        "seed=seeds)\n            images = layer.transform_images(images, change, training=True)\n        return images",
-        "seed=StepSeeds(0, 0, 0))\n            images = layer.transform_images(images, change)\n        return images",
+        "    def __call__(self, images, seeds: StepSeeds):",
+        "    def __call__(self, images, seeds: StepSeeds):\n        seeds = StepSeeds(0, 0, 0)",
         ("train/test_augment.py",),
     ),
     Fault(
