@@ -141,7 +141,7 @@ SCALES = {"non_local_dot_product": 10, "non_local_concatenation": 60}  # their o
 ONE_SIZE = ("learned_position", "relative_position_bias", "self_attention", "self_attention_relative_bias")
 
 
-@pytest.mark.parametrize("size", [(10, 20), (17, 8), (3, 4)])
+@pytest.mark.parametrize("size", [pytest.param((10, 20), marks=pytest.mark.slow), (17, 8), (3, 4)])
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.is_plain])
 def test_takes_maps_of_another_size_or_refuses_them(name, size):
     """What a layer built for one size makes of another equals what one built for that size makes of it."""

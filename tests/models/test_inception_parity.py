@@ -41,7 +41,7 @@ def test_sizes_are_theirs(name):
     [
         pytest.param("googlenet_bn", "googlenet_bn", (224, 224), marks=pytest.mark.slow),
         ("googlenet_bn", "googlenet_bn_odd", (97, 143)),
-        ("inception_v3", "inception_v3", (299, 299)),
+        pytest.param("inception_v3", "inception_v3", (299, 299), marks=pytest.mark.slow),
     ],
 )
 def test_logits_equal_theirs(name, golden, size, tmp_path):

@@ -44,7 +44,8 @@ def test_whole_path_by_name(attention, tmp_path):
 IDLE = ("_attention/proj/bias", "_attention1/g/bias", "_attention1/phi/bias", "_attention1/out/bias")
 
 
-@pytest.mark.parametrize("attention", slow_but(["window"], ATTENTION))
+@pytest.mark.slow  # each layer by itself, and networks in tests/test_whole_path.py, learn by default
+@pytest.mark.parametrize("attention", ATTENTION)
 def test_learns_under_xla(attention):
     model = randomise(small(attention=attention))
     images, labels = pixels(4, *model.input.shape[1:]), np.arange(4)

@@ -11,7 +11,6 @@ from helpers import (
     pixels,
     randomise,
     relative_error,
-    slow_but,
     weights_of,
     weights_without_gradient,
 )
@@ -204,7 +203,8 @@ def test_slots():
     assert seen == [name for name in branch if "attention" in name]
 
 
-@pytest.mark.parametrize("attention", slow_but(["non_local"], ["stand_alone", "non_local"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", ["stand_alone", "non_local"])
 def test_attention_goes_the_whole_path(attention, tmp_path):
     model = randomise(small(attention=attention))
     images = pixels(4, 32, 40, 3)

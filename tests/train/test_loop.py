@@ -187,7 +187,12 @@ KILLED = """
 
 
 @pytest.mark.parametrize(
-    ("moment", "code"), [("SIGINT", 130), pytest.param("SIGKILL", -9, marks=pytest.mark.slow), ("checkpoint", -9)]
+    ("moment", "code"),
+    [
+        pytest.param("SIGINT", 130, marks=pytest.mark.slow),
+        pytest.param("SIGKILL", -9, marks=pytest.mark.slow),
+        ("checkpoint", -9),
+    ],
 )
 def test_killed_run_resumes_to_the_same_number_of_steps(moment, code, recipe, capsys):
     killed = subprocess.run(
