@@ -110,6 +110,11 @@ def _own_output(name: str, model: keras.Model | LiteRTModel) -> Output:
             f"the card of {name} is of {card.output.units} units for {card.output.task}, and the file gives "
             f"{own.units} for {own.task}; remove the card or export again"
         )
+    if own.values in ("softmax", "sigmoid") and card.output.values not in (own.values, UNKNOWN):
+        raise InvalidValueError(
+            f"the card of {name} says {card.output.values}, and the file ends in {own.values}; remove the card or "
+            "export again"
+        )
     return card.output
 
 

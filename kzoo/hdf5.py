@@ -10,6 +10,7 @@ import numpy as np
 
 from kzoo.apart import open_apart
 from kzoo.errors import InvalidValueError
+from kzoo.escape import printable
 from kzoo.reading import largest_content
 
 # filters of every HDF5 library; others are plugins, which are code
@@ -69,8 +70,8 @@ def attribute(item: h5py.Group | h5py.Dataset, name: str) -> list[str]:
     if math.prod(held.shape) * held.dtype.itemsize > LARGEST_ATTRIBUTE_BYTES:
         raise InvalidValueError(f"the attribute {name!r} of {item.name} is too large")
     values = [value.decode() if isinstance(value, bytes) else value for value in np.ravel(item.attrs[name]).tolist()]
-    if not all(isinstance(value, str) for value in values):
-        raise InvalidValueError(f"the attribute {name!r} of {item.name} is no text")
+    if not all(isinstance(value, str) and printable(value) == value for value in values):
+        raise InvalidValueError(f"the attribute {name!r} of {item.name} is no text of one line")
     return values
 
 
@@ -86,7 +87,9 @@ def _walk(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
             raise InvalidValueError(f"{path} is no group and no dataset")
         inside = []
         for name in item:
-            below = f"{path}/{name}".lstrip("/")
+            below = printable(f"{path}/{name}").lstrip("/")
+            if printable(name) != name:
+                raise InvalidValueError(f"{below} is no name")
             if not isinstance(item.get(name, getlink=True), h5py.HardLink):
                 raise InvalidValueError(f"{below} is a link to another place, which is not followed")
             inside.append((below, item[name]))

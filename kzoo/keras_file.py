@@ -3,12 +3,14 @@
 import math
 import re
 import threading
+import warnings
 import zipfile
 from pathlib import Path
 
 import keras
 
 from kzoo.errors import LONGEST_REASON, InvalidValueError, KzooError
+from kzoo.escape import printable
 from kzoo.hdf5 import open_numbers
 from kzoo.reading import LARGEST_JSON_BYTES, SMALL_BYTES, largest_content, parse_json
 
@@ -35,7 +37,9 @@ def open_keras(path: str | Path, *, compile: bool = False) -> keras.Model:
     try:
         config, held = _check_parts(path)
         _check_size(config, held)
-        return keras.saving.load_model(path, compile=compile)
+        with warnings.catch_warnings():  # of parts without weights; where weights are missing Keras raises
+            warnings.filterwarnings("ignore", "Skipping nested container")
+            return keras.saving.load_model(path, compile=compile)
     except Exception as error:  # zip, JSON, HDF5 and Keras each raise their own
         raise InvalidValueError(f"{path} cannot be read as a Keras model ({_reason(error)})") from error
 
@@ -109,7 +113,7 @@ def _reason(error: BaseException) -> str:
     """What was first raised, which is nearest to what is the matter with the file, in one line."""
     while not isinstance(error, KzooError) and (error.__cause__ or error.__context__):
         error = error.__cause__ or error.__context__
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = printable(" ".join(str(error).split())) or type(error).__name__
     if unknown := re.search(r"Could not locate (?:class|function) '([^']+)'", text):
         return f"it uses {unknown[1]!r}, which neither Keras nor kzoo has; first import the module that registers it"
     return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"

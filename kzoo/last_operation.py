@@ -19,6 +19,13 @@ AVERAGES = {  # over places, each class by itself: probabilities stay probabilit
 }
 MOVES = {"Flatten", "Reshape", "RepeatVector", "Squeeze", "ExpandDims", "Permute", "Transpose", "GetItem"}
 ROWS_KEPT = {"Flatten", "Reshape", "RepeatVector", "Squeeze"}  # those that keep rows whose width is the same
+# What keeps each kind of values; of several tensors all must be of one kind.
+JOINS = {
+    "Average": {SOFTMAX, SIGMOID, LOGITS},
+    "Concatenate": {SIGMOID, LOGITS},
+    # sums and scales, another temperature say: linear like the logits themselves
+    **{name: {LOGITS} for name in ("Add", "Subtract", "Multiply", "TrueDivide", "Rescaling", "BatchNormalization")},
+}
 LINEAR = (  # what multiplies by weights and then activates
     keras.layers.Dense,
     keras.layers.EinsumDense,
@@ -59,7 +66,7 @@ def _of_node(node: Node, shape: tuple) -> str:
             return UNKNOWN
         else:
             found = _given_by(operation, shape)
-        if found is None and _name(operation) in ("Average", "Concatenate"):
+        if found is None and _name(operation) in JOINS:
             found = _joined(node, _name(operation))
         if found is not None:
             return UNKNOWN if moved and found == SOFTMAX else found
@@ -89,10 +96,12 @@ def _given_by(operation, shape: tuple) -> str | None:
 
 
 def _joined(node: Node, name: str) -> str:
-    """What an average of several tensors is, or several side by side, if all of them are the same."""
+    """What sums, averages and scales of tensors are, or tensors side by side, if all of them are of one kind."""
+    if name in ("Multiply", "TrueDivide") and len(node.sources) != 1:
+        return UNKNOWN  # a product of two is not linear
     shapes = node.call.input_shapes
     found = {_of_node(source, tuple(shape)) for source, shape in zip(node.sources, shapes, strict=True)}
-    return UNKNOWN if len(found) > 1 or (name == "Concatenate" and found == {SOFTMAX}) else found.pop()
+    return found.pop() if len(found) == 1 and found <= JOINS[name] else UNKNOWN
 
 
 def _passes(operation) -> bool:

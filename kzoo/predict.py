@@ -78,11 +78,20 @@ class Opened:
         """(height, width, channels) of the images that the model takes, None where it takes any."""
         lite = isinstance(self.model, LiteRTModel)
         if not lite and len(self.model.inputs) != 1:
-            raise InvalidValueError(f"{self.name} has {len(self.model.inputs)} inputs; one of images is needed")
+            raise InvalidValueError(
+                f"{self.name} has {len(self.model.inputs)} inputs and {len(self.model.outputs)} outputs; a model from "
+                "images alone to classes alone, or to maps of classes, is needed"
+            )
         shape = self.model.input_shape if lite else tuple(self.model.inputs[0].shape)
         if len(shape) != 4:
             raise InvalidValueError(f"{self.name} takes {shape}, no images (images, height, width, channels)")
         return shape[1:]
+
+    @property
+    def output_shape(self) -> tuple:
+        """Of the outputs, for people; what they mean is told by `output`."""
+        lite = isinstance(self.model, LiteRTModel)
+        return tuple(map(int, self.model.output["shape"])) if lite else tuple(self.model.outputs[0].shape)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -174,7 +183,9 @@ def as_classifier(opened: Opened) -> Classifier:
     """
     model, output = opened.model, opened.output
     if output.task != "classification":
-        raise InvalidValueError(f"{opened.name} is no classifier: it gives {output.task} instead of (images, classes)")
+        raise InvalidValueError(
+            f"{opened.name} is no classifier: its output is {opened.output_shape} instead of (images, classes)"
+        )
     output.check_known(opened.name)
     run = model.predict if isinstance(model, LiteRTModel) else partial(model.predict, batch_size=BATCH_SIZE, verbose=0)
     return Classifier(

@@ -78,13 +78,12 @@ def as_segmenter(opened: Opened) -> Segmenter:
     Raises:
         InvalidValueError: it gives no maps of classes for images, or they are of a coarser scale than the images.
     """
+    shape, model = opened.input_shape, opened.model
     if opened.output.task != "segmentation":
         raise InvalidValueError(
-            f"{opened.name} gives {opened.output.task}, no maps (images, height, width, classes) of classes"
+            f"{opened.name} gives {opened.output_shape}, no maps (images, height, width, classes) of classes"
         )
-    opened.output.check_known(opened.name)
     opened.pixels.check_whole(opened.name)
-    shape, model = opened.input_shape, opened.model
     taken, given = tile_shapes(model, shape[:2])
     ratios = {side / output for side, output in zip(taken[:2], given[:2], strict=True)}
     if ratios & {2.0, 4.0, 8.0, 16.0, 32.0}:
@@ -98,6 +97,7 @@ def as_segmenter(opened: Opened) -> Segmenter:
     if count > MOST_CLASSES:
         raise InvalidValueError(f"{opened.name} has {count} classes; a mask of 8 bits holds {MOST_CLASSES}")
 
+    opened.output.check_known(opened.name)
     return Segmenter(
         runner(model),
         opened.output,

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -37,12 +38,13 @@ from kzoo.known_pixels import known_pixels
 from kzoo.layers import SqueezeExcite
 from kzoo.output import Output
 from kzoo.predict import classify, load_keras, open_classifier
-from kzoo.reading import read_json
-from kzoo.train.recipe import Recipe, check_fields, recipe_beside
+from kzoo.train.recipe import Recipe, recipe_beside
+from kzoo.train.run_directory import prepare
 
 CHUNK = 250
 LONGEST_SECONDS = 120
 CLASSES = ("cat", "dog", "emu")
+RECIPE = Recipe(name="small", model="cifar_resnet20", dataset="scenes", void=(255,), class_names=CLASSES)
 
 
 def small_model() -> keras.Model:
@@ -78,9 +80,8 @@ class Files:
         for name in ("m.keras", "m.h5", "m.weights.h5"):
             save = model.save_weights if "weights" in name else model.save
             save(self.originals / name)
-        recipe = Recipe(name="small", model="cifar_resnet20", dataset="scenes", void=(255,), class_names=CLASSES)
-        (self.originals / "recipe.json").write_text(json.dumps(recipe.to_json(), indent=2))
-        report = {"recipe": recipe.to_json(), "dataset": {"name": "scenes", "classes": CLASSES, "train": 7}}
+        (self.originals / "recipe.json").write_text(json.dumps(RECIPE.to_json(), indent=2))
+        report = {"recipe": RECIPE.to_json(), "dataset": {"name": "scenes", "classes": CLASSES, "train": 7}}
         report |= {"output": Output.of_model(model, CLASSES).to_json(), "pixels": Pixels("stretch").to_json()}
         (self.originals / "report.json").write_text(json.dumps(report, indent=2))
         Image.fromarray(pixels(1, 8, 8, 3)[0].astype("uint8")).save(self.originals / "image.png")
@@ -166,8 +167,12 @@ def weights_h5(files: Files, rng: np.random.Generator) -> None:
 
 
 def recipe(files: Files, rng: np.random.Generator) -> None:
-    path = files.damaged("recipe.json", damage_json, rng)
-    check_fields(read_json(path), str(path))
+    """Goes on with a run whose recipe is damaged."""
+    run = files.work / "run"
+    (run / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (run / "checkpoints" / "epoch_0001.keras").touch()
+    (run / "recipe.json").write_bytes(damage_json((files.originals / "recipe.json").read_bytes(), rng))
+    prepare(RECIPE, run)
 
 
 def report(files: Files, rng: np.random.Generator) -> None:
@@ -224,9 +229,7 @@ def run_chunk(kind: str, seed: int, indices: range, directory: Path, log: Path) 
         apart._OPENER.stop()
         ends = {"peak_mb": peak_mb(), "start_mb": start_mb, "apart_mb": peak_mb(resource.RUSAGE_CHILDREN)}
         print(json.dumps(ends), file=file, flush=True)
-        for path in files.work.iterdir():
-            path.unlink()
-        files.work.rmdir()
+        shutil.rmtree(files.work)
 
 
 def fuzz(kind: str, seed: int, first: int, cases: int, directory: Path, quiet: bool = True) -> dict:

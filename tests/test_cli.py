@@ -1,12 +1,14 @@
 """The `kzoo` command: useful output, and exit code 2 with one line for every mistake."""
 
 import re
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import rich
 from helpers import fails
+from PIL import Image
 
 import kzoo
 from kzoo.cli import main
@@ -133,3 +135,42 @@ def test_export_then_evaluate_both(digit_model, capsys, tmp_path):
 def test_wrong_dataset_for_a_model(capsys, tmp_path):
     kzoo.build("cifar_resnet20", depths=(1, 1, 1), widths=(4, 4, 4), num_classes=7).save(tmp_path / "seven.keras")
     assert "10 classes" in fails(capsys, "evaluate", str(tmp_path / "seven.keras"), "--dataset", "digits")
+
+
+def test_evaluate_takes_the_size_that_its_error_advises(capsys, tmp_path):
+    random = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            for size in range(30, 40):
+                Image.fromarray(random.integers(0, 256, (size, 32, 3), dtype="uint8")).save(folder / f"{size}.png")
+    model = str(tmp_path / "any.keras")
+    kzoo.build("cifar_resnet20", input_shape=(None, None, 3), num_classes=2, depths=(1,), widths=(4,)).save(model)
+    message = fails(capsys, "evaluate", model, "--dataset", str(tmp_path / "images"))
+    assert "as in --image-size 224" in message
+    for size in (["24"], ["24", "40"]):
+        main(["evaluate", model, "--dataset", str(tmp_path / "images"), "--image-size", *size])
+        assert re.search(r"test +│ 20 ", capsys.readouterr().out)
+    fixed = str(tmp_path / "fixed.keras")
+    kzoo.build("cifar_resnet20", num_classes=2, depths=(1,), widths=(4,)).save(fixed)
+    message = fails(capsys, "evaluate", fixed, "--dataset", str(tmp_path / "images"), "--image-size", "24")
+    assert "takes images of 32×32 alone, not 24×24 (--image-size)" in message
+    main(["evaluate", fixed, "--dataset", str(tmp_path / "images"), "--image-size", "32"])
+
+
+FLAG = re.compile(r"--[a-z][a-z-]*")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_flags_that_errors_about_data_advise_are_those_of_the_command(command, capsys):
+    """What the loaders of data sets say is said under every command that loads them."""
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    known = set(FLAG.findall(capsys.readouterr().out))
+    root = Path(kzoo.__file__).parent / "train"
+    loaders = [path for name in ("folders", "pairs", "labels", "tfds_sets") for path in root.glob(f"{name}.py")]
+    assert len(loaders) == 4
+    advised = {flag for path in loaders for flag in FLAG.findall(path.read_text(encoding="utf-8"))}
+    needless = {"--image-size"} if command == "export" else set()  # a file has one size
+    assert advised - needless <= known

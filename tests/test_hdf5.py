@@ -67,6 +67,7 @@ FOREIGN = {
         lambda file, secret: file.create_dataset("a/b", (2,), [("red", "f4"), ("blue", "f4")]),
         "a/b holds .*, no numbers",
     ),
+    "name of two lines": (lambda file, secret: file.update_link("a/b\n\x1b[2J", 1.0), r"a/b\\n\\x1b\[2J is no name"),
     "nothing": (lambda file, secret: file.create_dataset("a/b", data=h5py.Empty("f4")), "a/b is empty"),
     "type": (lambda file, secret: file.update_link("a/b", np.dtype("float32")), "a/b is no group and no dataset"),
     "declared size": (
@@ -147,13 +148,15 @@ def test_attributes_are_text_of_some_size():
         file.attrs["one"] = "conv"
         file.attrs["list"] = np.array([b"a", b"b"])
         file.attrs["number"] = 3
+        file.attrs["escape"] = "conv\x1b[2J\n"
         file.create_group("g", track_order=True).attrs.create("large", np.zeros(2**18), dtype="float64")
 
     with open_numbers(made(fill, libver="latest")) as (file, _):
         assert attribute(file, "one") == ["conv"]
         assert attribute(file, "list") == ["a", "b"]
         for item, name, message in (
-            (file, "number", "is no text"),
+            (file, "number", "is no text of one line"),
+            (file, "escape", "is no text of one line"),
             (file, "absent", "has no attribute 'absent'"),
             (file["g"], "large", "'large' of /g is too large"),
         ):

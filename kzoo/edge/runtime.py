@@ -40,6 +40,9 @@ class LiteRTModel:
         if len(inputs) != 1 or len(outputs) != 1:
             raise InvalidValueError(f"the file has {len(inputs)} inputs and {len(outputs)} outputs; one each is run")
         self.input, self.output = inputs[0], outputs[0]
+        if 0 in (*self.input["shape"], *self.output["shape"]):
+            shapes = self.input_shape, tuple(int(size) for size in self.output["shape"])
+            raise InvalidValueError(f"the file takes {shapes[0]} and gives {shapes[1]}; one of them is of no numbers")
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -111,14 +111,14 @@ class FakeQuantizedWeights(keras.layers.Wrapper):
         """The kernel on its grid."""
         return round_kernel(self.layer, self.bits, self.per_channel, self.least_error)
 
-    def call(self, x):
+    def call(self, inputs):  # as linear layers call it, which may be given it by this name
         kernel = ops.convert_to_tensor(self.layer.kernel)
         used = kernel + ops.stop_gradient(self.rounded_kernel() - kernel)
         trained, fixed = (
             [used if variable is self.layer.kernel else variable.value for variable in variables]
             for variables in (self.layer.trainable_variables, self.layer.non_trainable_variables)
         )
-        return self.layer.stateless_call(trained, fixed, x)[0]
+        return self.layer.stateless_call(trained, fixed, inputs)[0]
 
     def compute_output_shape(self, input_shape):
         return self.layer.compute_output_shape(input_shape)

@@ -20,7 +20,7 @@ from kzoo.train.split import VOID, ImageDataset, Split, decoder, readable_images
 from kzoo.train.tfds_sets import image_shape, prepared_builder, tfds_splits, undecoded
 
 DIGITS = "digits"
-MASK_SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff")  # of formats that lose nothing
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # of formats that keep numbers; GIF gives colours new ones
 
 
 def load_pairs(

@@ -8,6 +8,8 @@ from kzoo.errors import DatasetError, did_you_mean
 from kzoo.images import Pixels, read_picture
 from kzoo.train.split import ImageDataset, Split, decoder
 
+LOOKED_AT = 8  # images of a split, to see whether it has labels
+
 
 def load_tfds(
     name: str, data_dir: str | None, size: tuple[int, int] | None, pixels: Pixels, validation_fraction: float
@@ -47,14 +49,14 @@ def load_tfds(
 
 
 def _unlabelled(builder) -> set[str]:
-    """Splits whose labels are not published, which TFDS marks by -1."""
-    splits = builder.info.splits
-    return {
-        split
-        for split in splits
-        if splits[split].num_examples
-        and next(iter(undecoded(builder, f"{split}[:1]", ("label",)).as_numpy_iterator()))[0] < 0
-    }
+    """Splits whose labels are not published, which TFDS marks by -1: those of their first images tell."""
+
+    def labels(split: str, count: int) -> list[int]:
+        first = undecoded(builder, f"{split}[:{min(count, LOOKED_AT)}]", ("label",))
+        return [int(label) for (label,) in first.as_numpy_iterator()]
+
+    counts = {split: info.num_examples for split, info in builder.info.splits.items()}
+    return {split for split, count in counts.items() if count and max(labels(split, count)) < 0}
 
 
 def image_shape(builder, size: tuple[int, int] | None, example: str) -> tuple[int, int, int]:

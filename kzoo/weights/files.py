@@ -13,6 +13,7 @@ import safetensors
 import safetensors.numpy
 
 from kzoo.errors import InvalidValueError, WeightsError
+from kzoo.escape import printable
 from kzoo.hdf5 import attribute, open_numbers
 from kzoo.keras_file import WEIGHTS, read_member
 from kzoo.reading import parse_json, read_bytes, read_text
@@ -116,11 +117,14 @@ def read_index(path: Path) -> dict[str, str]:
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
-        return safetensors.numpy.load_file(path)
+        arrays = safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise WeightsError(
             f"{path} is no readable safetensors file ({error}{_looks(path)}); fetch it again"
         ) from error
+    if odd := [name for name in arrays if printable(name) != name]:
+        raise WeightsError(f"{path} holds an array called {odd[0]!r}, which is no name of a weight; fetch it again")
+    return arrays
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
     python recipes/studies/training_speed.py [--torch-python PATH] [--cases resnet20 resnet50 unet]
 
-trains each network of `CASES` for a few steps in four ways by turns, each in a process of its own as TensorFlow asks
+trains each network of `CASES` for a few steps in each way by turns, each in a process of its own as TensorFlow asks
 for oneDNN once, prints a table of images a second, and writes it with all times to saved_models/training_speed.
 PyTorch takes part where it is installed, in this environment or in the one of `--torch-python`.
 """
@@ -28,7 +28,6 @@ TORCH = "PyTorch, channels last"
 ENGINES = {
     "before": ("0", True),
     "oneDNN": ("1", True),
-    "fused": ("0", False),
     "kzoo": (None, False),
 }
 INSTRUCTIONS = ("avx", "avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8")
@@ -47,8 +46,8 @@ class Case:
 
 CASES = {
     "resnet20": Case("cifar_resnet20", batch=128, side=32, steps=14, first=4),
-    "resnet50": Case("resnet50", batch=16, side=224, steps=4, first=1),
-    "unet": Case("unet_padded", batch=4, side=128, steps=4, first=1),
+    "resnet50": Case("resnet50", batch=16, side=224, steps=3, first=1),
+    "unet": Case("unet_padded", batch=4, side=128, steps=3, first=1),
 }
 
 
@@ -58,7 +57,7 @@ class Options:
 
     cases: tuple[Literal["resnet20", "resnet50", "unet"], ...] = ("resnet20", "resnet50", "unet")
     """Networks to train."""
-    turns: int = 3
+    turns: int = 2
     """Processes of each kind for each network."""
     torch_python: Path = Path(sys.executable)
     """Python that has torch."""
@@ -131,7 +130,7 @@ def measure_all(name: str, options: Options) -> dict[str, dict]:
                 continue
             speed = 1000 * case.batch / statistics.median(result["step_ms"][case.first :])
             print(f"{name}, turn {turn + 1} of {options.turns}: {engine} {speed:.1f} images/s", flush=True)
-            row = found.setdefault(engine, {"images_per_s": [], "step_ms": []} | result | {"step_ms": []})
+            row = found.setdefault(engine, result | {"images_per_s": [], "step_ms": []})
             row["images_per_s"].append(speed)
             row["step_ms"].append(result["step_ms"])
     counts = {engine: row["parameters"] for engine, row in found.items()}
@@ -168,8 +167,9 @@ Measured on {cores} CPU cores with {instructions} by
 
     python recipes/studies/training_speed.py
 
-"before" is Keras' own batch normalisation without oneDNN, "oneDNN" and "fused" have one of the two, "kzoo" is what
-`import kzoo` and `kzoo.build` do. The same network, loss and optimizer everywhere, float32, by turns. {versions}.
+"before" is Keras' own batch normalisation without oneDNN, "oneDNN" the same with it, "kzoo" what
+`import kzoo` and `kzoo.build` do: oneDNN and the fused operation. The same network, loss and optimizer everywhere,
+float32, by turns. {versions}.
 
 """
 

@@ -128,6 +128,9 @@ def test_a_card_of_another_output_is_refused(exported, with_card):
         path = with_card(told | {"output": told["output"] | wrong})
         with pytest.raises(InvalidValueError, match=r"the card of .* and the file gives 3 for classification; remove"):
             open_classifier(path)
+    path = with_card(told | {"output": told["output"] | {"values": "logits"}})
+    with pytest.raises(InvalidValueError, match=r"the card of .* says logits, and the file ends in softmax; remove"):
+        open_classifier(path)
 
 
 def test_the_hash_ties_a_card_to_its_file(exported, with_card):

@@ -50,6 +50,17 @@ def test_a_damaged_file_is_one_error(damage, tmp_path):
 
 
 @needs_saved
+def test_a_file_of_no_images_is_refused(tmp_path):
+    shape = np.array([1, 32, 32, 3], "int32").tobytes()
+    none = shape.replace(b"\1", b"\0")
+    assert shape in SAVED.read_bytes()
+    path = tmp_path / "model.tflite"
+    path.write_bytes(SAVED.read_bytes().replace(shape, none))
+    with pytest.raises(InvalidValueError, match=r"one of them is of no numbers|this interpreter can run"):
+        LiteRTModel(path)
+
+
+@needs_saved
 def test_a_card_that_disagrees_is_told_first(tmp_path):
     path = damaged(tmp_path / "model.tflite", DAMAGE["abort"])
     card = {"kzoo_card": 1, "sha256": hashlib.sha256(SAVED.read_bytes()).hexdigest()}

@@ -183,7 +183,8 @@ HEADS = {  # what the last layers are, and what they give
         "softmax",
     ),
     "sigmoid": (lambda x: keras.layers.Dense(1, activation="sigmoid")(x), "sigmoid"),
-    "sum": (lambda x: x + 1.0, "unknown"),
+    "sum": (lambda x: x + 1.0, "logits"),
+    "rectifier": (lambda x: keras.layers.ReLU()(x), "unknown"),
     "logits": (lambda x: x, "logits"),
 }
 

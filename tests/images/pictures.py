@@ -16,5 +16,6 @@ def noise(height: int, width: int, channels: int = 3) -> np.ndarray:
 
 
 def saved(path: Path, pixels: np.ndarray, **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **options)
     return path

@@ -30,9 +30,12 @@ class RandomModel:
             outputs.append(self.block(y, depth=0))
         if self.one_of(False, True):
             outputs[0] = self.head(outputs[0])
-        self.model = randomise(keras.Model(self.inputs, outputs))
+        self.model = randomise(self.make(outputs))
         for norm in self.centred:  # no offset, which zero padding lets pass
             norm.moving_mean.assign(0 * norm.moving_mean)
+
+    def make(self, outputs: list) -> keras.Model:
+        return keras.Model(self.inputs, outputs)
 
     def one_of(self, *values):
         return self.draw(st.sampled_from(values))

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from kzoo.errors import DatasetError
+from kzoo.images import Pixels
 from kzoo.train.augment import Augmentation
 from kzoo.train.batches import evaluation_batches
 from kzoo.train.data import Split, load_dataset, readable_images
@@ -82,6 +84,15 @@ def tfds_dir(tmp_path_factory):
     label = tfds.features.ClassLabel(names=["even", "odd"])
     splits = {split: examples(n, label=np.arange(n) % 2) for split, n in (("train", 50), ("test", 10))}
     store("tiny_gray", {"image": image, "label": label}, {"split_datasets": splits})
+
+    def labelled(name, **labels):
+        splits = {split: examples(len(values), label=np.array(values)) for split, values in labels.items()}
+        store(name, {"image": image, "label": label}, {"split_datasets": splits})
+
+    labelled("hidden_labels", train=[0, 1] * 10, validation=[0, 1] * 4, test=[-1] * 6)
+    labelled("only_hidden", train=[0, 1] * 10, test=[-1] * 6)
+    labelled("some_hidden", train=[0, 1] * 10, test=[0, 1, 0, 1, 0, 1, -1])
+    labelled("in_order", train=[0, 1] * 10, test=[0] * 20 + [1] * 20)
     store("no_label", {"image": image}, {"split_datasets": {"train": examples(3), "test": examples(2)}})
     anysize = {"image": tfds.features.Image(shape=(None, None, 3), dtype=np.uint8), "label": label}
     splits = {
@@ -104,6 +115,38 @@ def test_tfds_set_by_name_holds_out_the_end_of_train(tfds_dir):
     assert sorted(values) == list(range(50))
     for images, labels in seen:
         np.testing.assert_array_equal(images[:, 3, 5, 0] % 2, labels)
+
+
+def test_tfds_images_are_fitted_as_files_are(tfds_dir):
+    pixels = Pixels("pad", interpolation="bicubic")
+    data = load_dataset("tiny_gray", data_dir=tfds_dir, image_size=(6, 10), pixels=pixels)
+    images, labels = data.test.arrays()
+    for image, label in zip(images, labels, strict=True):
+        value = int(image[3, 5, 0])
+        assert value % 2 == label
+        expected = pixels.apply(Image.fromarray(np.full((12, 12), value, "uint8")), (6, 10, 3))
+        np.testing.assert_array_equal(image, expected)
+
+
+def test_a_tfds_split_without_labels_is_left_out(tfds_dir):
+    """ImageNet's test images have the label -1: its validation images are the test then."""
+    data = load_dataset("hidden_labels", data_dir=tfds_dir, validation_fraction=0.25)
+    assert (data.train.size, data.validation.size, data.test.size) == (15, 5, 8)
+    assert sorted(set(data.test.arrays()[1].tolist())) == [0, 1]
+    with pytest.raises(DatasetError, match=r"only_hidden has splits train; test without labels; train, and test or"):
+        load_dataset("only_hidden", data_dir=tfds_dir)
+
+
+def test_a_single_image_without_a_label_is_an_error(tfds_dir):
+    data = load_dataset("some_hidden", data_dir=tfds_dir)
+    with pytest.raises(DatasetError, match=r"some_hidden has an image of the label -1; the labels are 0 to 1"):
+        data.test.arrays()
+
+
+def test_a_few_images_of_a_tfds_set_are_drawn_from_all_classes(tfds_dir):
+    data = load_dataset("in_order", data_dir=tfds_dir)
+    for seed in range(3):
+        assert np.bincount(data.test.arrays(10, seed)[1]).tolist() == [5, 5]
 
 
 def test_tfds_set_without_test_is_tested_on_its_validation(tfds_dir):

@@ -12,6 +12,7 @@ from kzoo.check.jax_process import JaxProcess, jax_environment
 from kzoo.class_names import known_output
 from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import InvalidValueError
+from kzoo.images import Pixels
 from kzoo.output import Output
 from kzoo.predict import open_classifier
 from kzoo.train import loop, train
@@ -43,6 +44,20 @@ def test_the_report_and_the_card_tell_what_the_output_means(recipe):
     ):
         path.write_text(json.dumps(told | {"output": told["output"] | wrong}))
         with pytest.raises(InvalidValueError, match=r"report\.json cannot be right: "):
+            open_classifier(str(recipe.run_dir / "model.keras"))
+
+
+def test_files_evaluation_and_prediction_take_the_pixels_of_the_recipe(recipe):
+    pixels = Pixels("pad", interpolation="bicubic")
+    report = train(dataclasses.replace(recipe, epochs=1, export=("float32",), resize="pad", interpolation="bicubic"))
+    assert Pixels.from_json(report["pixels"]) == pixels
+    assert read_card(recipe.run_dir / "model_float32.tflite").pixels == pixels
+    for name in ("model.keras", "folded.keras", "model_float32.tflite"):
+        assert open_classifier(str(recipe.run_dir / name)).pixels == pixels
+    path = recipe.run_dir / "report.json"
+    for wrong in (None, [], {"resize": "pad"}, report["pixels"] | {"crop": "a"}):
+        path.write_text(json.dumps(report | {"pixels": wrong}))
+        with pytest.raises(InvalidValueError, match=r"report\.json: .*; remove the file or train again"):
             open_classifier(str(recipe.run_dir / "model.keras"))
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from images.pictures import ORIENTATION, noise, saved
 from PIL import Image
 
 from kzoo.errors import DatasetError, InvalidValueError
+from kzoo.images import Pixels
 from kzoo.train.data import VOID, load_dataset
 from kzoo.train.pairs import load_pairs
 
@@ -121,6 +123,117 @@ def test_resizing_takes_masks_from_the_nearest_pixel(folder):
     np.testing.assert_array_equal(masks[0], mask[::2, ::2])
     np.testing.assert_allclose(images[0, :, 2:-2, 0], (columns[::2, ::2] * 3 + 1.5)[:, 2:-2], atol=1)
     assert data.train.arrays()[0].shape == (8, 20, 40, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_and_its_mask_are_turned_alike(tmp_path, orientation):
+    """Both files as one camera wrote them; the mask is where the image is bright."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    mask = (noise(6, 10, 1) > 127).astype("uint8")
+    for number in range(8):
+        saved(tmp_path / f"images/{number}.png", np.repeat(mask[..., None] * 200, 3, -1).astype("uint8"), exif=exif)
+        saved(tmp_path / f"masks/{number}.png", mask, exif=exif)
+    data = load_pairs(str(tmp_path), class_names=("dark", "bright"))
+    assert data.image_shape == ((6, 10, 3) if orientation < 5 else (10, 6, 3))
+    images, masks = data.train.arrays()
+    np.testing.assert_array_equal(images[..., 0], masks * 200)
+    if orientation == 6:  # a quarter to the right
+        np.testing.assert_array_equal(masks[0], np.rot90(mask, -1))
+
+
+def test_what_padding_adds_is_void(tmp_path):
+    for number in range(8):
+        saved(tmp_path / f"images/{number}.png", np.full((10, 40, 3), 90, "uint8"))
+        saved(tmp_path / f"masks/{number}.tif", np.ones((10, 40), "uint8"))
+    pair = dict(class_names=("a", "b"), image_size=(20, 20))
+    images, masks = load_pairs(str(tmp_path), pixels=Pixels("pad"), **pair).test.arrays()
+    expected = np.full((20, 20), VOID, "uint8")
+    expected[8:13] = 1  # 40×10 becomes 20×5
+    np.testing.assert_array_equal(masks[0], expected)
+    np.testing.assert_array_equal(images[0, ..., 1], np.where(expected == 1, 90, 0))
+    with pytest.raises(InvalidValueError, match=r"resize='crop' leaves out the borders .*; use 'stretch' or 'pad'"):
+        load_pairs(str(tmp_path), pixels=Pixels("crop"), **pair)
+
+
+def one_mask(folder, mask, mode=None, **options):
+    """Ten pairs with the same mask."""
+    for number in range(10):
+        saved(folder / f"images/{number}.png", np.zeros((*np.shape(mask)[:2], 3), "uint8"))
+        picture = Image.fromarray(np.asarray(mask, "uint8"))
+        (folder / "masks").mkdir(exist_ok=True)
+        (picture.convert(mode) if mode else picture).save(folder / f"masks/{number}.png", **options)
+
+
+def masks_of(folder, **options):
+    return load_pairs(str(folder), class_names=("a", "b"), **options).test.arrays()[1][0]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_grey_that_was_saved_as_colours_is_grey(tmp_path, mode):
+    mask = np.array([[0, 255, 255], [255, 0, 7]])
+    one_mask(tmp_path, mask, mode)
+    found = masks_of(tmp_path, mask_values=(0, 255), void=(7,))
+    np.testing.assert_array_equal(found, [[0, 1, 1], [1, 0, VOID]])
+    with pytest.raises(DatasetError, match=r"pixels of value 7, which is no class: the 2 classes are 0, 255"):
+        masks_of(tmp_path, mask_values=(0, 255))
+
+
+def test_a_transparent_mask_and_one_of_colours_are_refused(tmp_path):
+    one_mask(tmp_path / "clear", np.zeros((4, 5, 4)))
+    with pytest.raises(DatasetError, match=r"masks/\d\.png is transparent in places; a mask gives each pixel"):
+        masks_of(tmp_path / "clear")
+    colours = np.zeros((4, 5, 3))
+    colours[0, 0] = (1, 1, 2)
+    one_mask(tmp_path / "colours", colours)
+    with pytest.raises(DatasetError, match=r"masks/\d\.png has colours \(RGB\); a mask has one channel"):
+        masks_of(tmp_path / "colours")
+
+
+@pytest.mark.parametrize(
+    ("values", "void", "classes"),
+    [
+        ((), (), (0, 1)),
+        ((0, 255), (), (0, 1)),
+        ((255, 0), (), (1, 0)),
+        ((1, 0), (255,), (1, 0)),
+        ((1, 2), (0,), (255, 0)),
+    ],
+)
+def test_masks_of_one_bit_have_white_as_1_or_255_whichever_is_declared(tmp_path, values, void, classes):
+    mask = np.array([[0, 255, 0], [255, 255, 0]])
+    one_mask(tmp_path, mask, "1")
+    np.testing.assert_array_equal(
+        masks_of(tmp_path, mask_values=values, void=void), np.where(mask, classes[1], classes[0])
+    )
+
+
+def test_masks_of_one_bit_whose_white_is_not_declared_say_so(tmp_path):
+    one_mask(tmp_path, np.array([[0, 255, 0]]), "1")
+    note = r"one bit for each pixel: black is 0, and white is 1, or 255 where that is declared and 1 is not"
+    with pytest.raises(
+        DatasetError, match=rf"pixels of value 1, which is no class: the 2 classes are 0, 128; .*{note}"
+    ):
+        masks_of(tmp_path, mask_values=(0, 128))
+
+
+def test_a_palette_of_grey_says_that_its_numbers_count(tmp_path):
+    picture = Image.fromarray(np.array([[0, 1, 1]], "uint8"))
+    picture.putpalette([0, 0, 0, 255, 255, 255])
+    one_mask(tmp_path, np.zeros((1, 3)))
+    for number in range(10):
+        picture.save(tmp_path / f"masks/{number}.png")
+    np.testing.assert_array_equal(masks_of(tmp_path), [[0, 1, 1]])
+    with pytest.raises(DatasetError, match=r"pixels of value 1, .*it has a palette, and its values are the numbers"):
+        masks_of(tmp_path, mask_values=(0, 255))
+
+
+def test_litter_beside_images_and_masks_is_passed_over(folder):
+    for part in ("images", "masks"):
+        for name in ("._scene.00.png", "Thumbs.db", ".ipynb_checkpoints/a.png"):
+            (folder / "train" / part / name).parent.mkdir(exist_ok=True)
+            (folder / "train" / part / name).write_bytes(b"x")
+    assert load_pairs(str(folder), void=(11,)).train.size == 8
 
 
 BAD = {

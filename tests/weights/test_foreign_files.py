@@ -211,6 +211,11 @@ def test_a_declared_size_is_not_allocated(tmp_path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 
+def test_names_that_control_a_terminal_are_refused(tmp_path):
+    state = random_state() | {"x\n\x1b[2J": np.zeros(4, "float32")}
+    refused(save(state, tmp_path / "tiny.safetensors"), r"holds an array called 'x\\n\\x1b\[2J', which is no name")
+
+
 def test_a_file_that_may_not_be_read(monkeypatch, tmp_path):
     path = save(random_state(), tmp_path / "tiny.safetensors")
 

@@ -1,0 +1,73 @@
+"""No part of kzoo but `kzoo.images` decodes, turns or resizes a picture."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import kzoo
+
+PACKAGE = Path(kzoo.__file__).parent
+# names that read, turn or resize pictures, as a function, a method, an attribute or an import
+FORBIDDEN = {
+    *("thumbnail", "resize_with_pad", "resize_with_crop_or_pad", "smart_resize", "rot90", "exif_transpose", "getexif"),
+    *("ImageOps", "TRANSPOSE", "TRANSVERSE", "ROTATE_90", "ROTATE_180", "ROTATE_270"),
+    *("decode_image", "decode_jpeg", "decode_png", "decode_gif", "decode_bmp", "decode_and_crop_jpeg", "read_file"),
+    *("load_img", "img_to_array", "array_to_img", "image_dataset_from_directory", "ImageDataGenerator", "imread"),
+    *("flow_from_directory", "cv2", "imageio", "skimage", "torchvision", "Resizing", "CenterCrop"),
+}
+CALLED = {"resize", "rotate", "zoom"}  # of which only calls count: recipes have a field of the name
+# file, name -> how often, and what for; anything else is a second way from a file to pixels
+ALLOWED = {
+    ("edge/quantize.py", "resize"): (1, "repeats images until a batch is full: np.resize"),
+    ("edge/source.py", "resize"): (1, "repeats images until a batch is full: np.resize"),
+    ("overlay.py", "resize"): (2, "enlarges a picture and its finished mask to be looked at"),
+    ("segment.py", "resize"): (1, "brings probabilities to the size of the picture"),
+    ("train/elastic.py", "resize"): (1, "a field of displacements, no picture"),
+}
+
+
+def uses(source: str) -> list[str]:
+    """Every forbidden name in a file, and `Image.open` as `open`."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CALLED:
+            found.append(node.func.attr)
+        if isinstance(node, ast.Attribute):
+            opens = node.attr == "open" and isinstance(node.value, ast.Name) and node.value.id in ("Image", "PIL")
+            found += ["open"] if opens else [node.attr] if node.attr in FORBIDDEN else []
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+            found += [part for name in names for part in name.split(".") if part in FORBIDDEN]
+            found += ["open"] if names[0] == "PIL.Image" and "open" in names else []
+    return found
+
+
+def test_pictures_are_decoded_turned_and_resized_in_one_place():
+    counts = {}
+    for path in PACKAGE.rglob("*.py"):
+        name = path.relative_to(PACKAGE).as_posix()
+        if not name.startswith(("images/", "layers/", "models/")):  # layers and models resize maps of features
+            for used in uses(path.read_text(encoding="utf-8")):
+                counts[name, used] = counts.get((name, used), 0) + 1
+    assert counts == {place: count for place, (count, _) in ALLOWED.items()}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "tf.image.resize(x, (8, 8))",
+        "from PIL import ImageOps",
+        "from PIL import Image\nImage.open('x.png')",
+        "from PIL.Image import open",
+        "keras.utils.image_dataset_from_directory('x')",
+        "from keras.utils import load_img",
+        "import cv2",
+        "picture.resize((8, 8))",
+        "tf.io.decode_jpeg(content)",
+        "plt.imread(path)",
+        "keras.layers.Resizing(8, 8)",
+    ],
+)
+def test_another_way_would_be_seen(source):
+    assert uses(source)
