@@ -24,6 +24,22 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_collection_modifyitems(config, items):
+    """No slow test among those of another mark: `-m` on the command line takes the place of `not slow`."""
+    if "slow" not in config.option.markexpr:
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        items[:] = [item for item in items if item not in slow]
+        config.hook.pytest_deselected(items=slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keeps the tests of a file in one process, so that what they share is made once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def free_memory():
     """Frees the models of a module when it is through; after each test this would cost more than most tests."""

@@ -38,16 +38,21 @@ def kinds(names: Iterable[str]) -> list[str]:
     return list(found.values())
 
 
-def slow_but(quick: Iterable, values: Iterable) -> list:
-    """Parameters of a test: all `values`, of which those that are not in `quick` are slow."""
-    quick, values = list(quick), list(values)
-    assert set(quick) <= set(values), f"no such parameters: {set(quick) - set(values)}"
+def slow_but(default: Iterable, values: Iterable, quick: Iterable = ()) -> list:
+    """Parameters of a test: all `values`, of which those that are not in `default` are slow and `quick` are quick."""
+    default, values, quick = list(default), list(values), list(quick)
+    assert set(quick) <= set(default) <= set(values), f"no such parameters: {set(quick + default) - set(values)}"
     return [
-        pytest.param(
-            *(value if isinstance(value, tuple) else (value,)), marks=() if value in quick else pytest.mark.slow
-        )
+        pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=marks(value, default, quick))
         for value in values
     ]
+
+
+def marks(value, default: list, quick: list) -> list:
+    """`quick`, none, or `slow`."""
+    if value in quick:
+        return [pytest.mark.quick]
+    return [] if value in default else [pytest.mark.slow]
 
 
 def one_of_each_kind(names: Iterable[str]) -> list:

@@ -103,6 +103,7 @@ def test_a_unit_that_is_closed_for_all_images_is_no_failure(add, tmp_path):
     assert outcomes["learns"].passed
 
 
+@pytest.mark.quick
 def test_a_missing_tap_fails(add):
     add("gap", levels=(1, 3))
     assert check("gap", "builds")["builds"] == Outcome(False, "its taps are p1, p3; a level is missing")

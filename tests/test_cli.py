@@ -47,6 +47,7 @@ def test_help_of_recipes_shows_their_defaults(capsys):
     assert "cifar_resnet20_cbam" in text
 
 
+@pytest.mark.quick
 def test_list_and_info(capsys):
     main(["list", "resnet18*"])
     assert "3 models" in capsys.readouterr().out

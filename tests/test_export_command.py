@@ -30,6 +30,7 @@ def model(tmp_path_factory):
     return directory
 
 
+@pytest.mark.quick
 def test_one_file_and_its_card(model, tmp_path, capsys):
     output = tmp_path / "model.tflite"
     main(["export", str(model / "model.keras"), str(output), "--labels", str(model / "names.txt"), "--threads", "1"])

@@ -26,6 +26,7 @@ def test_the_new_file_appears_whole(tmp_path):
     assert names(tmp_path) == ["model.weights.h5"]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_a_failure_keeps_the_old_file(failure, tmp_path):
     path = tmp_path / "report.json"

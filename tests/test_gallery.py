@@ -49,6 +49,7 @@ def test_every_attention_layer_is_on_the_page(gallery, tmp_path):
     assert numbers["cbam"]["difference"] < 1e-5
 
 
+@pytest.mark.quick
 def test_missing_model_is_told_before_any_work(gallery, tmp_path):
     with pytest.raises(WeightsError, match=r"no trained model .*absent.keras; `python recipes/cifar10"):
         gallery.main(gallery.Options(tmp_path / "out", tmp_path / "absent.keras"))

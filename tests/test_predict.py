@@ -195,6 +195,7 @@ def test_softmax():
     np.testing.assert_allclose(softmax(logits), [[0.5, 0.5, 0], [0.25, 0.75, 0]])
 
 
+@pytest.mark.quick
 def test_command_prints_json(folder, capsys):
     main(["predict", str(folder / "model.keras"), str(folder / "pictures"), "--json", "--top", "3"])
     printed = json.loads(capsys.readouterr().out)

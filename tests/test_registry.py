@@ -37,6 +37,7 @@ def test_attention_is_data():
             assert lookup(f"{base}_{attention}").config == expected
 
 
+@pytest.mark.quick
 def test_unknown_names():
     with pytest.raises(UnknownNameError, match="unknown model 'resnet50_cbm'; did you mean 'resnet50_cbam'"):
         lookup("resnet50_cbm")
@@ -49,6 +50,7 @@ def test_unknown_names():
             lookup(name)
 
 
+@pytest.mark.quick
 def test_no_name_twice():
     before = lookup("resnet50")
     with pytest.raises(ValueError, match="model 'resnet50' is registered twice"):

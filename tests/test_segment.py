@@ -125,6 +125,7 @@ def test_one_channel_is_the_second_of_two_classes(tmp_path, tiles, activation, k
     np.testing.assert_array_equal(found, pixels > 100)
 
 
+@pytest.mark.quick
 def test_areas():
     mask = np.array([[0, 2, 2], [2, 2, 0]], "uint8")
     assert class_areas(mask, ("a", "b", "c")) == [
@@ -140,6 +141,7 @@ def test_colours():
         assert len(np.unique(colours(list(map(str, range(count)))), axis=0)) == count
 
 
+@pytest.mark.quick
 def test_overlay():
     """Tints, lines between the classes, and a legend of those that are there, the largest first."""
     mask = np.zeros((400, 700), "uint8")

@@ -18,6 +18,7 @@ def model():
     return randomise(kzoo.build("resnet18", input_shape=(64, 96, 3), **NARROW))
 
 
+@pytest.mark.quick
 def test_maps_are_the_last_of_their_stride(model):
     images = pixels(2, 64, 96, 3)
     maps = kzoo.pyramid(model, ["p5", "p1", "p3"])(images)

@@ -95,6 +95,7 @@ def test_reach():
     assert seen == REACH
 
 
+@pytest.mark.quick
 def test_a_padded_network_gives_what_it_gives_for_the_whole_image():
     images = pictures(2, 120, 156)
     found = predict_tiles(padded(48, 64), images, margin=16)

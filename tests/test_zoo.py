@@ -17,6 +17,7 @@ def tiny(name="cifar_resnet20", **options):
     return randomise(kzoo.build(name, **TINY | options))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("name", "options", "error", "message"),
     [
@@ -105,6 +106,7 @@ def test_images_that_are_not_rgb_use_average_constants(channels):
     assert model(images).shape == (2, 10)
 
 
+@pytest.mark.quick
 def test_heads():
     images = pixels(2, 32, 32, 3)
     softmax = tiny(num_classes=7)

@@ -65,6 +65,7 @@ def same(value):
     return Spread(*[pytest.approx(value)] * 3)
 
 
+@pytest.mark.quick
 def test_ratios(bench):
     # 0.12 s for 50 multiply-adds, where the product takes 2 s / 1000 * 50 = 0.1 s
     assert bench.row("float32").ratios == {CEILING: same(1.2)}

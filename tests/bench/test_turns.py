@@ -43,6 +43,7 @@ def test_spread_is_median_and_quartiles():
     assert spread([7.0]) == Spread(7.0, 7.0, 7.0)
 
 
+@pytest.mark.quick
 def test_every_subject_has_its_turn_in_each_round_and_its_second_call_counts():
     clock = Clock()
     runs = {"a": clock.subject("a", 100.0, 1.0, 100.0, 2.0), "b": clock.subject("b", 50.0, 4.0, 50.0, 8.0)}

@@ -28,6 +28,7 @@ def model():
     return tiny(classifier_activation=None)
 
 
+@pytest.mark.quick
 def test_float32(model, tmp_path):
     path = tmp_path / "tiny.tflite"
     report = kzoo.export(model, path)
@@ -63,6 +64,7 @@ def test_half_precision_models_are_refused_by_layer(tmp_path):
         kzoo.export(half, tmp_path / "half.tflite")
 
 
+@pytest.mark.quick
 def test_int8(model, tmp_path):
     path = tmp_path / "tiny.tflite"
     calibration = np.random.default_rng(3).integers(0, 256, (40, 16, 16, 3), dtype="uint8")

@@ -266,7 +266,7 @@ def test_channels_without_a_kernel_keep_their_bias(layer, tmp_path):
     np.testing.assert_allclose(found[..., 0], 100, atol=2 * step)
 
 
-@pytest.mark.parametrize("name", ["cifar_resnet20", "swin_tiny"])
+@pytest.mark.parametrize("name", ["cifar_resnet20", pytest.param("swin_tiny", marks=pytest.mark.slow)])
 def test_folded_preprocessing_is_still_checked_and_told(name, tmp_path):
     entry = kzoo.registry.lookup(name)
     size = (entry.narrow_size, entry.narrow_size, 3)
@@ -358,6 +358,7 @@ def test_bad_arguments(model, options, message, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.quick
 def test_measures():
     expected, outputs = np.array([[3.0, 4.0], [0.0, 1.0]]), np.array([[3.0, 4.0], [1.0, 1.0]])
     found = errors(outputs, expected)

@@ -53,6 +53,7 @@ def test_an_image_of_the_right_size_is_left_alone(tmp_path):
     np.testing.assert_array_equal(Pixels().read(saved(tmp_path / "x.webp", pixels, lossless=True), (9, 7, 3)), pixels)
 
 
+@pytest.mark.quick
 def test_the_centre_of_an_oblong_is_kept(tmp_path):
     pixels = noise(8, 20)
     path = saved(tmp_path / "wide.png", pixels)
@@ -62,6 +63,7 @@ def test_the_centre_of_an_oblong_is_kept(tmp_path):
     np.testing.assert_array_equal(Pixels().read(tall, (8, 8, 3)), pixels.transpose(1, 0, 2)[6:14])
 
 
+@pytest.mark.quick
 def test_cameras_that_were_turned(tmp_path):
     pixels = noise(8, 8)
     for orientation, turn in ((1, 0), (3, 2), (6, 3), (8, 1)):

@@ -22,10 +22,11 @@ from kzoo import layers
 from kzoo.errors import InvalidValueError
 from kzoo.graph import count_macs
 
-# One case of each layer: of a mechanism with several kernels the other cases learn with `pytest -m slow`
-FIRST = {type(case.make()): name for name, case in reversed(CASES.items())}.values()
+# One case of each layer; the others, and residual attention, which XLA compiles for long, learn with `pytest -m slow`
+FIRST = set({type(case.make()): name for name, case in reversed(CASES.items())}.values())
 
 
+@pytest.mark.quick
 def test_no_layer_is_forgotten():
     public = {name for name in layers.__all__ if inspect.isclass(getattr(layers, name))} - {"Attention"}
     assert {type(case.make()).__name__ for case in CASES.values()} == public
@@ -70,7 +71,7 @@ def test_knows_its_cost(name):
     )
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_but(CASES, CASES, quick=["cbam"]))
 def test_saves_and_folds_and_exports(name, tmp_path):
     model = randomise(CASES[name].model())
     images = feature_map(4, *model.input.shape[1:])
@@ -94,7 +95,7 @@ def test_saves_and_folds_and_exports(name, tmp_path):
     assert np.linalg.norm(error) / np.linalg.norm(expected) < 0.03
 
 
-@pytest.mark.parametrize("name", slow_but(FIRST, CASES))
+@pytest.mark.parametrize("name", slow_but(FIRST - {"residual_attention"}, CASES, quick=["squeeze_excite"]))
 def test_learns_under_xla(name):
     model = randomise(CASES[name].model())
     images = feature_map(4, *model.input.shape[1:])

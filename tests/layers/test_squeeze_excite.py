@@ -18,6 +18,7 @@ def test_squeeze_excite_is_equations_2_to_4():
     assert relative_error(layer(x), squeeze_excite(x, *mlp(layer))) < 1e-5
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("use_bias", [False, True])
 @pytest.mark.parametrize("descriptor", ["avg", "max", "both"])
 def test_channel_attention_is_equation_2(descriptor, use_bias):

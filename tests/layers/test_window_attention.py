@@ -51,6 +51,7 @@ def built(layer, x):
     return randomise(layer)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("size", "window_size", "shift_size"),
     [

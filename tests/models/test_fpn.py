@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import pixels, randomise, relative_error
+from helpers import pixels, randomise, relative_error, slow_but
 
 import kzoo
 from kzoo.errors import InvalidValueError, UnknownNameError
@@ -121,7 +121,7 @@ def test_backbones_with_other_taps():
         kzoo.build("fpn", backbone="cifar_resnet20", levels=("p2", "p5"))
 
 
-@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("design", slow_but(["feature_pyramid"], DESIGNS))
 def test_any_size_gives_what_a_fixed_size_gives(design):
     free = randomise(narrow(design=design, input_shape=(None, None, 3)))
     fixed = narrow(design=design)

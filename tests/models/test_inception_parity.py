@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from goldens.seeded import seeded, seeded_pictures
-from helpers import assert_weights_are, relative_error, weights_of
+from helpers import assert_weights_are, relative_error, slow_but, weights_of
 
 import kzoo
 from kzoo.errors import WeightsError
@@ -39,7 +39,7 @@ def test_sizes_are_theirs(name):
 @pytest.mark.parametrize(
     ("name", "golden", "size"),
     [
-        ("googlenet_bn", "googlenet_bn", (224, 224)),
+        pytest.param("googlenet_bn", "googlenet_bn", (224, 224), marks=pytest.mark.slow),
         ("googlenet_bn", "googlenet_bn_odd", (97, 143)),
         ("inception_v3", "inception_v3", (299, 299)),
     ],
@@ -85,8 +85,13 @@ def test_files_fit_other_classes(name, tmp_path):
     assert all("head_dense" in path for path in report.initialised)
 
 
-@pytest.mark.parametrize("name", NARROW)
-@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    slow_but(
+        [("googlenet_bn", ".keras"), ("inception_v3", ".weights.h5")],
+        [(name, suffix) for name in NARROW for suffix in (".weights.h5", ".keras")],
+    ),
+)
 def test_keras_files_with_auxiliary_heads_load_without_them(name, suffix, tmp_path):
     trained = kzoo.build(name, auxiliary=True, **NARROW[name])
     path = tmp_path / f"model{suffix}"

@@ -207,8 +207,10 @@ def upsample(x, height, width):
     ("name", "options"),
     [
         ("residual_attention56", {}),
-        ("residual_attention92", dict(modules=(0, 2, 1), residual_learning=False)),
-        ("residual_attention56", dict(gate="spatial", mask_units=2, trunk_units=1)),
+        pytest.param("residual_attention92", dict(modules=(0, 2, 1), residual_learning=False), marks=pytest.mark.slow),
+        pytest.param(
+            "residual_attention56", dict(gate="spatial", mask_units=2, trunk_units=1), marks=pytest.mark.slow
+        ),
         ("residual_attention56", dict(gate="channel", outer_units=2, mask_depths=(2, 1, 1), last_units=1)),
     ],
     ids=["paper", "naive", "spatial", "channel"],

@@ -85,6 +85,7 @@ def test_size_of_cifar_networks(n):
         assert count_parameters(kzoo.build(f"cifar_plain{6 * n + 2}")) == cifar_parameters(n)
 
 
+@pytest.mark.quick
 @pytest.mark.usefixtures("without_values")
 def test_size_and_cost_of_cifar_resnet20():
     info = kzoo.describe("cifar_resnet20")
@@ -144,6 +145,7 @@ def test_option_a_copies_every_second_pixel():
     assert not y[..., [0, 1, 6, 7]].any()
 
 
+@pytest.mark.quick
 def test_option_b_projects_every_second_pixel():
     x, y, model = block_output("projection")
     kernel = np.array(model.get_layer("stage2_block1_shortcut_conv").kernel)[0, 0]

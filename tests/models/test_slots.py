@@ -23,7 +23,7 @@ def attentions(model) -> list[str]:
 
 
 # Of each slot; the zoo's other networks with attention go their way in tests/test_whole_path.py
-@pytest.mark.parametrize("attention", slow_but(["kernel_regression", "residual_attention", "window"], ATTENTION))
+@pytest.mark.parametrize("attention", slow_but(["window"], ATTENTION))
 def test_whole_path_by_name(attention, tmp_path):
     model = randomise(small(attention=attention))
     images = pixels(4, *model.input.shape[1:])
@@ -95,6 +95,7 @@ def test_stand_alone_pools_where_the_convolution_has_a_stride():
     assert relative_error(part(x), keras.ops.relu(y + shortcut)) < 1e-5
 
 
+@pytest.mark.quick
 def test_windows_shift_in_every_second_block():
     model = small(attention="window", depths=(3, 1))
     shifts = [model.get_layer(name).shift_size for name in attentions(model)]

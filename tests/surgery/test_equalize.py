@@ -64,6 +64,7 @@ def test_every_layer_in_a_chain():
     assert_weights_are(model, before)
 
 
+@pytest.mark.quick
 def test_ranges_of_a_pair_agree_channel_by_channel():
     """Equation 11 of the paper: after one pair both ranges are the geometric mean of what they were."""
     inputs = keras.Input((6,))

@@ -37,6 +37,7 @@ KERNELS = {
 }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("per_channel", [True, False])
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("kind", KERNELS)

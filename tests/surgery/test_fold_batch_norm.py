@@ -175,6 +175,7 @@ def branches(inputs):
     return left, layers.ReLU()(total)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("structure", [list, lambda pair: dict(zip(("left", "all"), pair, strict=True))])
 def test_branches_and_several_outputs(structure):
     inputs = keras.Input(SHAPE)

@@ -60,6 +60,7 @@ def test_every_chain(chain, first):
     assert_weights_are(model, before)
 
 
+@pytest.mark.quick
 def test_a_model_of_the_zoo():
     model = randomise(kzoo.build("cifar_resnet20", depths=(1, 1), widths=(4, 8), classifier_activation=None))
     folded = fold_preprocessing(kzoo.fold_batch_norm(model))

@@ -70,6 +70,7 @@ def test_what_comes_from_outside_is_void_and_nothing_else_is(name, scene):
     assert (moved == VOID).any() == (name not in ("flip", "flip_vertical"))
 
 
+@pytest.mark.quick
 def test_void_stays_void(scene):
     images, masks = scene
     void = np.full_like(masks, VOID)

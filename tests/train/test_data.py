@@ -23,6 +23,7 @@ def rows(split) -> set[bytes]:
     return {image.tobytes() for image in split.arrays()[0]}
 
 
+@pytest.mark.quick
 def test_digits_splits_are_disjoint_and_complete():
     data = load_dataset("digits")
     assert (data.train.size, data.validation.size, data.test.size) == (1293, 144, 360)

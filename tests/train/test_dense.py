@@ -123,6 +123,7 @@ def test_fit_hands_weights_of_images_to_loss_and_metric(scene):
     assert found["loss"] == pytest.approx(alone["loss"], rel=1e-5)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("dice_weight", [0.0, 0.7])
 @pytest.mark.parametrize("weights", [None, (1.0, 3.0, 0.5, 2.0)])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -184,6 +185,7 @@ def iou_by_hand(masks, predicted):
     return iou, dice, sum(m == p for m, p in pixels) / len(pixels)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("absent", [False, True])
 def test_scores_are_counted_pixel_by_pixel(scene, absent):
     masks, logits = scene

@@ -48,6 +48,7 @@ def judge(monkeypatch, epochs):
     monkeypatch.setattr(callbacks.EpochSeconds, "on_epoch_end", on_epoch_end)
 
 
+@pytest.mark.quick
 def test_whole_run(recipe):
     recipe = dataclasses.replace(recipe, export=("float32", "int8"), augmentation=("flip", "translate"))
     report = train(recipe)
@@ -118,18 +119,20 @@ def weights_by_epoch(monkeypatch) -> list[list[np.ndarray]]:
     return kept
 
 
-def test_finished_run_is_not_trained_again_and_can_be_made_longer(recipe, capsys):
-    train(recipe)
+def test_finished_run_is_not_trained_again_and_can_be_made_longer(finished, capsys):
+    recipe = finished
     before = (recipe.run_dir / "history.csv").read_text()
     train(recipe)
-    assert "trained" not in capsys.readouterr().out.split("everything is in")[1]
+    told = capsys.readouterr().out
+    assert "all epochs are done" in told
+    assert "trained" not in told.split("everything is in")[0]
     assert (recipe.run_dir / "history.csv").read_text() == before
     with pytest.raises(OutputError, match="run of 2 epochs, more than the 1"):
         train(dataclasses.replace(recipe, epochs=1))
 
 
-def test_other_settings_in_the_same_directory_are_refused(recipe):
-    train(recipe)
+def test_other_settings_in_the_same_directory_are_refused(finished):
+    recipe = finished
     with pytest.raises(OutputError, match=r"learning_rate 0\.1 -> 0\.2"):
         train(dataclasses.replace(recipe, learning_rate=0.2))
     train(dataclasses.replace(recipe, learning_rate=0.2, resume=False))
@@ -234,8 +237,8 @@ def test_two_runs_do_not_share_a_directory(recipe):
         train(recipe)
 
 
-def test_a_mistake_leaves_the_earlier_run_where_it_is(recipe):
-    train(dataclasses.replace(recipe, epochs=1))
+def test_a_mistake_leaves_the_earlier_run_where_it_is(finished):
+    recipe = finished
     for mistake in ({"dataset": "digitz"}, {"weights": "nope"}, {"image_size": 1}):
         with pytest.raises(KzooError):
             train(dataclasses.replace(recipe, resume=False, **mistake))
@@ -319,6 +322,7 @@ def test_impossible_runs_are_refused(recipe):
         train(dataclasses.replace(recipe, smoke=False, batch_size=5000))
 
 
+@pytest.mark.quick
 def test_optimizer_warms_up_follows_a_cosine_and_spares_vectors(recipe):
     recipe = dataclasses.replace(recipe, epochs=10, warmup_epochs=2, learning_rate=0.4, weight_decay=0.1)
     model = kzoo.build("tiny")
@@ -335,7 +339,9 @@ def test_optimizer_warms_up_follows_a_cosine_and_spares_vectors(recipe):
         np.testing.assert_allclose(weight.numpy(), before[weight.path] * factor, rtol=1e-6, err_msg=weight.path)
 
 
-@pytest.mark.parametrize(("flag", "mode"), [("true", "XLA on"), ("auto", "XLA off")])
+@pytest.mark.parametrize(
+    ("flag", "mode"), [pytest.param("true", "XLA on", marks=pytest.mark.slow), ("auto", "XLA off")]
+)
 def test_the_mode_in_force_is_printed(flag, mode, recipe, capsys):
     recipe = dataclasses.replace(recipe, epochs=1, jit_compile=flag, precision="mixed_bfloat16")
     train(recipe)

@@ -56,6 +56,7 @@ def numbers(split):
     return found
 
 
+@pytest.mark.quick
 def test_folder_with_splits(folder):
     data = load_pairs(str(folder), void=(11,))
     assert data.classes == ("sky", "road", "car")

@@ -130,6 +130,7 @@ def test_fields_of_segmentation_are_flags_and_options_of_the_model_are_not(capsy
     assert "model-options" not in capsys.readouterr().out
 
 
+@pytest.mark.quick
 def test_json_of_a_recipe_is_what_a_file_gives_back():
     recipe = Recipe(**GOOD, model_options=dict(backbone_options=dict(widths=(8, 16))), void=(11,))
     assert json.loads(json.dumps(recipe.to_json())) == recipe.to_json()

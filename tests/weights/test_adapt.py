@@ -13,6 +13,7 @@ from kzoo.layers import MultiHeadSelfAttention
 from kzoo.weights.torch_names import torch_names
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("saved_as", ["tiny.safetensors", "tiny.h5"])
 @pytest.mark.parametrize(
     ("channels", "order", "shares", "done"),

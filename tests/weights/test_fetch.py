@@ -28,6 +28,7 @@ def publish(tmp_path, content=CONTENT) -> str:
     return path.as_uri()
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("file_hash", [MD5, SHA256], ids=["md5", "sha256"])
 def test_fetches_once(file_hash, cache, tmp_path, monkeypatch):
     url = publish(tmp_path)

@@ -66,7 +66,7 @@ def _ours(name: str, options: dict) -> dict:
     ("name", "file", "blue_first", "options"),
     [
         ("resnet50_v1", "a.h5", True, dict(classes=7)),
-        ("resnet50_v2", "b.weights.h5", False, dict(include_top=False)),
+        pytest.param("resnet50_v2", "b.weights.h5", False, dict(include_top=False), marks=pytest.mark.slow),
     ],
 )
 def test_resnets(name, file, blue_first, options, tmp_path):

@@ -15,6 +15,7 @@ from kzoo.registry import lookup
 from kzoo.weights.family import family_of
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("shortcut", "head", "prefix", "dtype"),
     [
@@ -234,6 +235,7 @@ class Bomb:
         return pytest.fail, ("a pickle was opened",)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".th", ".bin", ".ckpt", ".pkl"])
 def test_pickles_stay_closed(suffix, tmp_path):
     path = tmp_path / f"model{suffix}"

@@ -67,6 +67,7 @@ def test_there_are_checkpoints_for_every_family_that_has_some():
     assert set(PICKLES_ONLY) <= set(kzoo.list_models())
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.model}-{spec.name}")
 def test_every_row_is_sound(spec):
     entry = lookup(spec.model)
