@@ -164,7 +164,7 @@ def ceil_pool(x, size: int, name: str):
         return keras.layers.MaxPooling2D(size, strides=2, padding="same", name=name)(x)
     if odd == [True, True]:
         return keras.layers.MaxPooling2D(size, strides=2, padding="valid", name=name)(x)
-    x = keras.layers.MaxPooling2D(size, strides=1, padding="same", name=f"{name}_dense")(x)  # a window around each
+    x = keras.layers.MaxPooling2D(size, strides=1, padding="same", name=f"{name}_stride1")(x)  # around each pixel
     x = keras.layers.Cropping2D(((1, 0), (1, 0)), name=f"{name}_crop")(x)  # the first one wanted is around pixel 1
     return Subsample(2, name=name)(x)
 

@@ -189,7 +189,7 @@ def _fit(recipe: Recipe, task: Task, model: keras.Model, data: ImageDataset, row
             verbose="auto" if rich.get_console().is_terminal else 2,
         )
     except KeyboardInterrupt:
-        _say("interrupted; the finished epochs are kept, and the same command goes on from there")
+        _say("interrupted; finished epochs are kept, and the same command goes on from there")
         raise
     except OSError as error:
         raise OutputError(f"cannot write to {directory}: {error}; the last checkpoint is kept") from error

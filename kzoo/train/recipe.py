@@ -112,7 +112,8 @@ class Recipe:
     jit_compile: Literal["auto", "true", "false"] = "auto"
     """Whether XLA compiles the step; "auto" is off where it would be slower, on a CPU."""
     seed: int = 0
-    """Of weights, shuffling and augmentation."""
+    """Of first weights, order, crops, augmentation and dropout: on one machine a run repeats to the bit, also where it
+    was killed and went on."""
 
     quantization_aware: Literal["int8", "int8_per_tensor", "int4", "int4_per_tensor", "int4_weights"] | None = None
     """Fine-tune `weights` with the rounding of an integer file: batch normalisation is folded, then kernels are

@@ -66,7 +66,7 @@ def test_maps_are_those_of_table_1(name):
 
 NAME = re.compile(
     r"image|preprocessing|p\d|head_(pool|dropout|dense|activation)|stem_(conv1_pad|(conv|bn|relu|pool|norm)\d)"
-    r"|stem_pool\d_pad|stage[34]_pool(_pad)?|inception\d[a-e]_(branch\d_((conv|bn|relu)\d?|pool)|concat|attention)"
+    r"|stem_pool\d_(stride1|crop)|stage[34]_pool(_stride1|_crop)?|inception\d[a-e]_(branch\d_((conv|bn|relu)\d?|pool)|concat|attention)"
     r"|auxiliary\d_(pool|conv|bn|relu|permute|flatten|dense|dense_relu|dropout|head_dense|head_activation)"
 )
 

@@ -63,9 +63,9 @@ def uncompared(monkeypatch):
     monkeypatch.setattr(same_outputs, "MOST_OPERATIONS", 0)
 
 
-@pytest.mark.parametrize("start", range(0, 40, 10))
+@pytest.mark.parametrize("start", [0, 6])
 def test_rewrites_keep_what_graphs_compute(start):
-    for seed in range(start, start + 10):
+    for seed in range(start, start + 6):
         check(seed)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from kzoo import registry
 from kzoo.errors import KzooError, OutputError
-from kzoo.train import Recipe, train
+from kzoo.train import Recipe, loop, train
 from kzoo.train.history import AGAIN, best_epoch
 from kzoo.train.loop import compiled_model
 from kzoo.train.run_directory import checkpoints_of, missing_bytes
@@ -21,12 +21,13 @@ from kzoo.train.tasks import Classification
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A recipe of two epochs, and the folder of its run."""
+    """A recipe of two epochs whose run is on disk, its data, and a compiled model of it."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         entry = registry.lookup("cifar_resnet20")
         config = dataclasses.replace(entry.config, depths=(1, 1), widths=(4, 8))
         patch.setitem(registry._ENTRIES, "tiny", dataclasses.replace(entry, name="tiny", config=config))
+        patch.setattr(loop, "finish", lambda *_: {})
         recipe = Recipe(
             name="test",
             model="tiny",
@@ -38,14 +39,19 @@ def finished(tmp_path_factory):
             output_dir=folder / "run",
         )
         train(recipe)
-    return recipe
+        data = Classification().load(recipe)
+        return recipe, data, compiled_model(recipe, Classification(), data, 4)
 
 
 @pytest.fixture
-def run(finished, tiny_model, tmp_path):
-    """The recipe with a copy of its run."""
-    shutil.copytree(finished.run_dir, tmp_path / "run-smoke")
-    return dataclasses.replace(finished, output_dir=tmp_path / "run")
+def run(finished, tiny_model, tmp_path, monkeypatch):
+    """The recipe with a copy of its run; data and model are not made anew, and nothing is finished."""
+    recipe, data, model = finished
+    shutil.copytree(recipe.run_dir, tmp_path / "run-smoke")
+    monkeypatch.setattr(loop, "finish", lambda *_: {})
+    monkeypatch.setattr(Classification, "load", lambda *_: data)
+    monkeypatch.setattr(loop, "compiled_model", lambda *_: model)
+    return dataclasses.replace(recipe, output_dir=tmp_path / "run")
 
 
 def cut(path):
@@ -120,7 +126,8 @@ def test_the_advice_to_start_again_helps_and_keeps_the_earlier_run(run):
     best = checkpoints_of(run.run_dir).best(best_of(run))
     kept = best.read_bytes()
     cut(run.run_dir / "recipe.json")
-    assert train(dataclasses.replace(run, resume=False, epochs=1))["best_epoch"] == 1
+    train(dataclasses.replace(run, resume=False, epochs=1))
+    assert checkpoints_of(run.run_dir).epochs() == [1]
     aside = run.run_dir.with_name("run-smoke.1")
     assert (aside / "checkpoints" / best.name).read_bytes() == kept
 
@@ -132,19 +139,34 @@ def best_of(recipe) -> int:
     return best_epoch(read_history(recipe.run_dir / "history.csv", 2, "accuracy"), "accuracy")
 
 
-@pytest.mark.parametrize("spoil", [cut, without_optimizer, of_another_shape, replace])
-def test_a_newest_checkpoint_that_cannot_be_used_falls_back_to_the_one_before(spoil, run, capsys):
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_with_the_same_end(run, capsys):
     path = checkpoints_of(run.run_dir).path(2)
     before = weights(path)
-    spoil(path)
-    if path.is_dir():  # the epoch's own checkpoint will want the place
-        path.rmdir()
-        path.write_bytes(b"")
+    cut(path)
     train(run)
     told = " ".join(capsys.readouterr().out.split())
     assert "the checkpoint of epoch 2 cannot be used, trying the one before" in told
     assert "resuming after 1 of 2 epochs" in told
     for one, other in zip(weights(path), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (without_optimizer, "it was saved without its optimizer"),
+        (of_another_shape, "it has 2 variables where the model has"),
+        (replace, "no file at"),
+        (lambda path: replace(path, b""), "cannot be read as a Keras model"),
+        (lambda path: replace(path, b"PK\x03\x04" + bytes(400)), "cannot be read as a Keras model"),
+    ],
+)
+def test_a_newest_checkpoint_that_cannot_be_used_is_passed_over_with_the_reason(spoil, reason, run, finished, capsys):
+    checkpoints = checkpoints_of(run.run_dir)
+    spoil(checkpoints.path(2))
+    assert checkpoints.restore(finished[2]) == 1
+    assert reason in " ".join(capsys.readouterr().out.split())
+    for one, other in zip(finished[2].get_weights(), weights(checkpoints.path(1)), strict=False):
         np.testing.assert_array_equal(one, other)
 
 
@@ -173,22 +195,17 @@ def test_a_best_checkpoint_is_replaced_by_the_same_epoch_or_asked_for(run, capsy
         checkpoints.best(best)
 
 
-def test_a_data_set_with_another_class_is_said(run, monkeypatch, capsys):
-    load = Classification.load
-
-    def one_more(self, recipe):
-        data = load(self, recipe)
-        return dataclasses.replace(data, classes=(*data.classes, "ten"))
-
-    monkeypatch.setattr(Classification, "load", one_more)
+def test_a_data_set_with_another_class_is_said(run, finished, monkeypatch, capsys):
+    data = dataclasses.replace(finished[1], classes=(*"0123456789", "ten"))
+    monkeypatch.setattr(Classification, "load", lambda *_: data)
+    monkeypatch.setattr(loop, "compiled_model", compiled_model)
     message = refused(run, run.run_dir, capsys)
     assert "is (8, 10), and (8, 11) in the model of this run: the classes or the model have changed" in message
 
 
-def test_going_on_asks_for_the_room_that_is_still_missing(run, monkeypatch):
+def test_going_on_asks_for_the_room_that_is_still_missing(run, finished, monkeypatch):
     """With as much room as is missing it goes on; a fresh run needs more."""
-    task = Classification()
-    model = compiled_model(run, task, task.load(run), 4)
+    model = finished[2]
     missing = missing_bytes(model, run.run_dir)
     fresh = missing_bytes(model, run.run_dir.parent / "elsewhere")
     taken = sum(path.stat().st_size for path in run.run_dir.rglob("*.keras"))
