@@ -55,7 +55,6 @@ def rounded(model: keras.Model, precision: str, per_channel: bool) -> keras.Mode
     return copy
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("per_channel", [True, False])
 @pytest.mark.parametrize("precision", BITS)
 def test_means_agree_after_correction_and_did_not_before(precision, per_channel):
