@@ -76,7 +76,7 @@ def check(name, *checks) -> dict[str, Outcome]:
             "wrong",
             lambda name: FoldsWrong(6, 3, padding="same", name=name),
             "folds",
-            "statistics stay without a reason",
+            "statistics stay without a reason in bn",
         ),
     ],
 )
