@@ -2,8 +2,8 @@
 
     python recipes/quickstart.py
 
-Measured: 99.44 % test accuracy in Keras, folded, as a float32 file and as an int8 file; 1 min 40 s from start to end
-on two CPU cores, seed 0.
+Measured: 99.72 % test accuracy in Keras, folded, as a float32 file and as an int8 file; 3 minutes from start to end on
+two AVX2 cores, seed 0.
 """
 
 from kzoo.train import Recipe, main
