@@ -15,9 +15,10 @@ def draw_curves(
     history: Sequence[dict[str, float]], path: Path, title: str, keys: Sequence[str] = ("loss", "accuracy")
 ) -> None:
     """Loss and a metric by epoch, training and validation, as a PNG."""
-    figure, axes = _figure(1, 2, (10, 4))
+    figure = _figure((10, 4), layout="constrained")
+    axes = figure.subplots(1, 2)
     epochs = [row["epoch"] + 1 for row in history]
-    for axis, key in zip(axes.flat, keys, strict=True):
+    for axis, key in zip(axes, keys, strict=True):
         for prefix, label in (("", "training"), ("val_", "validation")):
             values = [row[prefix + key] for row in history]
             axis.plot(epochs, values, label=f"{label}: {values[-1]:.4f} at the end", marker="o", markersize=3)
@@ -49,25 +50,32 @@ def draw_predictions(
     others = [index for index in range(len(labels)) if index not in set(worst.tolist())]
     shown = [*worst.tolist(), *others][: rows * columns]
 
-    figure, axes = _figure(rows, columns, (1.5 * columns, 1.8 * rows))
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, index in zip(axes.flat, shown, strict=False):
-        axis.imshow(np.asarray(images[index], "uint8"))
+    figure = _figure((1.5 * columns, 1.8 * rows + 0.4))
+    axis = figure.add_axes((0, 0, 1, 1.8 * rows / (1.8 * rows + 0.4)))  # one for all: each costs 50 ms
+    axis.set(xlim=(0, columns), ylim=(rows, 0))
+    axis.axis("off")
+    for place, index in enumerate(shown):
+        row, column = divmod(place, columns)
+        image = np.asarray(images[index], "uint8")
+        width, height = (0.9 * side / max(image.shape[:2]) for side in (image.shape[1], image.shape[0]))
+        height *= 1.5 / 1.8  # a cell is higher than wide
+        left, top = column + 0.5 - width / 2, row + 0.6 - height / 2
+        axis.imshow(image, extent=(left, left + width, top + height, top), aspect="auto")
         right = predicted[index] == labels[index]
         text = f"{printable(classes[predicted[index]])} {probabilities[index].max():.0%}"
         if not right:
             text += f"\nis {printable(classes[labels[index]])}"
-        axis.set_title(text, fontsize=9, color=RIGHT if right else WRONG, parse_math=False)
+        colour = RIGHT if right else WRONG
+        axis.text(column + 0.5, top - 0.02, text, size=9, color=colour, ha="center", va="bottom", parse_math=False)
+    axis.set(xlim=(0, columns), ylim=(rows, 0))
     figure.suptitle(f"{len(wrong)} of {len(labels)} test images wrong; the most confident mistakes first")
     _save(figure, path)
 
 
-def _figure(rows: int, columns: int, size: tuple[float, float]):
-    from matplotlib.figure import Figure
+def _figure(size: tuple[float, float], **options):
+    from matplotlib.figure import Figure  # takes a second to load
 
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    return Figure(figsize=size, **options)
 
 
 def _save(figure, path: Path) -> None:

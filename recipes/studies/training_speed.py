@@ -2,8 +2,8 @@
 
     python recipes/studies/training_speed.py [--torch-python PATH] [--cases resnet20 resnet50 unet]
 
-trains each network of `CASES` for a few steps in each way by turns, each in a process of its own as TensorFlow asks
-for oneDNN once, prints a table of images a second, and writes it with all times to saved_models/training_speed.
+trains each network of `CASES` in each way by turns of a few steps, each in a process of its own as TensorFlow asks
+for oneDNN once, prints a table of images a second, and writes it with every turn to saved_models/training_speed.
 PyTorch takes part where it is installed, in this environment or in the one of `--torch-python`.
 """
 
@@ -13,6 +13,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -35,19 +36,19 @@ INSTRUCTIONS = ("avx", "avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One network, and its steps in a process: the first ones, which trace and warm up, do not count."""
+    """One network, and how many steps it takes in a turn; what is done before the first turn traces and warms up."""
 
     model: str
     batch: int
     side: int
+    turns: int
     steps: int
-    first: int
 
 
 CASES = {
-    "resnet20": Case("cifar_resnet20", batch=128, side=32, steps=14, first=4),
-    "resnet50": Case("resnet50", batch=16, side=224, steps=3, first=1),
-    "unet": Case("unet_padded", batch=4, side=128, steps=3, first=1),
+    "resnet20": Case("cifar_resnet20", batch=128, side=32, turns=12, steps=4),
+    "resnet50": Case("resnet50", batch=16, side=224, turns=3, steps=1),
+    "unet": Case("unet_padded", batch=4, side=128, turns=3, steps=1),
 }
 
 
@@ -57,16 +58,14 @@ class Options:
 
     cases: tuple[Literal["resnet20", "resnet50", "unet"], ...] = ("resnet20", "resnet50", "unet")
     """Networks to train."""
-    turns: int = 2
-    """Processes of each kind for each network."""
     torch_python: Path = Path(sys.executable)
     """Python that has torch."""
     output_dir: Path = Path("saved_models/training_speed")
     """Where the table goes."""
 
 
-def step_times(name: str, keras_own: bool) -> dict:
-    """Trains with `fit` on one batch, as a user does; the milliseconds of each step."""
+def answer_turns(name: str, keras_own: bool) -> None:
+    """Trains with `fit` on one batch, as a user does; for each line read, the milliseconds of each step of a turn."""
     import time
 
     import kzoo  # isort: skip  before Keras, as it decides on oneDNN
@@ -74,8 +73,7 @@ def step_times(name: str, keras_own: bool) -> dict:
     import numpy as np
 
     class Clock(keras.callbacks.Callback):
-        def __init__(self):
-            super().__init__()
+        def on_train_begin(self, logs=None):
             self.times = []
 
         def on_train_batch_begin(self, batch, logs=None):
@@ -95,48 +93,80 @@ def step_times(name: str, keras_own: bool) -> dict:
     rng = np.random.default_rng(0)
     images = rng.uniform(size=(case.batch, *shape)).astype("float32")
     labels = rng.integers(model.output.shape[-1], size=(case.batch, *model.output.shape[1:-1]))
-    model.fit(images, labels, batch_size=case.batch, epochs=case.steps, shuffle=False, verbose=0, callbacks=[clock])
-    parameters = kzoo.zoo.count_parameters(model)
-    return {"step_ms": clock.times, "parameters": parameters, "version": f"Keras {keras.__version__}"}
+
+    def steps() -> list[float]:
+        fit = dict(batch_size=case.batch, epochs=case.steps, shuffle=False, verbose=0, callbacks=[clock])
+        model.fit(images, labels, **fit)
+        return clock.times
+
+    steps()
+    print(json.dumps({"parameters": kzoo.zoo.count_parameters(model), "version": f"Keras {keras.__version__}"}), flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(steps()), flush=True)
 
 
-def measure(name: str, engine: str, options: Options) -> dict | None:
-    """The steps of one process; None where there is no torch."""
-    case, environment = CASES[name], dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3")
-    environment.pop(VARIABLE, None)
-    if engine == TORCH:
-        script = Path(__file__).with_name("training_speed_torch.py")
-        command = [options.torch_python, script, name, case.batch, case.side, case.steps]
-    else:
-        variable, keras_own = ENGINES[engine]
-        environment |= {VARIABLE: variable} if variable else {}
-        command = [sys.executable, __file__, "step", name, int(keras_own)]
-    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, check=False)
-    if "No module named 'torch'" in done.stderr:
-        return None
-    if done.returncode:
-        raise SystemExit(f"{name}, {engine} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+class Process:
+    """An engine that holds one network in a process of its own, and computes only while it is asked to."""
+
+    def __init__(self, name: str, engine: str, options: Options):
+        case, environment = CASES[name], dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3")
+        environment.pop(VARIABLE, None)
+        if engine == TORCH:
+            script = Path(__file__).with_name("training_speed_torch.py")
+            command = [options.torch_python, script, name, case.batch, case.side, case.steps]
+        else:
+            variable, keras_own = ENGINES[engine]
+            environment |= {VARIABLE: variable} if variable else {}
+            command = [sys.executable, __file__, "turns", name, int(keras_own)]
+        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self.errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(list(map(str, command)), stderr=self.errors, **pipes)
+        self.engine, self.batch = engine, case.batch
+        self.result = self._read() | {"images_per_s": []}
+
+    def _read(self):
+        line = self.process.stdout.readline()
+        if not line:
+            self.errors.seek(0)
+            raise SystemExit(f"{self.engine} failed:\n{self.errors.read()}")
+        return json.loads(line)
+
+    def turn(self) -> None:
+        """Some steps, of which the median counts."""
+        print(file=self.process.stdin, flush=True)
+        self.result["images_per_s"].append(1000 * self.batch / statistics.median(self._read()))
+
+    def end(self) -> None:
+        """Closes the process, which then has nothing to wait for."""
+        self.process.stdin.close()
+        self.process.wait()
+        self.errors.close()
 
 
 def measure_all(name: str, options: Options) -> dict[str, dict]:
-    """Each engine's images a second in every turn, by turns, so that a busy machine hits all alike."""
-    case, found = CASES[name], {}
-    for turn in range(options.turns):
-        for engine in (*ENGINES, TORCH):
-            result = measure(name, engine, options)
-            if result is None:
-                print(f"{options.torch_python} has no torch: `pip install torch`, or give --torch-python")
-                continue
-            speed = 1000 * case.batch / statistics.median(result["step_ms"][case.first :])
-            print(f"{name}, turn {turn + 1} of {options.turns}: {engine} {speed:.1f} images/s", flush=True)
-            row = found.setdefault(engine, result | {"images_per_s": [], "step_ms": []})
-            row["images_per_s"].append(speed)
-            row["step_ms"].append(result["step_ms"])
-    counts = {engine: row["parameters"] for engine, row in found.items()}
+    """Each engine's images a second in every turn, by turns of seconds, so that a busy machine hits all alike."""
+    engines = list(ENGINES)
+    if has_torch(options.torch_python):
+        engines.append(TORCH)
+    else:
+        print(f"{options.torch_python} has no torch: `pip install torch`, or give --torch-python")
+    processes = [Process(name, engine, options) for engine in engines]
+    for turn in range(CASES[name].turns):
+        for process in processes:
+            process.turn()
+        speeds = ", ".join(f"{each.engine} {each.result['images_per_s'][-1]:.1f}" for each in processes)
+        print(f"{name}, turn {turn + 1} of {CASES[name].turns}, images/s: {speeds}", flush=True)
+    for process in processes:
+        process.end()
+    counts = {process.engine: process.result["parameters"] for process in processes}
     if len(set(counts.values())) > 1:
         raise SystemExit(f"{name} is not one network: parameters {counts}")
-    return found
+    return {process.engine: process.result for process in processes}
+
+
+def has_torch(python: Path) -> bool:
+    """Whether that Python imports torch."""
+    return subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode == 0
 
 
 def sheet(results: dict) -> Sheet:
@@ -152,13 +182,18 @@ def sheet(results: dict) -> Sheet:
     rows = []
     for name, found in results.items():
         case = CASES[name]
-        medians = {engine: statistics.median(row["images_per_s"]) for engine, row in found.items()}
-        gain = f"{medians['kzoo'] / medians['before']:.2f}"
-        against = f"{medians['kzoo'] / medians[TORCH]:.2f}" if TORCH in medians else "-"
+        gain = f"{ratio(found, 'kzoo', 'before'):.2f}"
+        against = f"{ratio(found, 'kzoo', TORCH):.2f}" if TORCH in found else "-"
         title = f"{case.model}, {case.batch} of {case.side}×{case.side}"
         rows.append((title, *(cell(found, engine) for engine in engines), gain, against))
     columns = ("network and batch", *engines, "kzoo / before", "kzoo / PyTorch")
     return "Training, images a second: median of the turns (best)", columns, rows
+
+
+def ratio(found: dict, engine: str, other: str) -> float:
+    """How much faster one is than the other: the median over the turns, each of which compares what ran together."""
+    pairs = zip(found[engine]["images_per_s"], found[other]["images_per_s"], strict=True)
+    return statistics.median(one / two for one, two in pairs)
 
 
 PAGE = """# How fast a training step is on the processor
@@ -169,7 +204,7 @@ Measured on {cores} CPU cores with {instructions} by
 
 "before" is Keras' own batch normalisation without oneDNN, "oneDNN" the same with it, "kzoo" what
 `import kzoo` and `kzoo.build` do: oneDNN and the fused operation. The same network, loss and optimizer everywhere,
-float32, by turns. {versions}.
+float32, by turns of a few steps; ratios are medians over the turns. {versions}.
 
 """
 
@@ -195,7 +230,7 @@ def main(options: Options) -> dict:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["step"]:  # a process of `measure`
-        print(json.dumps(step_times(sys.argv[2], sys.argv[3] == "1")))
+    if sys.argv[1:2] == ["turns"]:  # what `Process` starts
+        answer_turns(sys.argv[2], sys.argv[3] == "1")
     else:
         main(tyro.cli(Options, description=__doc__))

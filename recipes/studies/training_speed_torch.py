@@ -1,8 +1,9 @@
 """The networks of training_speed.py in PyTorch, eager and channels last; that study starts this file.
 
-    python recipes/studies/training_speed_torch.py resnet20 128 32 12
+    python recipes/studies/training_speed_torch.py resnet20 128 32 4
 
-prints the milliseconds of 12 training steps on batches of 128 images of 32×32, and the number of parameters, as JSON.
+prints the number of parameters as JSON, and then for each line that it reads the milliseconds of 4 training steps on a
+batch of 128 images of 32×32.
 Needs torch alone.
 """
 
@@ -100,7 +101,7 @@ class UNet(nn.Module):
 
 
 def main(name: str, batch: int, side: int, steps: int) -> None:
-    """Trains on one batch and prints how long each step took."""
+    """Trains on one batch and prints how long the steps of each turn took."""
     model = {"resnet20": resnet20, "resnet50": resnet50, "unet": UNet}[name]().to(memory_format=torch.channels_last)
     images = torch.rand(batch, 3, side, side).to(memory_format=torch.channels_last)
     with torch.no_grad():
@@ -111,17 +112,24 @@ def main(name: str, batch: int, side: int, steps: int) -> None:
     vectors = [weight for weight in model.parameters() if weight.ndim < 2]
     groups = [{"params": kernels, "weight_decay": 1e-4}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
-    times = []
-    for _ in range(steps):
-        start = time.perf_counter()
-        optimizer.zero_grad()
-        loss = functional.cross_entropy(model(images), labels)
-        loss.backward()
-        optimizer.step()
-        loss.item()
-        times.append(1000 * (time.perf_counter() - start))
     parameters = sum(weight.numel() for weight in model.parameters())
-    print(json.dumps({"step_ms": times, "parameters": parameters, "version": f"PyTorch {torch.__version__}"}))
+
+    def turn() -> list[float]:
+        times = []
+        for _ in range(steps):
+            start = time.perf_counter()
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(model(images), labels)
+            loss.backward()
+            optimizer.step()
+            loss.item()
+            times.append(1000 * (time.perf_counter() - start))
+        return times
+
+    turn()
+    print(json.dumps({"parameters": parameters, "version": f"PyTorch {torch.__version__}"}), flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(turn()), flush=True)
 
 
 if __name__ == "__main__":
