@@ -100,7 +100,8 @@ def answer_turns(name: str, keras_own: bool) -> None:
         return clock.times
 
     steps()
-    print(json.dumps({"parameters": kzoo.zoo.count_parameters(model), "version": f"Keras {keras.__version__}"}), flush=True)
+    parameters = kzoo.zoo.count_parameters(model)
+    print(json.dumps({"parameters": parameters, "version": f"Keras {keras.__version__}"}), flush=True)
     for _ in sys.stdin:
         print(json.dumps(steps()), flush=True)
 
@@ -108,7 +109,7 @@ def answer_turns(name: str, keras_own: bool) -> None:
 class Process:
     """An engine that holds one network in a process of its own, and computes only while it is asked to."""
 
-    def __init__(self, name: str, engine: str, options: Options):
+    def __init__(self, name: str, engine: str, options: Options, log: Path):
         case, environment = CASES[name], dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3")
         environment.pop(VARIABLE, None)
         if engine == TORCH:
@@ -119,16 +120,15 @@ class Process:
             environment |= {VARIABLE: variable} if variable else {}
             command = [sys.executable, __file__, "turns", name, int(keras_own)]
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-        self.errors = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(list(map(str, command)), stderr=self.errors, **pipes)
-        self.engine, self.batch = engine, case.batch
+        with log.open("w") as errors:
+            self.process = subprocess.Popen(list(map(str, command)), stderr=errors, **pipes)
+        self.engine, self.batch, self.log = engine, case.batch, log
         self.result = self._read() | {"images_per_s": []}
 
     def _read(self):
         line = self.process.stdout.readline()
         if not line:
-            self.errors.seek(0)
-            raise SystemExit(f"{self.engine} failed:\n{self.errors.read()}")
+            raise SystemExit(f"{self.engine} failed:\n{self.log.read_text()}")
         return json.loads(line)
 
     def turn(self) -> None:
@@ -140,7 +140,6 @@ class Process:
         """Closes the process, which then has nothing to wait for."""
         self.process.stdin.close()
         self.process.wait()
-        self.errors.close()
 
 
 def measure_all(name: str, options: Options) -> dict[str, dict]:
@@ -150,14 +149,15 @@ def measure_all(name: str, options: Options) -> dict[str, dict]:
         engines.append(TORCH)
     else:
         print(f"{options.torch_python} has no torch: `pip install torch`, or give --torch-python")
-    processes = [Process(name, engine, options) for engine in engines]
-    for turn in range(CASES[name].turns):
+    with tempfile.TemporaryDirectory() as logs:
+        processes = [Process(name, engine, options, Path(logs, engine)) for engine in engines]
+        for turn in range(CASES[name].turns):
+            for process in processes:
+                process.turn()
+            speeds = ", ".join(f"{each.engine} {each.result['images_per_s'][-1]:.1f}" for each in processes)
+            print(f"{name}, turn {turn + 1} of {CASES[name].turns}, images/s: {speeds}", flush=True)
         for process in processes:
-            process.turn()
-        speeds = ", ".join(f"{each.engine} {each.result['images_per_s'][-1]:.1f}" for each in processes)
-        print(f"{name}, turn {turn + 1} of {CASES[name].turns}, images/s: {speeds}", flush=True)
-    for process in processes:
-        process.end()
+            process.end()
     counts = {process.engine: process.result["parameters"] for process in processes}
     if len(set(counts.values())) > 1:
         raise SystemExit(f"{name} is not one network: parameters {counts}")
