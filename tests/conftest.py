@@ -17,6 +17,8 @@ from kzoo.taps import mark
 import keras
 import pytest
 
+MOST_PROCESSES = 4
+
 
 def pytest_collection_finish():
     """Takes what is loaded by now out of garbage collection: a pass over TensorFlow's modules takes 0.3 s."""
@@ -30,6 +32,13 @@ def pytest_collection_modifyitems(config, items):
         slow = [item for item in items if item.get_closest_marker("slow")]
         items[:] = [item for item in items if item not in slow]
         config.hook.pytest_deselected(items=slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """A process for each core, of 2.5 GB, at most four; for a few files this one, as each starts for seconds."""
+    whole = config.args == config.getini("testpaths") or config.args == ["tests"]
+    return min(os.cpu_count() or 1, MOST_PROCESSES) if whole else 0
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -426,6 +426,48 @@ FAULTS = (
         ("train/test_batches.py",),
     ),
     Fault(
+        "every epoch has an order of its own",
+        "train/seeds.py",
+        "_sequence(seed, epoch, _ORDER)",
+        "_sequence(seed, 0, _ORDER)",
+        ("train/test_batches.py", "train/test_promises.py"),
+    ),
+    Fault(
+        "a run that goes on draws what it would have drawn",
+        "train/batches.py",
+        "StepSeeds(seed, number // steps, number % steps)",
+        "StepSeeds(seed, number // steps - epochs.start, number % steps)",
+        ("train/test_batches.py", "train/test_promises.py"),
+    ),
+    Fault(
+        "integer files are calibrated with training images",
+        "train/finish.py",
+        "data.train.arrays(CALIBRATION_IMAGES)",
+        "data.test.arrays(CALIBRATION_IMAGES)",
+        ("train/test_promises.py",),
+    ),
+    Fault(
+        "scores are those of the test images",
+        "train/finish.py",
+        "data.test.dataset.batch(task.batch_size)",
+        "data.validation.dataset.batch(task.batch_size)",
+        ("train/test_promises.py",),
+    ),
+    Fault(
+        "classes weigh in the loss as the recipe says",
+        "train/dense.py",
+        "if self.class_weights is not None:\n            weights",
+        "if False:\n            weights",
+        ("train/test_promises.py",),
+    ),
+    Fault(
+        "statistics follow by a tenth of each step",
+        "models/blocks.py",
+        "momentum=BN_MOMENTUM",
+        "momentum=0.99",
+        ("train/test_promises.py",),
+    ),
+    Fault(
         "every augmentation draws anew in every step",
         "train/augment.py",
         "    def __call__(self, images, seeds: StepSeeds):",
@@ -522,7 +564,7 @@ def run_tests(scratch: Path, tests: list[str], answer: Path) -> None:
     os.dup2(sink, 1)
     os.dup2(sink, 2)
     failure = FirstFailure()
-    code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests], plugins=[failure])
+    code = pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests], plugins=[failure])
     answer.write_text(failure.name or ("" if code == 0 else f"pytest ended with {int(code)}"))
     sys.stdout.flush()
     os._exit(0)

@@ -13,27 +13,22 @@ from kzoo.registry import CLASSIFICATION, lookup
 from kzoo.surgery import plan_folding
 from kzoo.taps import TAP, tap_names
 
-# One of each family, shape of the graph and slot of attention; `pytest -m slow` takes a name of each kind of narrow
+# One of each family and slot of attention; `pytest -m slow` takes a name of each kind of narrow
 # model, `kzoo check --all` every name.
 QUICK = (
-    "cifar_plain20",
     "cifar_resnet110",
     "fpn",
     "googlenet_bn_se",
     "inception_v3_keras",
     "nat_mini",
-    "resnet101_nl",
-    "resnet101_v1",
     "resnet101_v2_cbam",
-    "resnet18_se",
     "resnet26_sasa_full",
     "simple_cnn",
     "swin_base",
-    "unet",
     "unet_padded_cbam",
     "vgg11_bn",
 )
-IN_JAX = ("cifar_plain20", "resnet101_v1", "simple_cnn", "swin_base")  # every layer by itself equals JAX too
+IN_JAX = ("simple_cnn", "swin_base")  # every layer by itself equals JAX too
 # What XLA compiles in seconds; every layer by itself learns under XLA too
 QUICK_TO_LEARN = ("cifar_resnet110", "nat_mini", "simple_cnn", "unet_padded")
 
