@@ -118,11 +118,16 @@ def instead(name, array):
             r"1 do not fit: layer1.0.conv1.weight has shape \(5, 5, 4, 4\) in Keras layout, "
             r"stage1_block1_conv1/kernel \(3, 3, 4, 4\)",
         ),
+        (
+            instead("layer2.0.conv1.weight", np.zeros((4, 8, 3, 3), "float32")),
+            r"1 do not fit: layer2.0.conv1.weight has shape \(3, 3, 8, 4\) in Keras layout, "
+            r"stage2_block1_conv1/kernel \(3, 3, 4, 8\)",
+        ),
         (instead("fc.bias", np.zeros(7, "float32")), r"head_dense/bias \(10,\); .*head='initialise'"),
         (instead("bn1.weight", np.zeros(4, "int64")), "bn1.weight holds int64, not floating-point weights"),
         (lambda state: state.clear(), "nothing in it matches"),
     ],
-    ids=["missing", "no head", "unexpected", "shape", "classes", "dtype", "empty"],
+    ids=["missing", "no head", "unexpected", "shape", "axes swapped", "classes", "dtype", "empty"],
 )
 def test_files_that_do_not_fit(damage, message, tmp_path):
     state = random_state()
