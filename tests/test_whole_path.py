@@ -30,7 +30,7 @@ QUICK = (
 )
 IN_JAX = ("simple_cnn", "swin_base")  # every layer by itself equals JAX too
 # What XLA compiles in seconds; every layer by itself learns under XLA too
-QUICK_TO_LEARN = ("cifar_resnet110", "nat_mini", "simple_cnn", "unet_padded")
+QUICK_TO_LEARN = ("cifar_resnet110_cbam", "nat_mini", "simple_cnn", "unet_padded")
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from keras import ops
 from kzoo.layers.checks import check_feature_map, check_positive
 from kzoo.layers.dot_product import attend, merge_heads, split_heads
 from kzoo.layers.local_attention import Axis, mask
+from kzoo.layers.maximum import maximum
 from kzoo.layers.stand_alone_attention import add_embeddings, check_even_heads, query_key_initializer, relative_logits
 from kzoo.layers.windows import partition
 
@@ -77,7 +78,7 @@ class AttentionStem(keras.layers.Layer):
         factors = ops.softmax(ops.cast(logits, keras.backend.result_type(logits.dtype, "float32")), axis=-1)
         return ops.reshape(factors, (self.window_size, self.window_size, self.num_mixtures))
 
-    def call(self, x):
+    def call(self, x, training=None):
         check_feature_map(self, x.shape, static=True)
         _, height, width, _ = x.shape
         size = self.window_size
@@ -95,7 +96,8 @@ class AttentionStem(keras.layers.Layer):
         y = ops.reshape(merge_heads(y), (-1, rows.padded // size * (columns.padded // size), size**2, self.filters))
         if rows.padded > height or columns.padded > width:
             y = y + ops.cast(_beyond_border(mask), y.dtype)
-        return ops.reshape(ops.max(y, axis=2), (-1, rows.padded // size, columns.padded // size, self.filters))
+        y = maximum(y, axis=2, training=training)
+        return ops.reshape(y, (-1, rows.padded // size, columns.padded // size, self.filters))
 
     def _halves(self) -> tuple[slice, slice]:
         return slice(0, self.filters), slice(self.filters, 2 * self.filters)

@@ -7,6 +7,7 @@ from keras import ops
 from kzoo.errors import check_choice
 from kzoo.layers import checks
 from kzoo.layers.checks import check_feature_map, check_flag, check_odd
+from kzoo.layers.maximum import maximum
 from kzoo.layers.squeeze_excite import DESCRIPTORS, ChannelAttention
 
 ORDERS = ("channel_spatial", "spatial_channel", "parallel")
@@ -65,20 +66,20 @@ class SpatialAttention(keras.layers.Layer):
         if self.batch_norm:
             self.batch_norm.build((*input_shape[:3], 1))
 
-    def gates(self, x):
+    def gates(self, x, training=None):
         """The gates M_s of a map: (batch, height, width, channels) -> (batch, height, width, 1)."""
         descriptors = []
         if self.descriptor != "max":
             descriptors.append(ops.mean(x, axis=-1, keepdims=True))
         if self.descriptor != "avg":
-            descriptors.append(ops.max(x, axis=-1, keepdims=True))
+            descriptors.append(maximum(x, axis=-1, training=training))
         logits = self.conv(descriptors[0] if len(descriptors) == 1 else ops.concatenate(descriptors, axis=-1))
         if self.batch_norm:
             logits = self.batch_norm(logits)
         return self.gate_activation(logits)
 
-    def call(self, x):
-        return x * self.gates(x)
+    def call(self, x, training=None):
+        return x * self.gates(x, training=training)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -159,12 +160,12 @@ class CBAM(keras.layers.Layer):
         self.channel.build(input_shape)
         self.spatial.build(input_shape)
 
-    def call(self, x):
+    def call(self, x, training=None):
         if self.order == "channel_spatial":
             return self.spatial(self.channel(x))
         if self.order == "spatial_channel":
             return self.channel(self.spatial(x))
-        return x * self.channel.gates(x) * self.spatial.gates(x)
+        return x * self.channel.gates(x, training=training) * self.spatial.gates(x, training=training)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -6,6 +6,7 @@ from keras import ops
 from kzoo.errors import check_choice
 from kzoo.layers import checks
 from kzoo.layers.checks import check_feature_map, check_flag, check_number, check_positive
+from kzoo.layers.maximum import maximum
 
 DESCRIPTORS = ("avg", "max", "both")
 
@@ -71,21 +72,21 @@ class ChannelAttention(keras.layers.Layer):
         self.reduce.build((None, None, 1, channels))
         self.expand.build((None, None, 1, hidden))
 
-    def gates(self, x):
+    def gates(self, x, training=None):
         """The gates M_c of a map: (batch, height, width, channels) -> (batch, 1, 1, channels)."""
         descriptors = []
         if self.descriptor != "max":
             descriptors.append(ops.mean(x, axis=(1, 2), keepdims=True))
         if self.descriptor != "avg":
-            descriptors.append(ops.max(x, axis=(1, 2), keepdims=True))
+            descriptors.append(maximum(x, axis=(1, 2), training=training))
         stacked = descriptors[0] if len(descriptors) == 1 else ops.concatenate(descriptors, axis=1)  # (B, 1|2, 1, C)
         logits = self.expand(self.reduce(stacked))
         if len(descriptors) == 2:
             logits = ops.sum(logits, axis=1, keepdims=True)  # (B, 1, 1, C)
         return self.gate_activation(logits)
 
-    def call(self, x):
-        return x * self.gates(x)
+    def call(self, x, training=None):
+        return x * self.gates(x, training=training)
 
     def compute_output_shape(self, input_shape):
         return input_shape
