@@ -507,7 +507,7 @@ FAULTS = (
         "train/callbacks.py",
         "better = self.best is None or reached > self.best",
         "better = True",
-        ("train/test_loop.py::test_best_epoch_is_kept_not_the_last",),
+        ("train/test_checkpoints.py", "train/test_loop.py::test_best_epoch_is_kept_not_the_last"),
     ),
     Fault(
         "void counts in no confusion",
