@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import rich
-from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional, arg
 
 from kzoo.errors import UnknownNameError, did_you_mean
+from kzoo.escape import terminal
 from kzoo.registry import list_models, lookup
 from kzoo.weights import WEIGHTS, known
 from kzoo.zoo import describe
@@ -68,7 +68,7 @@ class Info:
             table.add_row(f"tap {tap}", "×".join(map(str, shape)))
         table.add_row("papers", ", ".join(map(_link, info.papers)) or "-")
         for option, value in info.options.items():
-            table.add_row(f"option {option}", escape(repr(value)))
+            table.add_row(f"option {option}", terminal(repr(value)))
         rich.print(table)
         if not info.weights:
             backbone = info.options.get("backbone")

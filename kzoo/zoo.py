@@ -79,8 +79,8 @@ def build(
     model, name = (name, None) if model is None else (model, name)
     entry = lookup(model)
     config = configure(entry, overrides)
-    if name is not None and (not isinstance(name, str) or not name):
-        raise InvalidValueError(f"name={name!r} must be text, such as 'left'")
+    if name is not None and (not isinstance(name, str) or not name or "/" in name):
+        raise InvalidValueError(f"name={name!r} must be text without '/', such as 'left'")
     trunk = getattr(config, "backbone_entry", None) or entry  # whose images the model takes
     check_flag("include_top", include_top)
     check_flag("include_preprocessing", include_preprocessing)

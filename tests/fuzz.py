@@ -172,7 +172,7 @@ def recipe(files: Files, rng: np.random.Generator) -> None:
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
     (run / "checkpoints" / "epoch_0001.keras").touch()
     (run / "recipe.json").write_bytes(damage_json((files.originals / "recipe.json").read_bytes(), rng))
-    prepare(RECIPE, run)
+    prepare(RECIPE, CLASSES, run)
 
 
 def report(files: Files, rng: np.random.Generator) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -35,6 +36,13 @@ NAMES = ("<img src=x onerror=alert(1)>", "\x1b[31mred\x1b[2J", "a|b", "two\nline
 )
 def test_a_terminal_gets_no_control_characters(text, shown):
     assert printable(text) == shown
+
+
+def test_only_one_module_escapes_for_rich():
+    """Its `terminal` takes control characters out too, which `rich.markup.escape` lets through."""
+    package = Path(kzoo.__file__).parent
+    using = [path.name for path in package.rglob("*.py") if "rich.markup" in path.read_text(encoding="utf-8")]
+    assert using == ["escape.py"]
 
 
 def test_rich_takes_no_name_for_a_colour():

@@ -131,7 +131,7 @@ def test_two_models_of_one_kind_stand_in_one_graph_under_names_of_their_own():
     model = keras.Model(image, keras.layers.Average()([left(image), right(image)]))
     images = pixels(2, 32, 32, 3)
     assert relative_error(model(images), (np.array(left(images)) + np.array(right(images))) / 2) < 1e-6
-    for name in ("", 3):
+    for name in ("", 3, "a/b"):
         with pytest.raises(InvalidValueError, match=f"name={name!r} must be text"):
             kzoo.build("cifar_resnet20", name=name, **TINY)
     with pytest.raises(UnknownNameError, match="unknown model None"):

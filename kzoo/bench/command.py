@@ -6,12 +6,12 @@ from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.spinner import Spinner
 
 from kzoo.bench.plan import Plan
 from kzoo.bench.report import BenchReport, ModelBench, refuse_directory, sheet
 from kzoo.bench.session import run
+from kzoo.escape import terminal
 from kzoo.files import ensure_writable
 from kzoo.show import make_table
 
@@ -35,7 +35,7 @@ class Bench(Plan):
             def watch(report: BenchReport, stage: str) -> None:
                 model = report.models[-1]
                 if stage:
-                    live.update(Group(*_tables(model), Spinner("dots", escape(stage))))
+                    live.update(Group(*_tables(model), Spinner("dots", terminal(stage))))
                     return
                 live.console.print(f"{model.name}: {model.problem or f'{model.rounds} rounds'}", highlight=False)
                 if self.output is not None:
@@ -48,9 +48,9 @@ class Bench(Plan):
             for table in _tables(model):
                 console.print(table)
         for note in report.notes:
-            console.print(escape(note), highlight=False)
+            console.print(terminal(note), highlight=False)
         for problem in report.problems:
-            console.print(f"[bold red]failed[/] {escape(problem)}", highlight=False)
+            console.print(f"[bold red]failed[/] {terminal(problem)}", highlight=False)
         if report.problems:
             raise SystemExit(1)
 
@@ -62,5 +62,5 @@ def _tables(model: ModelBench) -> Iterator[RenderableType]:
         table.title = model.title
         table.columns[0].no_wrap = True
         for line in lines:
-            table.add_row(*map(escape, line))
+            table.add_row(*map(terminal, line))
         yield table

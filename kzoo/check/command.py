@@ -7,7 +7,6 @@ from typing import Annotated
 
 import keras
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 from tyro.conf import Positional, arg
@@ -16,6 +15,7 @@ from kzoo.check.checks import CHECKS
 from kzoo.check.matrix import MatrixFile, Row, check_models, summary
 from kzoo.check.report import MARKS, draw, list_failures, write_markdown
 from kzoo.errors import InvalidValueError
+from kzoo.escape import terminal
 from kzoo.files import ensure_writable, refuse_unwritable
 from kzoo.registry import list_models, select_models
 from kzoo.show import make_table
@@ -68,7 +68,7 @@ class Check:
         console = Console()
         console.print(_table(rows))
         for name, check, reason in list_failures(rows):
-            console.print(f"[{COLORS[False]}]{name} {check}[/]: {escape(reason)}", highlight=False)
+            console.print(f"[{COLORS[False]}]{name} {check}[/]: {terminal(reason)}", highlight=False)
         console.print(summary(rows), highlight=False)
         if any(row.failed for row in rows.values()):
             raise SystemExit(1)
@@ -80,6 +80,6 @@ def _table(rows: Mapping[str, Row]) -> Table:
         cells = []
         for outcome in row.outcomes.values():
             text = f"{MARKS[outcome.passed]} {outcome.note}" if outcome.passed else MARKS[outcome.passed]
-            cells.append(f"[{COLORS[outcome.passed]}]{escape(text)}[/]")
+            cells.append(f"[{COLORS[outcome.passed]}]{terminal(text)}[/]")
         table.add_row(name, *cells)
     return table

@@ -18,7 +18,13 @@ ENDINGS = {
 }
 FORMATS = tuple(ENDINGS)
 SUFFIXES = tuple(ending for endings in ENDINGS.values() for ending in endings)
-LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})  # what systems leave beside pictures; in small letters
+# what systems and network drives leave beside pictures, in small letters
+LITTER = frozenset(
+    {
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin"),
+        *("system volume information", "lost+found"),
+    }
+)
 
 
 class Found(NamedTuple):

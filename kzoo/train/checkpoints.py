@@ -6,9 +6,9 @@ from pathlib import Path
 
 import keras
 import rich
-from rich.markup import escape
 
 from kzoo.errors import InvalidValueError, OutputError
+from kzoo.escape import terminal
 from kzoo.files import PARTIAL, atomic_path
 from kzoo.keras_file import open_keras
 from kzoo.train.history import AGAIN
@@ -139,4 +139,4 @@ def _take_over(model: keras.Model, saved: keras.Model) -> None:
 
 
 def _say(text: str) -> None:
-    rich.print(f"[bold red]{escape(text)}[/]", flush=True)
+    rich.print(f"[bold red]{terminal(text)}[/]", flush=True)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import platform
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -61,10 +62,10 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
 
     reports, wanted = {}, recipe.export
     if wanted and keras.backend.backend() != "tensorflow":
+        command = terminal(shlex.join(export_command(recipe, directory)))
         rich.print(
-            f"not exported, as KERAS_BACKEND is {keras.backend.backend()}; export with KERAS_BACKEND=tensorflow kzoo "
-            f"export {terminal(str(directory / 'folded.keras'))} {terminal(str(directory))} --precision "
-            f"{' '.join(wanted)} --dataset {terminal(recipe.dataset)}"
+            f"not exported, as KERAS_BACKEND is {keras.backend.backend()}; export with KERAS_BACKEND=tensorflow "
+            f"{command}"
         )
         wanted = ()
     calibration = data.train.arrays(CALIBRATION_IMAGES)[0] if wanted else None
@@ -110,6 +111,14 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     print_measurements(measurements, data, task.columns)
     rich.print(f"everything is in [bold]{terminal(str(directory))}[/bold]")
     return report
+
+
+def export_command(recipe: Recipe, directory: Path) -> list[str]:
+    """The words of the command that exports a finished run as its recipe says."""
+    output = directory if len(recipe.export) > 1 else directory / f"model_{recipe.export[0]}.tflite"
+    where = ["--data-dir", recipe.data_dir] if recipe.data_dir else []
+    words = ["kzoo", "export", str(directory / "folded.keras"), str(output), "--precision", *recipe.export]
+    return [*words, "--dataset", recipe.dataset, *where]
 
 
 def print_measurements(measurements: dict[str, Measurement], data: ImageDataset, columns: Sequence[Column]) -> None:

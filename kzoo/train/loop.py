@@ -1,7 +1,6 @@
 """The training loop: fit under a recipe, survive interruption, finish with a report."""
 
 import dataclasses
-import json
 import time
 
 import keras
@@ -10,7 +9,7 @@ import rich
 import kzoo
 from kzoo.errors import InvalidValueError, KzooError, OutputError
 from kzoo.escape import terminal
-from kzoo.files import ensure_writable, exclusive, refuse_unwritable, write_text
+from kzoo.files import ensure_writable, exclusive, refuse_unwritable
 from kzoo.train import callbacks, quantization_aware, run_directory
 from kzoo.train.data import ImageDataset, readable_images
 from kzoo.train.decay import without_decay
@@ -29,7 +28,7 @@ SMOKE_EPOCHS = 2
 def train(recipe: Recipe) -> dict:
     """Trains, evaluates, folds and exports as `recipe` says, or goes on where it stopped.
 
-    The run's directory holds, besides the checkpoints: `recipe.json`, `history.csv`, `curves.png`,
+    The run's directory holds, besides the checkpoints: `recipe.json`, `classes.json`, `history.csv`, `curves.png`,
     `tensorboard/`, `model.keras` (best epoch, float32, class probabilities), `folded.keras`, one `.tflite` for
     each precision in `recipe.export`, `predictions.png`, `report.json` and `README.md`, a model card.
 
@@ -78,7 +77,7 @@ def _train(recipe: Recipe, task: Task, data: ImageDataset) -> dict:
         _check_crop(recipe, data)
     keras.utils.set_random_seed(recipe.seed)
     model = compiled_model(recipe, task, data, steps)
-    run_directory.prepare(recipe, directory)
+    run_directory.prepare(recipe, data.classes, directory)
     ensure_writable(directory, need_bytes=run_directory.missing_bytes(model, directory))
     with exclusive(directory):
         return _run(recipe, task, data, model)
@@ -107,7 +106,7 @@ def _run(recipe: Recipe, task: Task, data: ImageDataset, model: keras.Model) -> 
     if done:
         checkpoints.best(best_epoch(rows, task.monitor))
         _say(f"resuming after {done} of {recipe.epochs} epochs" if done < recipe.epochs else "all epochs are done")
-    write_text(directory / run_directory.RECIPE, json.dumps(recipe.to_json(), indent=2) + "\n")
+    run_directory.describe(recipe, data.classes, directory)
     if done < recipe.epochs:
         _say(f"model: {recipe.model}, {count_parameters(model):,} parameters; {_mode(recipe, model)}")
         _fit(recipe, task, model, data, rows)

@@ -1,20 +1,22 @@
 """The directory of a run: fresh, gone on with, or kept aside; and the room that it needs."""
 
+import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import rich
-from rich.markup import escape
 
 from kzoo.errors import InvalidValueError, OutputError
-from kzoo.files import LOCK, PARTIAL, ensure_writable, exclusive
+from kzoo.escape import terminal
+from kzoo.files import LOCK, PARTIAL, ensure_writable, exclusive, write_text
 from kzoo.reading import read_json
 from kzoo.train.checkpoints import KEPT, Checkpoints
 from kzoo.train.history import AGAIN, count_rows
 from kzoo.train.recipe import Recipe
 
-RECIPE, HISTORY = "recipe.json", "history.csv"
+RECIPE, CLASSES, HISTORY = "recipe.json", "classes.json", "history.csv"
 # fields that may differ between an interrupted run and the one that goes on
 FREE = ("epochs", "resume", "output_dir", "data_dir", "jit_compile", "export")
 LOGS_BYTES = 4 * 2**20  # logs and pictures
@@ -26,8 +28,8 @@ def checkpoints_of(directory: Path) -> Checkpoints:
     return Checkpoints(directory / "checkpoints")
 
 
-def prepare(recipe: Recipe, directory: Path) -> None:
-    """Makes the directory ready for a recipe: empty, or with the same recipe's run in it.
+def prepare(recipe: Recipe, classes: Sequence[str], directory: Path) -> None:
+    """Makes the directory ready for a recipe and the classes of its data: empty, or with the same one's run in it.
 
     Raises:
         OutputError: it holds something else, or what cannot be gone on from.
@@ -44,6 +46,7 @@ def prepare(recipe: Recipe, directory: Path) -> None:
         done = checkpoints.epochs()
     if done:
         _check_settings(recipe, directory, done[0])
+        _check_classes(classes, directory)
         return
     # the first epoch may have been killed behind its row and its best
     told = max(count_rows(directory / HISTORY), *checkpoints.epochs("best"), 0)
@@ -55,8 +58,29 @@ def _move_aside(directory: Path) -> None:
     number = next(n for n in range(1, 10_000) if not directory.with_name(f"{directory.name}.{n}").exists())
     with exclusive(directory):
         aside = directory.rename(directory.with_name(f"{directory.name}.{number}"))
-    rich.print(f"the earlier run is kept in {escape(str(aside))}", flush=True)
+    rich.print(f"the earlier run is kept in {terminal(str(aside))}", flush=True)
     ensure_writable(directory)
+
+
+def describe(recipe: Recipe, classes: Sequence[str], directory: Path) -> None:
+    """Writes down what a run that goes on must have again."""
+    write_text(directory / RECIPE, json.dumps(recipe.to_json(), indent=2) + "\n")
+    write_text(directory / CLASSES, json.dumps(list(classes), indent=2) + "\n")
+
+
+def _check_classes(classes: Sequence[str], directory: Path) -> None:
+    """Raises unless the run of `directory` learned these classes in this order; an older run does not tell."""
+    if not (directory / CLASSES).exists():
+        return
+    try:
+        before = read_json(directory / CLASSES)
+    except InvalidValueError as error:
+        raise OutputError(f"{error}; put it back, or {AGAIN}") from error
+    if before != list(classes):
+        raise OutputError(
+            f"{directory} holds a run on other classes: {before}, and the dataset has {list(classes)}; put the "
+            f"dataset back, choose another --output-dir, or {AGAIN}"
+        )
 
 
 def _check_settings(recipe: Recipe, directory: Path, done: int) -> None:

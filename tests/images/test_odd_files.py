@@ -235,6 +235,11 @@ def test_what_systems_and_tools_leave_is_passed_over(tmp_path):
         "Thumbs.db",
         "desktop.ini",
         "__MACOSX/b/._c.jpg",
+        "@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg",
+        "b/@eaDir/thumb.png",
+        "#recycle/old.png",
+        "$RECYCLE.BIN/S-1/old.jpg",
+        "lost+found/#1.png",
     ]
     others = ["notes.txt", "b/labels.csv", "raw.heic"]
     for name in (*names, *litter, *others):

@@ -84,6 +84,7 @@ DAMAGES = {
     "recipe.json not UTF-8": ("recipe.json", lambda path: replace(path, b'{"name": "\xff\xfe"}')),
     "recipe.json empty": ("recipe.json", lambda path: replace(path, b"")),
     "recipe.json a folder": ("recipe.json", replace),
+    "classes.json cut off": ("classes.json", cut),
     "history.csv binary": ("history.csv", lambda path: replace(path, bytes(range(256)) * 4)),
     "history.csv without columns": ("history.csv", lambda path: replace(path, b"\n0,1\n1,2\n")),
     "history.csv with an epoch NaN": (
@@ -119,6 +120,27 @@ def test_a_damaged_run_is_one_line_and_stays_as_it_is(damage, run, capsys):
     message = refused(run, run.run_dir, capsys)
     assert AGAIN in message
     assert name in message or "holds no checkpoint" in message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda names: names[::-1], lambda names: [*names[:-1], "ten"], lambda names: [*names, "ten"]],
+    ids=["another order", "another name", "one more"],
+)
+def test_a_run_on_other_classes_is_refused(change, run, monkeypatch, capsys):
+    """A folder that was renamed moves to another place, and all labels with it."""
+    data = Classification().load(run)
+    other = dataclasses.replace(data, classes=tuple(change(list(data.classes))))
+    monkeypatch.setattr(Classification, "load", lambda *_: other)
+    message = refused(run, run.run_dir, capsys)
+    assert "holds a run on other classes: ['0', '1'," in message
+    assert AGAIN in message
+
+
+def test_a_run_that_does_not_tell_its_classes_goes_on(run):
+    (run.run_dir / "classes.json").unlink()
+    train(run)
+    assert (run.run_dir / "classes.json").exists()
 
 
 def test_the_advice_to_start_again_helps_and_keeps_the_earlier_run(run):
@@ -195,7 +217,8 @@ def test_a_best_checkpoint_is_replaced_by_the_same_epoch_or_asked_for(run, capsy
         checkpoints.best(best)
 
 
-def test_a_data_set_with_another_class_is_said(run, finished, monkeypatch, capsys):
+def test_an_older_run_tells_another_number_of_classes_by_its_weights(run, finished, monkeypatch, capsys):
+    (run.run_dir / "classes.json").unlink()
     data = dataclasses.replace(finished[1], classes=(*"0123456789", "ten"))
     monkeypatch.setattr(Classification, "load", lambda *_: data)
     monkeypatch.setattr(loop, "compiled_model", compiled_model)

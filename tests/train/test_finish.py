@@ -8,14 +8,17 @@ import sys
 import keras
 import pytest
 
+import kzoo
 from kzoo.check.jax_process import JaxProcess, jax_environment
 from kzoo.class_names import known_output
+from kzoo.cli import main
 from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import InvalidValueError
 from kzoo.images import Pixels
 from kzoo.output import Output
 from kzoo.predict import open_classifier
 from kzoo.train import loop, train
+from kzoo.train.finish import export_command
 
 DIGITS = tuple("0123456789")
 
@@ -77,6 +80,15 @@ def test_a_backend_that_cannot_export_finishes_with_the_report_and_says_how_to_e
     told = " ".join(capsys.readouterr().out.split())
     assert "not exported, as KERAS_BACKEND is jax; export with KERAS_BACKEND=tensorflow kzoo export" in told
     assert "--precision float32 int8 --dataset digits" in told
+
+
+@pytest.mark.parametrize("export", [("float32",), ("float32", "float16")])
+def test_the_command_that_is_told_exports(export, recipe, tmp_path):
+    kzoo.build("tiny", input_shape=(16, 16, 3), num_classes=10).save(tmp_path / "folded.keras")
+    words = export_command(dataclasses.replace(recipe, export=export), tmp_path)
+    assert words[0] == "kzoo"
+    main(words[1:])
+    assert len(list(tmp_path.glob("*.tflite"))) == len(export)
 
 
 @pytest.mark.slow

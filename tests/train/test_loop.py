@@ -16,7 +16,7 @@ import kzoo
 from kzoo.edge import PRECISIONS, LiteRTModel, read_card, source
 from kzoo.errors import InvalidValueError, KzooError, OutputError, UnknownNameError
 from kzoo.files import exclusive
-from kzoo.train import callbacks, checkpoints, train
+from kzoo.train import callbacks, checkpoints, loop, train
 from kzoo.train.data import load_dataset
 from kzoo.train.loop import make_optimizer
 from kzoo.train.recipe import SEGMENTATION_FIELDS
@@ -240,6 +240,20 @@ def test_two_runs_do_not_share_a_directory(recipe):
     recipe.run_dir.mkdir()
     with exclusive(recipe.run_dir), pytest.raises(OutputError, match="another process is training in"):
         train(recipe)
+
+
+def test_two_runs_of_one_seed_end_with_the_same_weights(recipe, monkeypatch):
+    """Order, augmentation and dropout follow from the seed; the number of input threads does not matter."""
+    monkeypatch.setattr(loop, "finish", lambda *_: {})
+    recipe = dataclasses.replace(recipe, augmentation=("flip", "translate"), model="simple_cnn")
+    recipe = dataclasses.replace(recipe, model_options=dict(widths=(4, 8), dense_units=8))
+    ends = []
+    for number, seed in enumerate((1, 1, 2)):
+        run = dataclasses.replace(recipe, seed=seed, output_dir=recipe.output_dir / str(number))
+        train(run)
+        ends.append(np.concatenate([weight.ravel() for weight in last(run).get_weights()]))
+    np.testing.assert_array_equal(ends[0], ends[1])
+    assert np.abs(ends[0] - ends[2]).max() > 1e-3
 
 
 def test_a_mistake_leaves_the_earlier_run_where_it_is(finished):

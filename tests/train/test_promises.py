@@ -24,6 +24,7 @@ from kzoo.train.quantization_aware import take_weights
 from kzoo.train.tasks import task_of
 
 STEPS = 5
+DIGITS = tuple("0123456789")
 PROMISES: dict[str, Callable] = {}
 
 
@@ -508,9 +509,9 @@ def output_dir(made):
 def resume(made):
     directory = ensure_writable(made.folder / "mine")
     (directory / "recipe.json").write_text("{}")
-    run_directory.prepare(made.digits, directory)
+    run_directory.prepare(made.digits, DIGITS, directory)
     assert not (made.folder / "mine.1").exists()
-    run_directory.prepare(dataclasses.replace(made.digits, resume=False), directory)
+    run_directory.prepare(dataclasses.replace(made.digits, resume=False), DIGITS, directory)
     assert (made.folder / "mine.1" / "recipe.json").exists()
     assert list(directory.iterdir()) == [] or [path.name for path in directory.iterdir()] == [".lock"]
 
