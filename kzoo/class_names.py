@@ -144,13 +144,11 @@ def _listed(names: Sequence[str]) -> str:
 def read_report(model: Path) -> dict[str, Any]:
     """The report that a recipe left beside a model's file; empty where there is none, or somebody else's.
 
-    A name of the zoo is no file, whatever lies in the folder where the command is given.
-
     Raises:
         InvalidValueError: it is no JSON, or the classes in it are no names.
     """
     path = model.with_name("report.json")
-    report = read_json(path) if model.is_file() and path.is_file() else {}
+    report = read_json(path) if path.is_file() else {}
     parts = ("recipe", "dataset")
     if not isinstance(report, dict) or not all(isinstance(report.get(part, {}), dict) for part in parts):
         return {}

@@ -15,7 +15,7 @@ from rich.status import Status
 from rich.table import Table
 from tyro.conf import Positional, arg
 
-from kzoo.class_names import imagenet_classes, known_output, match_classes, read_labels
+from kzoo.class_names import FILES, imagenet_classes, known_output, match_classes, read_labels
 from kzoo.edge import PRECISIONS, Card, ExportReport, draw_reports, export, export_all
 from kzoo.edge.arguments import check_path
 from kzoo.edge.report import threads_of
@@ -140,7 +140,9 @@ class Export(MaskOptions, PixelOptions):
         task = task_of_output(output, self.model)
         if not self.evaluate:
             return task.images(self.dataset, self.data_dir, tuple(shape[:2]), pixels, self.images), None
-        options = recipe_beside(Path(self.model), self.dataset) | self.mask_options
+        # a name of the zoo has nothing beside it, whatever lies in this folder
+        beside = recipe_beside(Path(self.model), self.dataset) if self.model.endswith(FILES) else {}
+        options = beside | self.mask_options
         recipe = Recipe(
             name="",
             model=self.model,

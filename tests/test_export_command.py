@@ -1,6 +1,7 @@
 """`kzoo export`: one file, several, their cards and reports, and mistakes."""
 
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -108,3 +109,10 @@ def test_normalisation_of_pixels_folds_on_request(model, tmp_path):
     assert sum(plain.op_histogram().get(op, 0) for op in scaling) > sums
     images = pixels(3, 16, 16, 3)
     np.testing.assert_allclose(folded.predict(images), plain.predict(images), atol=1e-5)
+
+
+def test_a_report_in_this_folder_says_nothing_of_a_model_of_the_zoo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("report.json").write_text(json.dumps({"recipe": {"dataset": "digits", "validation_fraction": "half"}}))
+    main(["export", "cifar_resnet20", "file.tflite", "--dataset", "digits", "--images", "4", "--evaluate", "4"])
+    assert Path("file.tflite").exists()
