@@ -119,9 +119,9 @@ def instead(name, array):
             r"stage1_block1_conv1/kernel \(3, 3, 4, 4\)",
         ),
         (
-            instead("layer2.0.conv1.weight", np.zeros((4, 8, 3, 3), "float32")),
-            r"1 do not fit: layer2.0.conv1.weight has shape \(3, 3, 8, 4\) in Keras layout, "
-            r"stage2_block1_conv1/kernel \(3, 3, 4, 8\)",
+            instead("layer2.0.conv1.weight", np.zeros((4, 16, 3, 3), "float32")),
+            r"1 do not fit: layer2.0.conv1.weight has shape \(3, 3, 16, 4\) in Keras layout, "
+            r"stage2_block1_conv1/kernel \(3, 3, 4, 16\)",
         ),
         (instead("fc.bias", np.zeros(7, "float32")), r"head_dense/bias \(10,\); .*head='initialise'"),
         (instead("bn1.weight", np.zeros(4, "int64")), "bn1.weight holds int64, not floating-point weights"),
