@@ -55,6 +55,9 @@ class Apart:
                 line = self._process.stdout.readline()
             except BrokenPipeError:
                 line = b""
+            except BaseException:  # interrupted: what it answers later would be taken for the answer to the next order
+                self.stop()
+                raise
             answer = json.loads(line) if line else {"crash": f"exit status {self._process.wait()}"}
             if crash := answer.get("crash"):
                 answer["crash"] = f"{crash}{self._last_words(logged)}"
@@ -67,8 +70,9 @@ class Apart:
         return f": {' '.join(told[-1].split())[:LONGEST_LOG]}" if told else ""
 
     def stop(self) -> None:
-        """Ends the process."""
+        """Ends the process, whatever it does."""
         if self._process is not None:
+            self._process.kill()  # the end of its input may not come: a fork of ours would hold it open
             with contextlib.suppress(BrokenPipeError):  # it ended with an order half written
                 self._process.stdin.close()
             self._process.stdout.close()

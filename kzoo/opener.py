@@ -39,11 +39,14 @@ def _apart(content: bytes, kind: str, **options) -> dict:
                 _limit(max(MEMORY_BYTES, EXPANSION * len(content)), SECONDS[kind] + len(content) // BYTES_PER_SECOND)
                 report.write(_OPEN[kind](content, **options).encode(errors="replace"))
                 report.flush()
-            finally:
                 os._exit(0)
+            finally:
+                os._exit(1)
         _, status = os.waitpid(child, 0)
         if os.WIFSIGNALED(status):
             return {"crash": signal.Signals(os.WTERMSIG(status)).name}
+        if status:
+            return {"crash": f"exit status {os.waitstatus_to_exitcode(status)}"}
         report.seek(0)
         error = report.read().decode()
     return {"error": error} if error else {}
