@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import select
 import signal
 import time
 from pathlib import Path
@@ -57,6 +58,31 @@ def test_it_ends_though_a_fork_holds_its_input(sleeper):
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def test_its_forks_end_with_it(tmp_path):
+    script = tmp_path / "forking.py"
+    script.write_text("import os, time\nif os.fork(): print('{}', flush=True)\ntime.sleep(60)")
+    process = kzoo.apart.Apart(script)
+    process.ask({})
+    output = os.dup(process._process.stdout.fileno())  # which the fork holds open too
+    process.stop()
+    try:
+        assert select.select([output], [], [], 10)[0]
+    finally:
+        os.close(output)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="sizes of other processes are told by Linux")
+def test_a_file_is_not_kept_once_it_has_been_opened():
+    opener = kzoo.apart.Apart(ROOM / "opener.py")
+    try:
+        for size in (1, 2 * 10**8):
+            assert opener.ask({"kind": "hdf5", "size": size}, bytes(size)) == {}
+        pages = int(Path(f"/proc/{opener._process.pid}/statm").read_text().split()[1])
+        assert pages * os.sysconf("SC_PAGE_SIZE") < 1.5 * 10**8
+    finally:
+        opener.stop()
 
 
 @pytest.mark.parametrize("how", [lambda content: os._exit(3), lambda content: 1 / 0], ids=["exits", "raises"])
