@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,11 @@ class Apart:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
             pipe = subprocess.PIPE
             self._process = subprocess.Popen(
-                [sys.executable, str(self._script)], stdin=pipe, stdout=pipe, stderr=self._log
+                [sys.executable, str(self._script)],
+                stdin=pipe,
+                stdout=pipe,
+                stderr=self._log,
+                start_new_session=True,  # it and its forks are ended together
             )
 
     def ask(self, order: dict, content: bytes = b"") -> dict:
@@ -55,6 +60,9 @@ class Apart:
                 line = self._process.stdout.readline()
             except BrokenPipeError:
                 line = b""
+            except BaseException:  # interrupted: what it answers later would be taken for the answer to the next order
+                self.stop()
+                raise
             answer = json.loads(line) if line else {"crash": f"exit status {self._process.wait()}"}
             if crash := answer.get("crash"):
                 answer["crash"] = f"{crash}{self._last_words(logged)}"
@@ -67,8 +75,10 @@ class Apart:
         return f": {' '.join(told[-1].split())[:LONGEST_LOG]}" if told else ""
 
     def stop(self) -> None:
-        """Ends the process."""
+        """Ends the process and its forks, whatever they do."""
         if self._process is not None:
+            if self._process.poll() is None:  # the end of its input may not come: a fork of ours would hold it open
+                os.killpg(self._process.pid, signal.SIGKILL)
             with contextlib.suppress(BrokenPipeError):  # it ended with an order half written
                 self._process.stdin.close()
             self._process.stdout.close()
@@ -85,8 +95,9 @@ def open_apart(kind: str, content: bytes, **options) -> None:
     """Opens a file in a process of its own, see `kzoo.opener`; one that this process has opened so before passes.
 
     Args:
-        kind: `"litert"` or `"hdf5"`.
+        kind: `"litert"`, `"hdf5"` or `"numbers"`.
         content: of the file.
+        options: of that kind, and `memory_bytes` where it may take less than other files.
 
     Raises:
         InvalidValueError: it cannot be opened, crashes what opens it, or takes too much memory or time.

@@ -23,6 +23,7 @@ _FILTERS = {
 }
 _NUMBERS = "fiubc"  # kinds of NumPy's types; a bfloat16 is two bytes without a type, "V2"
 LARGEST_ATTRIBUTE_BYTES = 2**20
+UNPACKING = 4  # times what a file may hold: memory for the numbers, their chunk and its copies while it is unpacked
 
 
 @contextlib.contextmanager
@@ -30,7 +31,8 @@ def open_numbers(content: bytes) -> Iterator[tuple[h5py.File, dict[str, h5py.Dat
     """Opens a file; yields it and every dataset of it by its path, none of them read.
 
     Only a file that is whole in itself is taken: with numbers alone, each in its place once, no larger than its bytes
-    allow, and without links. It is opened apart first, as HDF5 can go round in circles on a damaged one.
+    allow, and without links. It is opened apart first, as HDF5 can go round in circles on a damaged one; numbers in
+    chunks are read apart too, as what is packed in one may be larger than the chunk.
 
     Args:
         content: of the file.
@@ -50,12 +52,16 @@ def open_numbers(content: bytes) -> Iterator[tuple[h5py.File, dict[str, h5py.Dat
                 f"it declares {declared:,} bytes of numbers, {size_bytes(found[largest]):,} of them in {largest}, and "
                 f"has {len(content):,} bytes; at most {largest_content(len(content)):,} would be read"
             )
+        if chunked := [path for path, dataset in found.items() if dataset.chunks]:
+            open_apart("numbers", content, paths=chunked, memory_bytes=UNPACKING * largest_content(len(content)))
         yield file, found
 
 
 def size_bytes(dataset: h5py.Dataset) -> int:
-    """Size that a dataset declares."""
-    return math.prod(dataset.shape or ()) * dataset.dtype.itemsize
+    """Size that a dataset declares; where it lies in chunks, each of them counts whole, as it is unpacked whole."""
+    chunks = dataset.chunks or (1,) * dataset.ndim
+    numbers = (-(-size // chunk) * chunk for size, chunk in zip(dataset.shape, chunks, strict=True))
+    return math.prod(numbers) * dataset.dtype.itemsize
 
 
 def attribute(item: h5py.Group | h5py.Dataset, name: str) -> list[str]:

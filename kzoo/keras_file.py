@@ -82,7 +82,8 @@ def _check_parts(path: Path) -> tuple[dict, int]:
 def _check_size(config: object, held: int) -> None:
     """Raises unless the file holds the numbers of the model that it describes, which is built without them for that.
 
-    It is built in a thread of its own, as Keras would make up the numbers later in this one.
+    It is built in a thread of its own, as Keras would make up the numbers later in this one; the objects that Keras
+    knows in this one alone, those of a `custom_object_scope`, are handed over.
     """
     if not isinstance(config, dict):
         raise InvalidValueError(f"its {CONFIG} describes no model")
@@ -91,7 +92,7 @@ def _check_size(config: object, held: int) -> None:
 
     def build() -> None:
         try:
-            with custom_objects, keras.StatelessScope(initialize_variables=False):
+            with keras.saving.custom_object_scope(known), keras.StatelessScope(initialize_variables=False):
                 model = keras.saving.deserialize_keras_object(config, safe_mode=True)
             if not isinstance(model, keras.Model):
                 raise InvalidValueError(f"its {CONFIG} describes no model but {type(model).__name__}")
@@ -99,7 +100,8 @@ def _check_size(config: object, held: int) -> None:
         except Exception as error:
             outcome.append(error)
 
-    custom_objects = keras.saving.custom_object_scope(keras.saving.get_custom_objects())
+    found = {text: keras.saving.get_registered_object(text) for text in _texts(config)}
+    known = {text: each for text, each in found.items() if each is not None}
     thread = threading.Thread(target=build)
     thread.start()
     thread.join()
@@ -107,6 +109,14 @@ def _check_size(config: object, held: int) -> None:
         raise outcome[0]
     if outcome[0] > held + SMALL_BYTES // 4:  # small, as a model may make some of its numbers itself
         raise InvalidValueError(f"it describes a model of {outcome[0]:,} numbers and holds {held:,}")
+
+
+def _texts(value: object) -> set[str]:
+    """Every text in a value from a JSON file: the name of an object may be any of them."""
+    if isinstance(value, str):
+        return {value}
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return set().union(*map(_texts, inside))
 
 
 def _reason(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 import io
 import resource
 import time
+import zlib
 
 import h5py
 import numpy as np
@@ -74,6 +75,18 @@ FOREIGN = {
         lambda file, secret: file.create_dataset("a/b", (2**29,), "float32", chunks=(2**20,), compression="gzip"),
         "it declares 2,147,483,.* bytes of numbers, 2,147,483,648 of them in a/b, and has .* bytes; at most 67,",
     ),
+    "declared size of a chunk": (
+        lambda file, secret: file.create_dataset(
+            "a/b", (10,), "float32", maxshape=(None,), chunks=(4 * 10**8,), compression="gzip"
+        ),
+        "it declares 1,600,000,.* bytes of numbers, 1,600,000,000 of them in a/b, and has .* bytes; at most 67,",
+    ),
+    "declared size of chunks that are mostly outside": (
+        lambda file, secret: file.create_dataset(
+            "a/b", (4000, 1), "float32", maxshape=(None, None), chunks=(1, 10**4), compression="gzip"
+        ),
+        "it declares 160,000,.* bytes of numbers",
+    ),
     "declared size in many": (
         lambda file, secret: [file.create_dataset(f"a/{i}", (2**18,), "float32") for i in range(80)],
         "it declares 83,886,.* bytes of numbers",
@@ -118,6 +131,28 @@ def test_what_is_not_in_the_file_is_refused_by_name(case, secret):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 
+def test_a_chunk_that_unpacks_to_more_than_it_declares_is_refused():
+    """What is packed says by itself how much it is, and HDF5 unpacks it to the end."""
+    packer, zeros, checksum = zlib.compressobj(wbits=-15), bytes(10**6), 1
+    part = packer.compress(zeros) + packer.flush(zlib.Z_FULL_FLUSH)
+    for _ in range(300):
+        checksum = zlib.adler32(zeros, checksum)
+    packed = b"\x78\x9c" + part * 300 + packer.flush() + checksum.to_bytes(4, "big")
+
+    def fill(file):
+        dataset = file.create_dataset("a/b", (10**4,), "float32", chunks=(10**4,), compression="gzip")
+        dataset.id.write_direct_chunk((0,), packed)
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with (
+        pytest.raises(InvalidValueError, match="a/b is damaged, or unpacks to more than it declares") as caught,
+        open_numbers(made(fill)) as (_, found),
+    ):
+        found["a/b"][()]
+    assert len(str(caught.value).splitlines()) == 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
 def test_a_plugin_is_not_asked_to_unpack(monkeypatch):
     content = made(lambda file: file.create_dataset("a", data=np.ones(64), chunks=(8,), compression="gzip"))
     filters = content.replace(b"deflate\0", b"unknown\0")
@@ -136,11 +171,14 @@ def test_numbers_of_every_honest_kind_are_found():
         file["b/x"] = np.zeros(4, "V2")  # a bfloat16
         file.create_dataset("z", data=np.ones(2**16), compression="gzip", shuffle=True, fletcher32=True)
         file.create_dataset("w", data=np.ones(64), chunks=(8,), compression="lzf")
+        file.create_dataset("v", (0, 3), maxshape=(None, 3))
+        file.create_dataset("u", data=np.ones((3, 5)), maxshape=(None, None), chunks=(4, 4), scaleoffset=2)
 
     for options in ({}, {"libver": "latest"}):
         with open_numbers(made(fill, **options)) as (_, found):
-            assert list(found) == ["a", "b/x", "b/y", "w", "z"]
+            assert list(found) == ["a", "b/x", "b/y", "u", "v", "w", "z"]
             assert found["z"][()].sum() == 2**16
+            assert found["u"][()].sum() == 15
 
 
 def test_attributes_are_text_of_some_size():

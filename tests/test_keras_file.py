@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 import kzoo.layers
-from kzoo.errors import InvalidValueError
+from kzoo.errors import InvalidValueError, WeightsError
 from kzoo.keras_file import open_keras
 from kzoo.predict import load_keras
+from kzoo.weights.files import open_keras_weights
 
 CAPTURED = dict(capture_output=True, text=True, timeout=300)
 
@@ -107,6 +108,45 @@ def test_weights_in_another_file_are_refused_by_name(parts, tmp_path):
     for opener in (open_keras, load_keras):
         with pytest.raises(InvalidValueError, match="layers/dense/vars/1 keeps its numbers in another file"):
             opener(path)
+
+
+def test_a_chunk_larger_than_its_weights_is_not_unpacked(parts, tmp_path):
+    buffer = io.BytesIO(parts["model.weights.h5"])
+    with h5py.File(buffer, "r+") as file:
+        del file["layers/dense/vars/1"]
+        file.create_dataset("layers/dense/vars/1", (3,), maxshape=(None,), chunks=(4 * 10**8,), compression="gzip")
+    path = pack(tmp_path / "m.keras", parts | {"model.weights.h5": buffer.getvalue()})
+    (tmp_path / "m.weights.h5").write_bytes(buffer.getvalue())
+    message = "1,600,000,000 of them in layers/dense/vars/1"
+    with pytest.raises(InvalidValueError, match=message):
+        open_keras(path)
+    for weights in (path, tmp_path / "m.weights.h5"):
+        with pytest.raises(WeightsError, match=message), open_keras_weights(weights):
+            pass
+
+
+class Doubling(keras.layers.Layer):
+    """Not registered."""
+
+    def call(self, x):
+        return 2 * x
+
+
+def squashed(x):
+    return keras.ops.tanh(x)
+
+
+def test_what_only_the_scope_of_the_caller_knows_is_found(tmp_path):
+    inputs = keras.Input((4,))
+    outputs = Doubling()(keras.layers.Dense(3, activation=squashed)(inputs))
+    keras.Model(inputs, outputs).save(tmp_path / "m.keras")
+    with keras.saving.custom_object_scope({"Doubling": Doubling, "squashed": squashed}):
+        for opener in (keras.saving.load_model, open_keras):
+            model = opener(tmp_path / "m.keras")
+            assert isinstance(model.layers[-1], Doubling)
+            assert model.layers[1].activation is squashed
+    with pytest.raises(InvalidValueError, match=r"it uses '(Doubling|squashed)', which neither Keras nor kzoo has"):
+        open_keras(tmp_path / "m.keras")
 
 
 @pytest.mark.parametrize(

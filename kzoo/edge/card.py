@@ -9,6 +9,7 @@ import keras
 
 from kzoo.edge.runtime import LiteRTModel
 from kzoo.errors import InvalidValueError
+from kzoo.escape import printable
 from kzoo.images import Pixels
 from kzoo.output import Output
 from kzoo.preprocessing import input_in_words
@@ -94,6 +95,7 @@ def read_card(path: str | Path) -> Card | None:
         raise InvalidValueError(f"cannot read the card {where}: {error}; remove it or export again") from error
     if not isinstance(told, dict) or "kzoo_card" not in told:
         return None  # somebody else's
+    _check_version(told["kzoo_card"], where)
     if told.get("sha256") != hashlib.sha256(read_bytes(path)).hexdigest():
         raise InvalidValueError(f"{where} is the card of another file than {path}; remove it or export again")
     try:
@@ -102,6 +104,17 @@ def read_card(path: str | Path) -> Card | None:
         return Card(Output.from_json(told.get("output")), Pixels.from_json(told.get("pixels")))
     except InvalidValueError as error:
         raise InvalidValueError(f"the card {where} cannot be right: {error}; remove it or export again") from error
+
+
+def _check_version(version: object, where: Path) -> None:
+    if type(version) is int and 1 <= version <= VERSION:
+        return
+    later = type(version) is int and version > VERSION
+    shown = printable(repr(version))
+    raise InvalidValueError(
+        f"the card {where} has version {shown if len(shown) <= 60 else f'{shown[:60]}…'}; 1 to {VERSION} are read; "
+        f"{'update kzoo, ' if later else ''}remove it or export again"
+    )
 
 
 def _of_version_1(told: dict, path: str | Path) -> dict:

@@ -178,7 +178,7 @@ def _quantize(array: np.ndarray, detail: dict) -> np.ndarray:
     dtype = detail["dtype"]
     if not np.issubdtype(dtype, np.integer):
         return array.astype(dtype)
-    scale, zero_point = detail["quantization"]
+    scale, zero_point = _quantization(detail)
     limits = np.iinfo(dtype)
     return np.clip(np.round(array / scale) + zero_point, limits.min, limits.max).astype(dtype)
 
@@ -186,5 +186,11 @@ def _quantize(array: np.ndarray, detail: dict) -> np.ndarray:
 def _dequantize(array: np.ndarray, detail: dict) -> np.ndarray:
     if not np.issubdtype(array.dtype, np.integer):
         return array.astype("float32")
-    scale, zero_point = detail["quantization"]
+    scale, zero_point = _quantization(detail)
     return (array.astype("float32") - zero_point) * scale
+
+
+def _quantization(detail: dict) -> tuple[float, int]:
+    """Scale and zero point of integers; those that the file does not quantise, of scale 0, stand for themselves."""
+    scale, zero_point = detail["quantization"]
+    return (scale, zero_point) if scale else (1.0, 0)

@@ -28,11 +28,14 @@ def _apart(tf, order: dict) -> dict:
             try:
                 report.write(_convert(tf, **order).encode(errors="replace"))
                 report.flush()
-            finally:
                 os._exit(0)
+            finally:
+                os._exit(1)
         _, status = os.waitpid(child, 0)
         if os.WIFSIGNALED(status):
             return {"crash": signal.Signals(os.WTERMSIG(status)).name}
+        if status:
+            return {"crash": f"exit status {os.waitstatus_to_exitcode(status)}"}
         report.seek(0)
         error = report.read().decode()
     return {"error": error} if error else {}

@@ -122,6 +122,25 @@ def test_what_is_no_json_is_refused_in_one_line(text, exported, with_card, tmp_p
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (7, "version 7; 1 to 2 are read; update kzoo, remove it or export again"),
+        (0, "version 0; 1 to 2 are read; remove it or export again"),
+        ({}, "version {}; 1 to 2 are read; remove it or export again"),
+        (None, "version None; 1 to 2 are read; remove it"),
+        (True, "version True; 1 to 2 are read; remove it"),
+        (2.0, "version 2.0; 1 to 2 are read; remove it"),
+        ("2\n" * 99, r"version '2\\n2.*…; 1 to 2 are read; remove it"),
+    ],
+)
+def test_a_card_of_an_unknown_version_is_refused_in_one_line(version, message, exported, with_card):
+    path = with_card(exported[2] | {"kzoo_card": version})
+    with pytest.raises(InvalidValueError, match=rf"the card .*model.tflite.json has {message}") as caught:
+        read_card(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_card_of_another_output_is_refused(exported, with_card):
     told = exported[2]
     for wrong in ({"units": 4, "class_names": None}, {"task": "segmentation"}):

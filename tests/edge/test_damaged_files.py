@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import runpy
 import shutil
 import signal
 import time
@@ -102,6 +103,12 @@ def test_a_process_that_was_killed_is_started_again(monkeypatch):
         os.kill(opener._process.pid, signal.SIGKILL)
         opener._process.wait()
     opener.stop()
+
+
+def test_a_large_file_in_reference_kernels_has_the_time_that_it_needs():
+    """As int16x8 and int4 files of this library run in them."""
+    seconds = runpy.run_path(str(Path(apart.__file__).with_name("opener.py")))["SECONDS"]["litert"]
+    assert seconds >= 180 / 0.3  # G multiply-adds, of a UNet of large pictures, and how many a second
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,98 @@
+"""Processes apart: whose answer is whose, how they end, and what counts as a crash."""
+
+import os
+import runpy
+import select
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+import kzoo.apart
+
+ROOM = Path(kzoo.apart.__file__).parent
+SLEEPER = """
+import json, sys, time
+for line in sys.stdin:
+    order = json.loads(line)
+    time.sleep(order["seconds"])
+    print(json.dumps({"of": order["name"]}), flush=True)
+"""
+
+
+@pytest.fixture
+def sleeper(tmp_path):
+    script = tmp_path / "sleeper.py"
+    script.write_text(SLEEPER)
+    process = kzoo.apart.Apart(script)
+    yield process
+    process.stop()
+
+
+def test_an_interrupted_order_leaves_no_answer_for_the_next(sleeper):
+    def ring(*_):
+        raise KeyboardInterrupt
+
+    sleeper.ask({"name": "warm", "seconds": 0})
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sleeper.ask({"name": "first", "seconds": 2})
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert sleeper.ask({"name": "second", "seconds": 0}) == {"of": "second"}
+
+
+def test_it_ends_though_a_fork_holds_its_input(sleeper):
+    sleeper.ask({"name": "warm", "seconds": 0})
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    start = time.monotonic()
+    try:
+        sleeper.stop()
+        assert time.monotonic() - start < 30
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_its_forks_end_with_it(tmp_path):
+    script = tmp_path / "forking.py"
+    script.write_text("import os, time\nif os.fork(): print('{}', flush=True)\ntime.sleep(60)")
+    process = kzoo.apart.Apart(script)
+    process.ask({})
+    output = os.dup(process._process.stdout.fileno())  # which the fork holds open too
+    process.stop()
+    try:
+        assert select.select([output], [], [], 10)[0]
+    finally:
+        os.close(output)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="sizes of other processes are told by Linux")
+def test_a_file_is_not_kept_once_it_has_been_opened():
+    opener = kzoo.apart.Apart(ROOM / "opener.py")
+    try:
+        for size in (1, 2 * 10**8):
+            assert opener.ask({"kind": "hdf5", "size": size}, bytes(size)) == {}
+        pages = int(Path(f"/proc/{opener._process.pid}/statm").read_text().split()[1])
+        assert pages * os.sysconf("SC_PAGE_SIZE") < 1.5 * 10**8
+    finally:
+        opener.stop()
+
+
+@pytest.mark.parametrize("how", [lambda content: os._exit(3), lambda content: 1 / 0], ids=["exits", "raises"])
+def test_opening_that_ends_without_a_word_is_a_crash(how):
+    module = runpy.run_path(str(ROOM / "opener.py"))
+    module["_OPEN"]["litert"] = how
+    assert module["_apart"](b"", "litert")["crash"].startswith("exit status")
+
+
+def test_a_conversion_that_ends_without_a_word_is_a_crash(tmp_path):
+    module = runpy.run_path(str(ROOM / "edge" / "worker.py"))
+    module["main"].__globals__["_convert"] = lambda tf, **order: os._exit(3)
+    assert module["_apart"](None, {})["crash"] == "exit status 3"
