@@ -1,5 +1,6 @@
 """Property: every rewrite keeps the outputs of graphs with keywords, masks, nested structures and several outputs."""
 
+import contextlib
 import os
 
 import keras
@@ -40,11 +41,20 @@ def check(seed: int) -> None:
     try:
         compare(seed)
     except AssertionError:
-        keras.config.set_floatx("float64")
-        try:
+        with in_float64():
             compare(seed)
-        finally:
-            keras.config.set_floatx("float32")
+
+
+@contextlib.contextmanager
+def in_float64():
+    """Inputs and layers made here compute in float64."""
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        yield
+    finally:
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
 
 
 def compare(seed: int) -> None:
