@@ -19,7 +19,7 @@ class Call:
     Attributes:
         layer: its name.
         sources: the tensors that it computes with, positional ones first, then those given by keyword, whatever lists
-            and dicts they stand in.
+            and dicts they stand in; those of a dict in the order of its keys, as Keras counts them.
         masks: Keras masks that it was given as `mask=`, which tell what of the sources counts.
         input_shapes: of the sources.
         input_dtypes: of the sources.
@@ -39,7 +39,7 @@ class Call:
     def of_node(cls, layer: str, node: dict) -> "Call":
         """From a layer's name and one of its `inbound_nodes`."""
         others = {name: value for name, value in node["kwargs"].items() if name != "mask"}
-        tensors = list(_tensors([node["args"], others]))
+        tensors = list(_tensors([node["args"], *others.values()]))
         return cls(
             layer=layer,
             sources=tuple(tuple(tensor["keras_history"]) for tensor in tensors),
@@ -59,6 +59,8 @@ class Call:
 @dataclass
 class Graph:
     """Calls in the order of the config, the calls that read a tensor, the inputs, and the tensors that it gives.
+
+    Inputs and outputs stand in the order of `model.inputs` and `model.outputs`.
 
     The calls of a layer, of a model inside too, are counted from 0.
     """
@@ -137,7 +139,7 @@ def _tensors(node) -> Iterator[dict]:
         if node.get("class_name") == "__keras_tensor__":
             yield node["config"]
             return
-        node = list(node.values())
+        node = _values(node)
     if isinstance(node, (list, tuple)):
         for item in node:
             yield from _tensors(item)
@@ -146,13 +148,18 @@ def _tensors(node) -> Iterator[dict]:
 def _histories(outputs) -> Iterator[tuple]:
     """Every [layer, call, tensor] triple in a nested output description."""
     if isinstance(outputs, dict):
-        outputs = list(outputs.values())
+        outputs = _values(outputs)
     if isinstance(outputs, (list, tuple)):
         if len(outputs) == 3 and isinstance(outputs[0], str):
             yield tuple(outputs)
             return
         for item in outputs:
             yield from _histories(item)
+
+
+def _values(items: dict) -> list:
+    """What a dict holds, in the order of its keys: so Keras counts tensors, whoever wrote the dict in which order."""
+    return [items[key] for key in sorted(items, key=lambda key: (type(key).__name__, key))]
 
 
 def count_macs(model: keras.Model) -> int:
