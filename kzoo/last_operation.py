@@ -110,7 +110,7 @@ def _scaled(node: Node, operation, shape: tuple) -> str:
     else:
         scale, _ = scale_and_offset(operation, node.call.args) or (np.float64(0), None)
     before = tuple(node.call.input_shapes[0])
-    if not (np.isfinite(scale) & (scale > 0)).all() or before[-1] != shape[-1]:
+    if not (np.isfinite(scale) & (scale > 0)).all() or before[-1:] != shape[-1:]:
         return UNKNOWN
     return LOGITS if _of_node(node.sources[0], before) == LOGITS else UNKNOWN
 
@@ -118,7 +118,7 @@ def _scaled(node: Node, operation, shape: tuple) -> str:
 def _joined(node: Node, name: str, shape: tuple) -> str:
     """What sums and averages of tensors are, or tensors side by side, if all of them are of one kind."""
     shapes = [tuple(before) for before in node.call.input_shapes]
-    if name != "Concatenate" and any(before[-1] != shape[-1] for before in shapes):
+    if name != "Concatenate" and any(before[-1:] != shape[-1:] for before in shapes):
         return UNKNOWN  # one unit is added to several
     found = {_of_node(source, before) for source, before in zip(node.sources, shapes, strict=True)}
     return found.pop() if len(found) == 1 and found <= JOINS[name] else UNKNOWN

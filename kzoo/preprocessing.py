@@ -115,12 +115,12 @@ def _affine(node: Node) -> tuple | None:
 
 def _picked(node: Node, tensor: int) -> _Picked | None:
     """Which channels of what it reads a call gives as its output `tensor`; None where it does anything else."""
-    if node.call is None:
+    if node.call is None or not node.call.sources:
         return None
     kind, shape = type(node.operation).__name__, node.call.input_shapes[0]
     if kind in ("Stack", "Concatenate"):
         return _side_by_side(node, len(shape) + (kind == "Stack"))
-    if len(node.sources) != 1 or shape[-1] is None:
+    if len(node.sources) != 1 or not shape or shape[-1] is None:
         return None
     channels, axis = np.arange(shape[-1]), getattr(node.operation, "axis", None)
     if kind == "GetItem":
@@ -134,7 +134,10 @@ def _picked(node: Node, tensor: int) -> _Picked | None:
     elif kind == "Flip":
         found = channels[::-1]
     elif kind == "Take":
-        found = channels[np.asarray(keras.saving.deserialize_keras_object(node.call.args[1]))]
+        indices = keras.saving.deserialize_keras_object(node.call.args[1])
+        if isinstance(indices, keras.KerasTensor):
+            return None  # it looks up what the image says
+        found = channels[np.asarray(indices)]
     elif kind in ("Split", "Unstack"):
         found = np.split(channels, node.operation.indices_or_sections)[tensor] if kind == "Split" else tensor
     else:

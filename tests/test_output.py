@@ -95,6 +95,7 @@ HEADS = {
     "logits times zero": (lambda x: dense(4)(x) * 0.0, "unknown"),
     "logits by infinity": (lambda x: dense(4)(x) / np.inf, "unknown"),
     "logits by zero": (lambda x: dense(4)(x) / 0.0, "unknown"),
+    "a number without units": (lambda x: ops.mean(dense(4)(x)) * 2.0, "unknown"),
     "logits squared": (lambda x: dense(4)(x) ** 2, "unknown"),
     "a difference of heads": (lambda x: dense(4)(x) - dense(4)(x), "unknown"),
     "one logit made several": (lambda x: dense(1)(x) + np.arange(4), "unknown"),

@@ -145,6 +145,15 @@ def test_what_no_number_for_each_channel_tells_is_said_to_be_computed(kind):
     }
 
 
+def test_numbers_without_channels_and_looked_up_ones_are_no_error():
+    image, table = keras.Input(SIZE), np.arange(256.0, dtype="float32")
+    for output in (
+        keras.ops.exp(keras.ops.mean(image)) * 2.0,
+        keras.ops.take(table, keras.ops.cast(image, "int32"), axis=-1) / 100.0,
+    ):
+        assert normalisation(keras.Model(image, output)).mean == (0,)
+
+
 def test_channels_that_are_not_read_have_no_mean():
     found = normalisation(functional(lambda x: x[..., 2:0:-1] - np.array([10.0, 20.0])))
     assert (found.mean, found.std) == ((20, 10), (1, 1))
