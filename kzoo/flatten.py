@@ -28,7 +28,12 @@ class Node:
     @property
     def sources(self) -> list["Node"]:
         """The calls whose outputs this one reads, in order."""
-        return [self._level.node(*source) for source in self.call.sources] if self.call else []
+        return [node for node, _ in self.tensors]
+
+    @property
+    def tensors(self) -> list[tuple["Node", int]]:
+        """The sources, each with which of its tensors is read."""
+        return [self._level.tensor(*source) for source in self.call.sources] if self.call else []
 
 
 class FlatGraph:
@@ -51,7 +56,7 @@ class FlatGraph:
     @property
     def outputs(self) -> list[Node]:
         """The calls that give the outputs of the model, in order."""
-        return [self._level.node(*history) for history in self._level.outputs]
+        return [self._level.tensor(*history)[0] for history in self._level.outputs]
 
     def nodes(self) -> Iterator[Node]:
         """Every call but the inputs; those of a model that is called twice come twice."""
@@ -66,19 +71,28 @@ class _Level:
         graph = read_graph(model)
         self.calls, self.inputs, self.outputs = graph.calls, graph.inputs, graph.outputs
         self.operations = {operation.name: operation for operation in model.operations}
+        self.named = not isinstance(model.input, dict)  # Keras takes a dict for a list of inputs by their names
         self.place = place
         self._inner: dict[tuple[str, int], _Level] = {}
         self._nodes: dict[tuple[str, int], Node] = {}  # each call is one node, whoever asks for it
 
-    def node(self, name: str, call: int = 0, tensor: int = 0) -> Node:
-        """What really gives a tensor: models are entered by their outputs and left by their inputs."""
+    def tensor(self, name: str, call: int, tensor: int) -> tuple[Node, int]:
+        """What really gives a tensor, as which: models are entered by their outputs and left by their inputs."""
         operation = self.operations[name]
         if has_graph(operation):
             inner = self._open(name, call)
-            return inner.node(*inner.outputs[tensor])
+            return inner.tensor(*inner.outputs[tensor])
         if name in self.inputs and self.place is not None:
-            return self.place.sources[self.inputs.index(name)]
-        return self._node(name, call)
+            return self.place.tensors[self._input_index(name)]
+        return self._node(name, call), tensor
+
+    def _input_index(self, name: str) -> int:
+        """Which of the tensors that the model is called on is the one for an input."""
+        call = self.place.call
+        given = call.args[0] if call.args else call.kwargs["inputs"]
+        if self.named and isinstance(given, dict) and given.get("class_name") != "__keras_tensor__":
+            return sorted(given).index(name)
+        return self.inputs.index(name)
 
     def nodes(self) -> Iterator[Node]:
         for name, calls in self.calls.items():

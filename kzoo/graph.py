@@ -8,6 +8,8 @@ import keras
 
 from kzoo.errors import InvalidValueError
 
+ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+
 Tensor = tuple[str, int, int]
 """Where a tensor comes from: a layer, the index of its call, and which of the tensors that the call gives."""
 
@@ -19,7 +21,7 @@ class Call:
     Attributes:
         layer: its name.
         sources: the tensors that it computes with, positional ones first, then those given by keyword, whatever lists
-            and dicts they stand in.
+            and dicts they stand in; those of a dict in the order of its keys, as Keras counts them.
         masks: Keras masks that it was given as `mask=`, which tell what of the sources counts.
         input_shapes: of the sources.
         input_dtypes: of the sources.
@@ -39,7 +41,7 @@ class Call:
     def of_node(cls, layer: str, node: dict) -> "Call":
         """From a layer's name and one of its `inbound_nodes`."""
         others = {name: value for name, value in node["kwargs"].items() if name != "mask"}
-        tensors = list(_tensors([node["args"], others]))
+        tensors = list(_tensors([node["args"], *others.values()]))
         return cls(
             layer=layer,
             sources=tuple(tuple(tensor["keras_history"]) for tensor in tensors),
@@ -59,6 +61,8 @@ class Call:
 @dataclass
 class Graph:
     """Calls in the order of the config, the calls that read a tensor, the inputs, and the tensors that it gives.
+
+    Inputs and outputs stand in the order of `model.inputs` and `model.outputs`.
 
     The calls of a layer, of a model inside too, are counted from 0.
     """
@@ -137,7 +141,7 @@ def _tensors(node) -> Iterator[dict]:
         if node.get("class_name") == "__keras_tensor__":
             yield node["config"]
             return
-        node = list(node.values())
+        node = _values(node)
     if isinstance(node, (list, tuple)):
         for item in node:
             yield from _tensors(item)
@@ -146,7 +150,7 @@ def _tensors(node) -> Iterator[dict]:
 def _histories(outputs) -> Iterator[tuple]:
     """Every [layer, call, tensor] triple in a nested output description."""
     if isinstance(outputs, dict):
-        outputs = list(outputs.values())
+        outputs = _values(outputs)
     if isinstance(outputs, (list, tuple)):
         if len(outputs) == 3 and isinstance(outputs[0], str):
             yield tuple(outputs)
@@ -155,10 +159,18 @@ def _histories(outputs) -> Iterator[tuple]:
             yield from _histories(item)
 
 
-def count_macs(model: keras.Model) -> int:
-    """Multiply-adds of one image through the 2-D convolutions, dense and attention layers of `model`.
+def _values(items: dict) -> list:
+    """What a dict holds, in the order of its keys: so Keras counts tensors, whoever wrote the dict in which order."""
+    return [items[key] for key in sorted(items, key=lambda key: (type(key).__name__, key))]
 
-    Additions, normalisations, activations and pooling are left out, as in the tables of the papers.
+
+def count_macs(model: keras.Model) -> int:
+    """Multiply-adds of one image through the layers of `model` that multiply by weights, and through attention.
+
+    Counted are 2-D convolutions, `Dense`, `EinsumDense`, `MultiHeadAttention` and `GroupQueryAttention` of Keras, and
+    the layers of kzoo. Additions, normalisations, activations and pooling are left out, as in the tables of the
+    papers. So are 1-D and 3-D convolutions, recurrent layers, `Attention` and `AdditiveAttention` of Keras, plain
+    operations such as `keras.ops.matmul`, and layers of others, unless they have a method `macs(input_shape)`.
 
     Raises:
         InvalidValueError: the model has maps of unknown size.
@@ -168,7 +180,9 @@ def count_macs(model: keras.Model) -> int:
     for name, calls in read_graph(model).calls.items():
         layer = layers.get(name)  # None for a plain operation such as x + y
         for call in calls:
-            if layer is not None and call.input_shapes:
+            if isinstance(layer, ATTENTION):
+                total += _attention_macs(layer, call)
+            elif layer is not None and call.input_shapes:
                 total += _layer_macs(layer, call.input_shapes[0])
     return total
 
@@ -187,6 +201,11 @@ def _layer_macs(layer: keras.layers.Layer, input_shape: tuple) -> int:
     if isinstance(layer, keras.layers.Dense):
         _check_static(layer, input_shape)
         return math.prod(input_shape[1:]) * layer.units
+    if isinstance(layer, keras.layers.EinsumDense):
+        _check_static(layer, input_shape)
+        read, kernel = layer.equation.split("->")[0].split(",")
+        summed_or_new = zip(kernel, layer.kernel.shape, strict=True)
+        return math.prod(input_shape[1:]) * math.prod(size for index, size in summed_or_new if index not in read)
     if isinstance(layer, keras.layers.Conv2DTranspose):
         # every input pixel meets the whole kernel
         _check_static(layer, input_shape)
@@ -199,6 +218,24 @@ def _layer_macs(layer: keras.layers.Layer, input_shape: tuple) -> int:
         kernels = (layer.depthwise_kernel, layer.pointwise_kernel)
         return _positions(layer, input_shape) * sum(math.prod(kernel.shape) for kernel in kernels)
     return 0
+
+
+def _attention_macs(layer: keras.layers.Layer, call: Call) -> int:
+    """Multiply-adds of the projections, each at the places of what it reads, and of the two products of attention."""
+    given = dict(zip(("query", "value", "key"), call.args, strict=False)) | call.kwargs
+    query, value = (tuple(keras.saving.deserialize_keras_object(given[name]).shape) for name in ("query", "value"))
+    _check_static(layer, query)
+    _check_static(layer, value)
+    places, values = math.prod(query[1:-1]), math.prod(value[1:-1])
+    macs = 0
+    for weight in layer.weights:
+        *_, projection, name = weight.path.split("/")
+        if name == "kernel":
+            macs += (values if projection in ("key", "value") else places) * math.prod(weight.shape)
+    if isinstance(layer, keras.layers.MultiHeadAttention):
+        seen = math.prod(value[axis] for axis in layer.attention_axes)
+        return macs + places * seen * layer.num_heads * (layer.key_dim + layer.value_dim)
+    return macs + places * values * layer.num_query_heads * 2 * layer.head_dim
 
 
 def _positions(layer: keras.layers.Layer, input_shape: tuple) -> int:

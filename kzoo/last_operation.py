@@ -1,17 +1,22 @@
 """What the last operation of a graph gives: a softmax, sigmoids, logits, or something that nobody knows."""
 
 import keras
+import numpy as np
 
+from kzoo.arithmetic import scale_and_offset
 from kzoo.flatten import FlatGraph, Node
 from kzoo.graph import has_graph
 
 SOFTMAX, SIGMOID, LOGITS, UNKNOWN = "softmax", "sigmoid", "logits", "unknown"
 
 # Layers and plain operations of Keras and kzoo, by the names of their classes: the graph tells operations by no other.
-SAME = {  # in inference each number is what it was
-    *("Identity", "ActivityRegularization", "Cast", "StopGradient", "SideOutput", "FakeQuantize"),
+DROPOUTS = {  # layers of Keras that change numbers in training alone
     *("Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise"),
     *("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"),
+}
+SAME = {  # in inference each number is what it was
+    *("Identity", "ActivityRegularization", "Cast", "StopGradient", "SideOutput", "FakeQuantize"),
+    *DROPOUTS,
 }
 AVERAGES = {  # over places, each class by itself: probabilities stay probabilities
     *("AveragePooling1D", "AveragePooling2D", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
@@ -23,9 +28,10 @@ ROWS_KEPT = {"Flatten", "Reshape", "RepeatVector", "Squeeze"}  # those that keep
 JOINS = {
     "Average": {SOFTMAX, SIGMOID, LOGITS},
     "Concatenate": {SIGMOID, LOGITS},
-    # sums and scales, another temperature say: linear like the logits themselves
-    **{name: {LOGITS} for name in ("Add", "Subtract", "Multiply", "TrueDivide", "Rescaling", "BatchNormalization")},
+    "Add": {LOGITS},
+    "BatchNormalization": {LOGITS},  # trained with what reads it, as the weights before it are
 }
+SCALES = {"Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Rescaling"}  # with constants: a temperature, say
 LINEAR = (  # what multiplies by weights and then activates
     keras.layers.Dense,
     keras.layers.EinsumDense,
@@ -66,8 +72,10 @@ def _of_node(node: Node, shape: tuple) -> str:
             return UNKNOWN
         else:
             found = _given_by(operation, shape)
-        if found is None and _name(operation) in JOINS:
-            found = _joined(node, _name(operation))
+        if found is None and len(node.sources) == 1 and _name(operation) in SCALES:
+            found = _scaled(node, operation, shape)
+        elif found is None and _name(operation) in JOINS:
+            found = _joined(node, _name(operation), shape)
         if found is not None:
             return UNKNOWN if moved and found == SOFTMAX else found
         before = tuple(node.call.input_shapes[0]) if node.call.input_shapes else ()
@@ -95,17 +103,31 @@ def _given_by(operation, shape: tuple) -> str | None:
     return SIGMOID if _name(operation) == "Sigmoid" else None
 
 
-def _joined(node: Node, name: str) -> str:
-    """What sums, averages and scales of tensors are, or tensors side by side, if all of them are of one kind."""
-    if name in ("Multiply", "TrueDivide") and len(node.sources) != 1:
-        return UNKNOWN  # a product of two is not linear
-    shapes = node.call.input_shapes
-    found = {_of_node(source, tuple(shape)) for source, shape in zip(node.sources, shapes, strict=True)}
+def _scaled(node: Node, operation, shape: tuple) -> str:
+    """Logits, if they are what a call scales and shifts by constants, each unit by itself; no scale turns its sign."""
+    if _name(operation) == "Rescaling":
+        scale = np.asarray(operation.scale, "float64")
+    else:
+        scale, _ = scale_and_offset(operation, node.call.args) or (np.float64(0), None)
+    before = tuple(node.call.input_shapes[0])
+    if not (np.isfinite(scale) & (scale > 0)).all() or before[-1:] != shape[-1:]:
+        return UNKNOWN
+    return LOGITS if _of_node(node.sources[0], before) == LOGITS else UNKNOWN
+
+
+def _joined(node: Node, name: str, shape: tuple) -> str:
+    """What sums and averages of tensors are, or tensors side by side, if all of them are of one kind."""
+    shapes = [tuple(before) for before in node.call.input_shapes]
+    if name != "Concatenate" and any(before[-1:] != shape[-1:] for before in shapes):
+        return UNKNOWN  # one unit is added to several
+    found = {_of_node(source, before) for source, before in zip(node.sources, shapes, strict=True)}
     return found.pop() if len(found) == 1 and found <= JOINS[name] else UNKNOWN
 
 
 def _passes(operation) -> bool:
     """Whether what goes in comes out, or its averages."""
+    if _name(operation) == "Cast":
+        return "float" in operation.dtype
     if _name(operation) in AVERAGES:
         return (
             getattr(operation, "interpolation", "nearest") in ("nearest", "bilinear")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from kzoo.arithmetic import scale_and_offset
 from kzoo.errors import InvalidValueError
 from kzoo.flatten import FlatGraph, Node
 
@@ -17,7 +18,8 @@ class Normalisation:
     """`(x - mean) / std`, which a model computes of its images.
 
     Attributes:
-        mean: of each channel, or of all.
+        mean: of each channel that it reads, in the order of the image's, or of all. Empty where no one number for each
+            channel tells what the model computes, as where it subtracts another value in each place.
         std: likewise.
         folded: whether it has been folded into the first weights, so that nobody can read mean and deviation.
     """
@@ -29,14 +31,15 @@ class Normalisation:
     @property
     def of_pixels(self) -> bool:
         """Whether it is meant for pixels of 0 to 255: 0 to 1 would all but vanish in it."""
-        return self.folded or max(map(abs, (*self.mean, *self.std))) >= LEAST_PIXELS
+        return self.folded or max(map(abs, (*self.mean, *self.std)), default=0) >= LEAST_PIXELS
 
 
 def normalisation(model: keras.Model) -> Normalisation | None:
     """How a model normalises its images, None where it does not, or where nobody can tell as it is subclassed.
 
     Rescaling and Normalization layers, and arithmetic with constants, count if nothing with weights stands between
-    the image and them.
+    the image and them. Channels may be reordered before, as in `x[..., ::-1]` or a stack of `x[..., 2]`, `x[..., 1]`
+    and `x[..., 0]`.
 
     Example:
         >>> normalisation(keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Rescaling(1 / 255)])).std
@@ -50,9 +53,9 @@ def normalisation(model: keras.Model) -> Normalisation | None:
     for node in nodes:
         if isinstance(node.operation, keras.layers.Identity) and node.operation.name == NAME:
             return Normalisation(folded=True)
-        steps = _steps_from_image(node)
-        if steps and len(steps) > longest:
-            found, longest = _compose(steps), len(steps)
+        steps, channels = _steps_from_image(node)
+        if len(steps) > longest:
+            found, longest = _compose(steps, channels), len(steps)
     return found
 
 
@@ -61,26 +64,39 @@ def input_in_words(model: keras.Model) -> dict[str, str]:
     found = normalisation(model)
     if found is None:
         return {"values": "as in training: the file has no preprocessing"}
-    return {
-        "values": "pixels of 0 to 255" if found.of_pixels else "as in training",
-        "preprocessing": "folded into the first weights"
-        if found.folded
-        else f"(x - {_numbers(found.mean)}) / {_numbers(found.std)} is computed by the file",
-    }
+    if found.folded:
+        told = "folded into the first weights"
+    elif found.mean:
+        told = f"(x - {_numbers(found.mean)}) / {_numbers(found.std)} is computed by the file"
+    else:
+        told = "computed by the file, with more than one number for each channel"
+    return {"values": "pixels of 0 to 255" if found.of_pixels else "as in training", "preprocessing": told}
 
 
-def _steps_from_image(node: Node) -> list[tuple]:
-    """Scales and offsets between the image and a call that scales or shifts; none for any other call."""
-    steps = []
-    own = _affine(node)
-    while own is not None and node.call is not None:
-        steps.append(own)
-        node = node.sources[0]
-        while node.call is not None and (own := _affine(node)) is None:
-            if getattr(node.operation, "weights", []) or len(node.sources) != 1:
-                return []
-            node = node.sources[0]
-    return steps[::-1]
+@dataclass(frozen=True)
+class _Picked:
+    """Some channels of a tensor in some order: all that a call, or several calls side by side, take of it."""
+
+    source: tuple[Node, int]
+    channels: list[int]
+
+
+def _steps_from_image(node: Node) -> tuple[list[tuple | _Picked], int | None]:
+    """What stands between the image and a call that scales or shifts, and the number of channels of the image.
+
+    Each step is a scale and an offset, or a pick of channels. There is none for any other call.
+    """
+    steps, tensor = [], 0
+    if _affine(node) is None:
+        return [], None
+    while node.call is not None:
+        step = _affine(node) or _picked(node, tensor)
+        if step is not None:
+            steps.append(step)
+        elif getattr(node.operation, "weights", []) or len(node.sources) != 1:
+            return [], None
+        node, tensor = step.source if isinstance(step, _Picked) else node.tensors[0]
+    return steps[::-1], node.operation.output.shape[-1]
 
 
 def _affine(node: Node) -> tuple | None:
@@ -92,32 +108,86 @@ def _affine(node: Node) -> tuple | None:
         mean, variance = (keras.ops.convert_to_numpy(each) for each in (operation.mean, operation.variance))
         std = np.maximum(np.sqrt(variance), keras.config.epsilon())
         return (std, mean) if operation.invert else (1 / std, -mean / std)
-    if node.call is None or isinstance(operation, keras.layers.Layer) or len(node.sources) != 1:
+    if node.call is None or len(node.sources) != 1:
         return None
-    return _arithmetic(type(operation).__name__, node.call.args)
+    return scale_and_offset(operation, node.call.args)
 
 
-def _arithmetic(kind: str, args: tuple) -> tuple | None:
-    """Scale and offset of `x + c`, `x - c`, `c - x`, `x * c` and `x / c`."""
-    if kind not in ("Add", "Subtract", "Multiply", "TrueDivide") or len(args) != 2:
+def _picked(node: Node, tensor: int) -> _Picked | None:
+    """Which channels of what it reads a call gives as its output `tensor`; None where it does anything else."""
+    if node.call is None or not node.call.sources:
         return None
-    first, second = (keras.saving.deserialize_keras_object(arg) for arg in args)
-    swapped = isinstance(second, keras.KerasTensor)
-    constant = np.asarray(keras.ops.convert_to_numpy(first if swapped else second), "float64")
-    if kind == "TrueDivide":
-        return None if swapped else (1 / constant, 0.0)
-    if kind == "Subtract":
-        return (-1.0, constant) if swapped else (1.0, -constant)
-    return (1.0, constant) if kind == "Add" else (constant, 0.0)
+    kind, shape = type(node.operation).__name__, node.call.input_shapes[0]
+    if kind in ("Stack", "Concatenate"):
+        return _side_by_side(node, len(shape) + (kind == "Stack"))
+    if len(node.sources) != 1 or not shape or shape[-1] is None:
+        return None
+    channels, axis = np.arange(shape[-1]), getattr(node.operation, "axis", None)
+    if kind == "GetItem":
+        key = keras.saving.deserialize_keras_object(node.call.args[1])
+        key = tuple(key) if isinstance(key, (tuple, list)) else (key,)
+        if None in key or key[-1] is ... or (... not in key and len(key) < len(shape)):
+            return None  # the last axis is another, or whole
+        found = channels[key[-1]]
+    elif axis not in (-1, len(shape) - 1):
+        return None
+    elif kind == "Flip":
+        found = channels[::-1]
+    elif kind == "Take":
+        indices = keras.saving.deserialize_keras_object(node.call.args[1])
+        if isinstance(indices, keras.KerasTensor):
+            return None  # it looks up what the image says
+        found = channels[np.asarray(indices)]
+    elif kind in ("Split", "Unstack"):
+        found = np.split(channels, node.operation.indices_or_sections)[tensor] if kind == "Split" else tensor
+    else:
+        return None
+    return _Picked(node.tensors[0], np.ravel(found).tolist())
 
 
-def _compose(steps: list[tuple]) -> Normalisation:
-    """Scales and offsets one after the other, as a mean and a deviation."""
-    scale, offset = np.float64(1), np.float64(0)
-    for next_scale, next_offset in steps:
-        scale, offset = scale * np.asarray(next_scale), offset * np.asarray(next_scale) + np.asarray(next_offset)
-    scale, offset = np.broadcast_arrays(np.ravel(scale).astype("float64"), np.ravel(offset).astype("float64"))
-    return Normalisation(tuple((-offset / scale).tolist()), tuple((1 / scale).tolist()))
+def _side_by_side(node: Node, rank: int) -> _Picked | None:
+    """The channels that a call puts one beside the other, if they are those of one tensor of this rank."""
+    parts = [_picked(*source) for source in node.tensors]
+    if node.operation.axis not in (-1, rank - 1) or None in parts or len({part.source for part in parts}) != 1:
+        return None
+    if any(len(source.call.input_shapes[0]) != rank for source in node.sources):
+        return None
+    return _Picked(parts[0].source, [channel for part in parts for channel in part.channels])
+
+
+def _compose(steps: list[tuple | _Picked], count: int | None) -> Normalisation:
+    """Steps one after the other on an image of `count` channels, without numbers where none tell them."""
+    scale, offset, channels = np.ones(1), np.zeros(1), np.arange(count or 1)
+    for step in steps:
+        if isinstance(step, _Picked):
+            if max(step.channels) >= len(channels):
+                return Normalisation()
+            scale, offset = (values[step.channels] if len(values) > 1 else values for values in (scale, offset))
+            channels = channels[step.channels]
+            continue
+        by, plus = map(_of_channels, step)
+        if any(values is None or len(values) not in (1, len(channels)) for values in (by, plus)):
+            return Normalisation()
+        scale, offset = scale * by, offset * by + plus
+    if not (np.isfinite(scale) & (scale != 0)).all() or not np.isfinite(offset).all():
+        return Normalisation()
+    scale, offset = np.broadcast_arrays(scale, offset)
+    mean, std = (-offset / scale).tolist(), (1 / scale).tolist()
+    if len(mean) > 1:
+        told = sorted(set(zip(channels.tolist(), mean, std, strict=True)))
+        if len(told) != len(set(channels.tolist())):
+            return Normalisation()  # a channel is read twice, each time in another way
+        _, mean, std = zip(*told, strict=True)
+    return Normalisation(tuple(mean), tuple(std))
+
+
+def _of_channels(values) -> np.ndarray | None:
+    """A constant as one number for each channel, or for all; None where other places of a channel have others."""
+    values = np.asarray(values, "float64")
+    places = values.reshape(-1, values.shape[-1] if values.ndim else 1)
+    if (places == places[0]).all():
+        return places[0]
+    return values.ravel() if values.size == max(values.shape) else None  # channels may stand along another axis
 
 
 def _numbers(values: tuple[float, ...]) -> str:

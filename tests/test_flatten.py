@@ -1,6 +1,10 @@
 """Calls of models inside models: where each really gets its tensors from."""
 
+import warnings
+
 import keras
+import numpy as np
+import pytest
 from keras import layers
 
 from kzoo.flatten import FlatGraph
@@ -56,6 +60,63 @@ def test_a_model_of_several_inputs_and_one_that_is_called_on_another_models_outp
     (output,) = FlatGraph(model).outputs
     minus = output.sources[0]
     assert [way(source) for source in minus.sources] == [["relu", "before_relu", "second"], ["first"]]
+
+
+def backwards(structure):
+    """The same with the keys of its dicts written the other way round."""
+    if isinstance(structure, dict):
+        return {key: backwards(structure[key]) for key in reversed(structure)}
+    return structure
+
+
+A, B = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+STRUCTURES = {
+    "dict": {"a": A, "b": B},
+    "dict, not in order": {"b": B, "a": A},
+    "list": [B, A],
+    "dict of dicts": {"x": {"q": B, "p": A}},
+    "dict with a list": {"z": A, "y": [B]},
+}
+
+
+def difference_of(inputs) -> keras.Model:
+    """`relu(a) - b`."""
+    return keras.Model(inputs, layers.Subtract(name="minus")([layers.ReLU(name="relu")(A), B]), name="inner")
+
+
+def assert_the_graph_tells_what_is_computed(inner, given) -> None:
+    """Of `inner`, which is called on what `given` makes of the two tensors by their names."""
+    first, second = keras.Input((4,), name="first"), keras.Input((4,), name="second")
+    model = keras.Model([first, second], inner(given({"a": first, "b": second})))
+    assert np.all(model([np.full((1, 4), 5.0), np.full((1, 4), 1.0)]) == 4)
+    assert [way(source) for source in FlatGraph(model).outputs[0].sources] == [["relu", "first"], ["second"]]
+
+
+@pytest.mark.parametrize("turn", [lambda structure: structure, backwards], ids=["as made", "backwards"])
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_dicts_of_tensors_are_paired_by_their_keys(structure, turn):
+    structure = STRUCTURES[structure]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "When providing `inputs` as a dict", UserWarning)
+        inner = difference_of(structure)
+    assert_the_graph_tells_what_is_computed(
+        inner, lambda tensors: keras.tree.map_structure(lambda tensor: tensors[tensor.name], turn(structure))
+    )
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_a_list_of_inputs_that_is_given_as_a_dict_goes_by_the_names(names):
+    assert_the_graph_tells_what_is_computed(
+        difference_of([B, A]), lambda tensors: {name: tensors[name] for name in names}
+    )
+
+
+def test_the_outputs_of_a_dict_are_counted_by_their_keys():
+    image, outer = keras.Input(SIZE), keras.Input(SIZE, name="outer")
+    two = keras.Model(image, {name: layers.ReLU(name=f"{name}_relu")(image) for name in "ba"})
+    assert [node.operation.name for node in FlatGraph(two).outputs] == ["a_relu", "b_relu"]
+    for name in "ab":
+        assert way(FlatGraph(keras.Model(outer, two(outer)[name])).outputs[0]) == [f"{name}_relu", "outer"]
 
 
 def test_an_input_that_is_an_output():

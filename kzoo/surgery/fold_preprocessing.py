@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from kzoo.arithmetic import scale_and_offset
 from kzoo.surgery.affine import Affine, to_numpy
 from kzoo.surgery.folding import Rule, fold, plan
 from kzoo.surgery.level import Level, Refused
@@ -65,13 +66,14 @@ def _read_pixels(level: Level, name: str) -> Affine | None:
     elif type(operation).__name__ == "GetItem":
         values = _reversal(call.args[1], channels)
     else:
-        values = _arithmetic(type(operation).__name__, call.args)
+        values = scale_and_offset(operation, call.args)
     if values is None:
         return None
     level.check_no_mask(name)
     if isinstance(values, Affine):
         return values
-    if channels is None or any(np.size(value) not in (1, channels) for value in values):
+    along_last = all(np.size(value) == np.shape(value)[-1] for value in values if np.ndim(value))
+    if channels is None or not along_last or any(np.size(value) not in (1, channels) for value in values):
         raise Refused("it does not give each channel one number")
     if "float" not in call.input_dtypes[0]:
         raise Refused(f"it reads {call.input_dtypes[0]} pixels, and a linear layer needs floating point")
@@ -97,25 +99,6 @@ def _normalization(layer: keras.layers.Normalization, rank: int) -> tuple[np.nda
     mean, variance = to_numpy(layer.mean), to_numpy(layer.variance)
     deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())
     return (deviation, mean) if layer.invert else (1 / deviation, -mean / deviation)
-
-
-def _arithmetic(kind: str, args: tuple) -> tuple | None:
-    """Scale and offset of `x + c`, `x - c`, `c - x`, `x * c` and `x / c`; None for all else."""
-    if len(args) != 2:
-        return None
-    first, second = (keras.saving.deserialize_keras_object(arg) for arg in args)
-    swapped = isinstance(second, keras.KerasTensor)
-    constant = first if swapped else second
-    if isinstance(constant, keras.KerasTensor):
-        return None
-    constant = np.asarray(keras.ops.convert_to_numpy(constant), "float64")
-    if constant.ndim and constant.size != constant.shape[-1]:
-        raise Refused("it does not give each channel one number")
-    if kind == "Subtract":
-        return (-1.0, constant) if swapped else (1.0, -constant)
-    if kind == "TrueDivide" and not swapped:
-        return 1 / constant, 0.0
-    return {"Add": (1.0, constant), "Multiply": (constant, 0.0)}.get(kind)
 
 
 def _reversal(key, channels: int | None) -> Affine | None:

@@ -5,18 +5,11 @@ from collections.abc import Iterator
 
 import keras
 
+from kzoo import last_operation
 from kzoo.graph import Graph, as_functional, has_graph, read_graph
 from kzoo.taps import tap_names
 
-DROPOUTS = (
-    keras.layers.AlphaDropout,
-    keras.layers.Dropout,
-    keras.layers.GaussianDropout,
-    keras.layers.GaussianNoise,
-    keras.layers.SpatialDropout1D,
-    keras.layers.SpatialDropout2D,
-    keras.layers.SpatialDropout3D,
-)
+DROPOUTS = tuple(getattr(keras.layers, name) for name in last_operation.DROPOUTS)
 AVERAGES = (  # every value that they give is one of its channel, or an average of such
     keras.layers.AveragePooling1D,
     keras.layers.AveragePooling2D,

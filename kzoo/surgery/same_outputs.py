@@ -96,12 +96,17 @@ def _run(model: keras.Model, inputs: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _relative(output: np.ndarray, expected: np.ndarray) -> float:
-    """Largest difference of an image over its largest value; infinite and undefined ones do not count."""
+    """Largest difference of an image over its largest value; infinite where a finite value no longer is.
+
+    Values that are not expected to be finite do not count.
+    """
     if not np.issubdtype(expected.dtype, np.floating) or not expected.size:
         return 0.0
     output, expected = (
         np.float64(values).reshape(len(values) if values.ndim else 1, -1) for values in (output, expected)
     )
-    usable = np.isfinite(output) & np.isfinite(expected)
-    difference = np.where(usable, np.abs(output - expected), 0).max(axis=1)
-    return float((difference / np.maximum(np.where(usable, np.abs(expected), 0).max(axis=1), 1e-30)).max())
+    usable = np.isfinite(expected)
+    if not np.isfinite(output[usable]).all():
+        return math.inf
+    output, expected = np.where(usable, output, 0), np.where(usable, expected, 0)
+    return float((np.abs(output - expected).max(axis=1) / np.maximum(np.abs(expected).max(axis=1), 1e-30)).max())

@@ -335,6 +335,27 @@ def test_a_fold_that_changes_the_outputs_is_left_out_with_a_warning(wrong_fold, 
     assert_equal(folded, model, feature_map(2, 8, 8, 3))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_fold_that_makes_finite_outputs_infinite_or_undefined_is_left_out(value, monkeypatch, caplog):
+    from kzoo.surgery import folding
+
+    right = folding.folded_weights
+    monkeypatch.setattr(
+        folding, "folded_weights", lambda *args, **options: [value * array for array in right(*args, **options)]
+    )
+    model = small()
+    with caplog.at_level(logging.WARNING, "kzoo"):
+        folded = fold_batch_norm(model)
+    assert "the rewrite would change the outputs by inf of the largest" in caplog.text
+    assert_equal(folded, model, feature_map(2, 8, 8, 3))
+
+
+def test_outputs_that_the_model_itself_leaves_infinite_do_not_count():
+    expected = np.array([[np.inf, np.nan, 2.0]], "float32")
+    assert same_outputs._relative(np.array([[0.0, 1.0, 3.0]], "float32"), expected) == 0.5
+    assert same_outputs._relative(expected, expected) == 0
+
+
 def test_export_compares_with_the_model_that_was_given_and_not_with_its_fold(wrong_fold, monkeypatch, tmp_path):
     model = small()
     monkeypatch.setattr(same_outputs, "MOST_MACS", 0)  # too large to be run while it is folded

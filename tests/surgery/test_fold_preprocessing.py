@@ -32,7 +32,17 @@ def arithmetic(x):
     return 2.0 - (x[..., ::-1] - MEAN) / DEVIATION * 3 + keras.ops.convert_to_tensor([[[[1.0, 2.0, 3.0]]]])
 
 
-CHAINS = {efficientnet: 3, inverse: 1, one_number: 1, arithmetic: 6}  # and how many layers and operations it has
+def operations(x):
+    return keras.ops.subtract(1.0, keras.ops.divide(x, 255.0))
+
+
+CHAINS = {
+    efficientnet: 3,
+    inverse: 1,
+    one_number: 1,
+    arithmetic: 6,
+    operations: 2,
+}  # and how many layers and operations it has
 FIRST = {
     "valid": lambda x: layers.Conv2D(4, 3, name="first")(x),
     "same": lambda x: layers.Conv2D(4, 3, strides=2, padding="same", use_bias=False, name="first")(x),
