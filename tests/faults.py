@@ -67,8 +67,8 @@ FAULTS = (
     Fault(
         "spatial attention takes its maximum over the channels",
         "layers/cbam.py",
-        "ops.max(x, axis=-1, keepdims=True)",
-        "ops.max(x, axis=-2, keepdims=True) + 0 * x[..., :1]",
+        "maximum(x, axis=-1, training=training)",
+        "maximum(x, axis=-2, training=training) + 0 * x[..., :1]",
         ("layers/test_cbam.py",),
     ),
     Fault(
