@@ -103,6 +103,12 @@ class Checkpoints:
         raise OutputError(f"{path}, the best epoch, {problem}; put it back, or {AGAIN}")
 
 
+def build_optimizer(model: keras.Model) -> None:
+    """Makes the state of a compiled model's optimizer, once: Keras' loss scaling would make some of it again."""
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+
+
 def _is_whole(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
@@ -117,7 +123,7 @@ def _take_over(model: keras.Model, saved: keras.Model) -> None:
     Raises:
         InvalidValueError: it is another model, or has no optimizer.
     """
-    model.optimizer.build(model.trainable_variables)
+    build_optimizer(model)
     if not saved.compiled:
         raise InvalidValueError("it was saved without its optimizer")
     pairs = []

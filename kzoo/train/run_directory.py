@@ -12,7 +12,7 @@ from kzoo.errors import InvalidValueError, OutputError
 from kzoo.escape import terminal
 from kzoo.files import LOCK, PARTIAL, ensure_writable, exclusive, write_text
 from kzoo.reading import read_json
-from kzoo.train.checkpoints import KEPT, Checkpoints
+from kzoo.train.checkpoints import KEPT, Checkpoints, build_optimizer
 from kzoo.train.history import AGAIN, count_rows
 from kzoo.train.recipe import Recipe
 
@@ -113,7 +113,7 @@ def missing_bytes(model: keras.Model, directory: Path) -> int:
         model: compiled.
         directory: of the run.
     """
-    model.optimizer.build(model.trainable_variables)
+    build_optimizer(model)
     weights, state = (_bytes(variables) for variables in (model.weights, model.optimizer.variables))
     # each kept checkpoint of an epoch and of the best, and one of each more while the oldest is replaced
     whole = 2 * (KEPT + 1) * (weights + state) + FINISHED * weights

@@ -2,14 +2,41 @@
 
 import keras
 import numpy as np
+import pytest
 
 from kzoo.train.callbacks import Checkpoint
 from kzoo.train.checkpoints import Checkpoints
+from kzoo.train.run_directory import missing_bytes
+
+
+def compiled(optimizer) -> keras.Model:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="dense")])
+    model.compile(optimizer, "mse", auto_scale_loss=False)
+    return model
+
+
+@pytest.mark.parametrize("optimizer", [keras.optimizers.SGD, keras.optimizers.AdamW])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_weights_and_state_of_the_optimizer_come_back_for_every_optimizer(optimizer, scaled, tmp_path):
+    """Of half precision too, whose loss is scaled; the room that the run needs was asked for before."""
+
+    def make() -> keras.Model:
+        inner = optimizer(0.1)
+        return compiled(keras.optimizers.LossScaleOptimizer(inner) if scaled else inner)
+
+    trained, other = make(), make()
+    trained.fit(np.ones((4, 2)), np.zeros((4, 1)), verbose=0)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(trained, 1, best=True)
+    missing_bytes(other, tmp_path)
+    assert checkpoints.restore(other) == 1
+    for own, saved in ((other.weights, trained.weights), (other.optimizer.variables, trained.optimizer.variables)):
+        for mine, theirs in zip(own, saved, strict=True):
+            np.testing.assert_array_equal(mine, theirs, err_msg=theirs.path)
 
 
 def test_the_best_epoch_is_kept_when_the_newest_are_others(tmp_path):
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="dense")])
-    model.compile("sgd", "mse")
+    model = compiled("sgd")
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     callback = Checkpoint(checkpoints, "accuracy")
     callback.set_model(model)
