@@ -29,9 +29,9 @@ def normalisations(model, prefix: str = "") -> set[str]:
     return found
 
 
-def assert_equal(ours, theirs) -> None:
+def assert_equal(ours, theirs, tolerance: float = TOLERANCE) -> None:
     for actual, expected in zip(keras.tree.flatten(ours), keras.tree.flatten(theirs), strict=True):
-        assert relative_error(actual, expected) < TOLERANCE if np.any(expected) else not np.any(actual)
+        assert relative_error(actual, expected) < tolerance if np.any(expected) else not np.any(actual)
 
 
 def infer(model, x):
@@ -46,7 +46,7 @@ def with_taps(model) -> keras.Model:
     return keras.Model(model.inputs, [model.outputs, [model.get_layer(name).output for name in tap_names(model)]])
 
 
-def check_folding(data) -> None:
+def check_folding(data, tolerance: float = TOLERANCE) -> None:
     model = RandomModel(data.draw).model
     before, names = weights_of(model), normalisations(model)
     x = feature_map(2, *model.inputs[0].shape[1:])
@@ -57,7 +57,7 @@ def check_folding(data) -> None:
     assert normalisations(folded) == names - set(plan.folds)
     assert_weights_are(model, before)
     assert tap_names(folded) == tap_names(model)
-    assert_equal(infer(with_taps(folded), [x]), infer(with_taps(model), [x]))
+    assert_equal(infer(with_taps(folded), [x]), infer(with_taps(model), [x]), tolerance)
 
 
 @settings(max_examples=60, **OPTIONS)
@@ -70,7 +70,7 @@ def test_folding(data):
 @settings(max_examples=1500, **OPTIONS)
 @given(st.data())
 def test_folding_of_many(data):
-    check_folding(data)
+    check_folding(data, 1e-4)  # among so many are some that lose three of float32's seven digits by themselves
 
 
 @settings(max_examples=20, **OPTIONS)

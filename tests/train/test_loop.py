@@ -164,6 +164,7 @@ KILLED = """
     config = dataclasses.replace(entry.config, depths=(1, 1), widths=(4, 8))
     registry.register(dataclasses.replace(entry, name="tiny", config=config))
     moment, directory = sys.argv[1:]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process ignores it
 
     if moment == "checkpoint":  # the third file, the best of epoch 2 or its last, stays half-written
         save, saved = keras.Model.save, []
