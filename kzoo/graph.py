@@ -204,8 +204,8 @@ def _layer_macs(layer: keras.layers.Layer, input_shape: tuple) -> int:
     if isinstance(layer, keras.layers.EinsumDense):
         _check_static(layer, input_shape)
         read, kernel = layer.equation.split("->")[0].split(",")
-        summed_or_new = zip(kernel, layer.kernel.shape, strict=True)
-        return math.prod(input_shape[1:]) * math.prod(size for index, size in summed_or_new if index not in read)
+        sizes = zip(kernel, layer.kernel.shape, strict=True)
+        return math.prod(input_shape[1:]) * math.prod(size for index, size in sizes if index not in read)
     if isinstance(layer, keras.layers.Conv2DTranspose):
         # every input pixel meets the whole kernel
         _check_static(layer, input_shape)

@@ -16,8 +16,9 @@ import tempfile
 
 MEMORY_BYTES = 2**31  # that a file may take when it is opened, or ...
 EXPANSION = 20  # ... this many times its size, if that is more
-# Of the processor, all threads together, and one more for every BYTES_PER_SECOND. Files of the precisions int16x8 and
-# int4 run in LiteRT's reference kernels, at 0.3 to 0.5 G multiply-adds a second: 600 s are enough for 180 G.
+# Of the processor, all threads together, and one more for every BYTES_PER_SECOND. Files of the precision int16x8 run
+# in LiteRT's reference kernels: 1.5 G multiply-adds a second on an AVX2 core, by `kzoo bench cifar_resnet20
+# --precisions int16x8 --threads 1 --no-keras`, so that U-Net's 151 G at its own size take 100 s.
 SECONDS = {"litert": 600, "hdf5": 2, "numbers": 2}
 BYTES_PER_SECOND = 10**7
 MODULES = {"litert": "ai_edge_litert.interpreter", "hdf5": "h5py", "numbers": "h5py"}

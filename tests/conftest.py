@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
-    """A process for each core, of 2.5 GB, at most four; for a few files this one, as each starts for seconds."""
+    """A process for each core, of up to 3 GB, at most four; for a few files this one, as each starts for seconds."""
     whole = config.args == config.getini("testpaths") or config.args == ["tests"]
     return min(os.cpu_count() or 1, MOST_PROCESSES) if whole else 0
 

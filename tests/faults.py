@@ -72,6 +72,13 @@ FAULTS = (
         ("layers/test_cbam.py",),
     ),
     Fault(
+        "the gradient of a maximum goes to one place",
+        "layers/maximum.py",
+        "if not training:",
+        "if True:",
+        ("layers/test_maximum.py",),
+    ),
+    Fault(
         "softmax over the keys",
         "layers/dot_product.py",
         "ops.softmax(logits, axis=-1)",
@@ -501,6 +508,20 @@ FAULTS = (
         "label_smoothing=recipe.label_smoothing",
         "label_smoothing=0.0",
         ("train",),
+    ),
+    Fault(
+        "a run goes on with its own classes alone",
+        "train/run_directory.py",
+        "        if old != new:",
+        "        if False:",
+        ("train/test_damaged_runs.py",),
+    ),
+    Fault(
+        "the state of an optimizer is made once",
+        "train/checkpoints.py",
+        "    if not model.optimizer.built:",
+        "    if True:",
+        ("train/test_checkpoints.py",),
     ),
     Fault(
         "the best epoch is kept, not the last",

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import json
 from collections.abc import Iterable
 
 import keras
@@ -18,6 +19,7 @@ __all__ = [
     "computes_dilated_transposed_convolutions",
     "fails",
     "feature_map",
+    "in_float64",
     "kinds",
     "one_of_each_kind",
     "pixels",
@@ -75,6 +77,14 @@ def assert_weights_are(model, expected: list[np.ndarray]) -> None:
     """Every weight equals its copy in `expected`, bit for bit."""
     for variable, old in zip(model.weights, expected, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), old, err_msg=variable.path)
+
+
+def in_float64(model: keras.Model) -> keras.Model:
+    """The same model with inputs, layers and weights in float64, where rounding hides nothing."""
+    text = json.dumps(keras.saving.serialize_keras_object(model)).replace('"float32"', '"float64"')
+    double = keras.saving.deserialize_keras_object(json.loads(text), safe_mode=False)
+    double.set_weights(model.get_weights())
+    return double
 
 
 def check_layer(layer, shape: tuple[int, ...], tmp_path, idle: tuple[str, ...] = ()) -> None:

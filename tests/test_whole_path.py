@@ -13,7 +13,7 @@ from kzoo.registry import CLASSIFICATION, lookup
 from kzoo.surgery import plan_folding
 from kzoo.taps import TAP, tap_names
 
-# One of each family and slot of attention; `pytest -m slow` takes a name of each kind of narrow
+# One of each family and slot of attention, and what does not pad; `pytest -m slow` takes a name of each kind of narrow
 # model, `kzoo check --all` every name.
 QUICK = (
     "cifar_resnet110",
@@ -21,10 +21,12 @@ QUICK = (
     "googlenet_bn_se",
     "inception_v3_keras",
     "nat_mini",
+    "resnet101_nl",
     "resnet101_v2_cbam",
     "resnet26_sasa_full",
     "simple_cnn",
     "swin_base",
+    "unet",
     "unet_padded_cbam",
     "vgg11_bn",
 )

@@ -1,7 +1,8 @@
-"""The command that runs a recipe again."""
+"""The commands that run a recipe again, and export what it trained."""
 
 import dataclasses
 import shlex
+from pathlib import Path
 
 from kzoo.train.recipe import Recipe, list_recipes, load_recipe
 
@@ -34,3 +35,16 @@ def command_of(recipe: Recipe) -> str | None:
         else:
             words += [f"--{flag}", *(map(str, value) if isinstance(value, list) else [str(value)])]
     return shlex.join(words)
+
+
+def export_command_of(recipe: Recipe, directory: Path) -> str:
+    """`kzoo export` for a finished run, with the precisions of its recipe.
+
+    Args:
+        recipe: with at least one precision in `export`.
+        directory: of the run.
+    """
+    output = directory if len(recipe.export) > 1 else directory / f"model_{recipe.export[0]}.tflite"
+    words = ["kzoo", "export", str(directory / "folded.keras"), str(output), "--precision", *recipe.export]
+    where = ["--data-dir", recipe.data_dir] if recipe.data_dir else []
+    return shlex.join([*words, "--dataset", recipe.dataset, *where])

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import platform
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from kzoo.output import Output
 from kzoo.surgery import fold_batch_norm
 from kzoo.train import quantization_aware
 from kzoo.train.card import model_card
+from kzoo.train.command import export_command_of
 from kzoo.train.data import ImageDataset
 from kzoo.train.history import best_epoch, read_history
 from kzoo.train.measure import Measurement, keras_runner, measure
@@ -62,7 +62,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
 
     reports, wanted = {}, recipe.export
     if wanted and keras.backend.backend() != "tensorflow":
-        command = terminal(shlex.join(export_command(recipe, directory)))
+        command = terminal(export_command_of(recipe, directory))
         rich.print(
             f"not exported, as KERAS_BACKEND is {keras.backend.backend()}; export with KERAS_BACKEND=tensorflow "
             f"{command}"
@@ -111,14 +111,6 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     print_measurements(measurements, data, task.columns)
     rich.print(f"everything is in [bold]{terminal(str(directory))}[/bold]")
     return report
-
-
-def export_command(recipe: Recipe, directory: Path) -> list[str]:
-    """The words of the command that exports a finished run as its recipe says."""
-    output = directory if len(recipe.export) > 1 else directory / f"model_{recipe.export[0]}.tflite"
-    where = ["--data-dir", recipe.data_dir] if recipe.data_dir else []
-    words = ["kzoo", "export", str(directory / "folded.keras"), str(output), "--precision", *recipe.export]
-    return [*words, "--dataset", recipe.dataset, *where]
 
 
 def print_measurements(measurements: dict[str, Measurement], data: ImageDataset, columns: Sequence[Column]) -> None:

@@ -51,8 +51,7 @@ def draw_predictions(
     shown = [*worst.tolist(), *others][: rows * columns]
 
     figure = _figure((1.5 * columns, 1.8 * rows + 0.4))
-    axis = figure.add_axes((0, 0, 1, 1.8 * rows / (1.8 * rows + 0.4)))  # one for all: each costs 50 ms
-    axis.set(xlim=(0, columns), ylim=(rows, 0))
+    axis = figure.add_axes((0, 0, 1, 1.8 * rows / (1.8 * rows + 0.4)))  # one for all, as each takes long to draw
     axis.axis("off")
     for place, index in enumerate(shown):
         row, column = divmod(place, columns)
@@ -67,13 +66,13 @@ def draw_predictions(
             text += f"\nis {printable(classes[labels[index]])}"
         colour = RIGHT if right else WRONG
         axis.text(column + 0.5, top - 0.02, text, size=9, color=colour, ha="center", va="bottom", parse_math=False)
-    axis.set(xlim=(0, columns), ylim=(rows, 0))
+    axis.set(xlim=(0, columns), ylim=(rows, 0))  # each picture has set limits of its own
     figure.suptitle(f"{len(wrong)} of {len(labels)} test images wrong; the most confident mistakes first")
     _save(figure, path)
 
 
 def _figure(size: tuple[float, float], **options):
-    from matplotlib.figure import Figure  # takes a second to load
+    from matplotlib.figure import Figure
 
     return Figure(figsize=size, **options)
 

@@ -1,5 +1,6 @@
 """The directory of a run: fresh, gone on with, or kept aside; and the room that it needs."""
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import rich
 from kzoo.errors import InvalidValueError, OutputError
 from kzoo.escape import terminal
 from kzoo.files import LOCK, PARTIAL, ensure_writable, exclusive, write_text
-from kzoo.reading import read_json
+from kzoo.reading import check_type, read_json
 from kzoo.train.checkpoints import KEPT, Checkpoints, build_optimizer
 from kzoo.train.history import AGAIN, count_rows
 from kzoo.train.recipe import Recipe
@@ -74,13 +75,17 @@ def _check_classes(classes: Sequence[str], directory: Path) -> None:
         return
     try:
         before = read_json(directory / CLASSES)
+        check_type(before, list[str], str(directory / CLASSES))
     except InvalidValueError as error:
         raise OutputError(f"{error}; put it back, or {AGAIN}") from error
-    if before != list(classes):
-        raise OutputError(
-            f"{directory} holds a run on other classes: {before}, and the dataset has {list(classes)}; put the "
-            f"dataset back, choose another --output-dir, or {AGAIN}"
-        )
+    pairs = itertools.zip_longest(before, classes)
+    for number, (old, new) in enumerate(pairs, start=1):
+        if old != new:
+            raise OutputError(
+                f"{directory} holds a run on {len(before)} classes and the dataset has {len(classes)}, of which "
+                f"number {number} was {old!r} and is {new!r}; put the dataset back, choose another --output-dir, "
+                f"or {AGAIN}"
+            )
 
 
 def _check_settings(recipe: Recipe, directory: Path, done: int) -> None:

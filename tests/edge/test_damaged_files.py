@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import kzoo
 from kzoo import apart
 from kzoo.apart import Apart, open_apart
 from kzoo.edge import LiteRTModel
@@ -108,7 +109,7 @@ def test_a_process_that_was_killed_is_started_again(monkeypatch):
 def test_a_large_file_in_reference_kernels_has_the_time_that_it_needs():
     """As int16x8 and int4 files of this library run in them."""
     seconds = runpy.run_path(str(Path(apart.__file__).with_name("opener.py")))["SECONDS"]["litert"]
-    assert seconds >= 180 / 0.3  # G multiply-adds, of a UNet of large pictures, and how many a second
+    assert seconds > 3 * kzoo.describe("unet").macs / 1.5e9  # a second, see opener.py; and of a slower machine
 
 
 @pytest.mark.parametrize(

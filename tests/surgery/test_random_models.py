@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import assert_weights_are, feature_map, pixels, relative_error, weights_of
+from helpers import assert_weights_are, feature_map, in_float64, pixels, relative_error, weights_of
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from random_models import RandomModel
@@ -29,9 +29,9 @@ def normalisations(model, prefix: str = "") -> set[str]:
     return found
 
 
-def assert_equal(ours, theirs, tolerance: float = TOLERANCE) -> None:
+def assert_equal(ours, theirs) -> None:
     for actual, expected in zip(keras.tree.flatten(ours), keras.tree.flatten(theirs), strict=True):
-        assert relative_error(actual, expected) < tolerance if np.any(expected) else not np.any(actual)
+        assert relative_error(actual, expected) < TOLERANCE if np.any(expected) else not np.any(actual)
 
 
 def infer(model, x):
@@ -46,7 +46,7 @@ def with_taps(model) -> keras.Model:
     return keras.Model(model.inputs, [model.outputs, [model.get_layer(name).output for name in tap_names(model)]])
 
 
-def check_folding(data, tolerance: float = TOLERANCE) -> None:
+def check_folding(data) -> None:
     model = RandomModel(data.draw).model
     before, names = weights_of(model), normalisations(model)
     x = feature_map(2, *model.inputs[0].shape[1:])
@@ -57,7 +57,11 @@ def check_folding(data, tolerance: float = TOLERANCE) -> None:
     assert normalisations(folded) == names - set(plan.folds)
     assert_weights_are(model, before)
     assert tap_names(folded) == tap_names(model)
-    assert_equal(infer(with_taps(folded), [x]), infer(with_taps(model), [x]), tolerance)
+    try:
+        assert_equal(infer(with_taps(folded), [x]), infer(with_taps(model), [x]))
+    except AssertionError:  # in float64 it must be equal: some graphs lose three of float32's seven digits
+        double = in_float64(model)
+        assert_equal(infer(with_taps(kzoo.fold_batch_norm(double)), [x]), infer(with_taps(double), [x]))
 
 
 @settings(max_examples=60, **OPTIONS)
@@ -70,7 +74,7 @@ def test_folding(data):
 @settings(max_examples=1500, **OPTIONS)
 @given(st.data())
 def test_folding_of_many(data):
-    check_folding(data, 1e-4)  # among so many are some that lose three of float32's seven digits by themselves
+    check_folding(data)
 
 
 @settings(max_examples=20, **OPTIONS)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import subprocess
 import sys
 
@@ -18,7 +19,7 @@ from kzoo.images import Pixels
 from kzoo.output import Output
 from kzoo.predict import open_classifier
 from kzoo.train import loop, train
-from kzoo.train.finish import export_command
+from kzoo.train.command import export_command_of
 
 DIGITS = tuple("0123456789")
 
@@ -85,7 +86,7 @@ def test_a_backend_that_cannot_export_finishes_with_the_report_and_says_how_to_e
 @pytest.mark.parametrize("export", [("float32",), ("float32", "float16")])
 def test_the_command_that_is_told_exports(export, recipe, tmp_path):
     kzoo.build("tiny", input_shape=(16, 16, 3), num_classes=10).save(tmp_path / "folded.keras")
-    words = export_command(dataclasses.replace(recipe, export=export), tmp_path)
+    words = shlex.split(export_command_of(dataclasses.replace(recipe, export=export), tmp_path))
     assert words[0] == "kzoo"
     main(words[1:])
     assert len(list(tmp_path.glob("*.tflite"))) == len(export)

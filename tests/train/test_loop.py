@@ -244,7 +244,7 @@ def test_two_runs_do_not_share_a_directory(recipe):
 
 
 def test_two_runs_of_one_seed_end_with_the_same_weights(recipe, monkeypatch):
-    """Order, augmentation and dropout follow from the seed; the number of input threads does not matter."""
+    """Order, augmentation and dropout follow from the seed alone."""
     monkeypatch.setattr(loop, "finish", lambda *_: {})
     recipe = dataclasses.replace(recipe, augmentation=("flip", "translate"), model="simple_cnn")
     recipe = dataclasses.replace(recipe, model_options=dict(widths=(4, 8), dense_units=8))
