@@ -40,7 +40,8 @@ def open_numbers(content: bytes) -> Iterator[tuple[h5py.File, dict[str, h5py.Dat
     Raises:
         InvalidValueError: the file is not of that kind; the error names the dataset or link.
     """
-    open_apart("hdf5", content)
+    memory_bytes = UNPACKING * largest_content(len(content))
+    open_apart("hdf5", content, memory_bytes=memory_bytes)
     with h5py.File(io.BytesIO(content)) as file:
         found = dict(_walk(file))
         for path, dataset in found.items():
@@ -53,7 +54,7 @@ def open_numbers(content: bytes) -> Iterator[tuple[h5py.File, dict[str, h5py.Dat
                 f"has {len(content):,} bytes; at most {largest_content(len(content)):,} would be read"
             )
         if chunked := [path for path, dataset in found.items() if dataset.chunks]:
-            open_apart("numbers", content, paths=chunked, memory_bytes=UNPACKING * largest_content(len(content)))
+            open_apart("numbers", content, paths=chunked, memory_bytes=memory_bytes)
         yield file, found
 
 

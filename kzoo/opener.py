@@ -97,30 +97,39 @@ def _open_litert(content: bytes, threads: int) -> str:
 
 
 def _open_hdf5(content: bytes) -> str:
-    """Looks at everything in an HDF5 file but numbers in chunks; what cannot be read the user is told elsewhere."""
+    """Looks at everything in an HDF5 file but numbers in chunks; returns what could not be read.
+
+    A dataset that cannot be read is no matter here: only numbers are read of one, where they are as large as declared.
+    """
     import h5py
 
-    seen = set()
+    seen, path = set(), ""
 
     def look(item) -> None:
-        place = h5py.h5o.get_info(item.id).addr
+        nonlocal path
+        path, place = item.name, h5py.h5o.get_info(item.id).addr
         if place in seen:
             return
         seen.add(place)
         for name in item.attrs:
-            with contextlib.suppress(Exception):
-                item.attrs[name]
+            path = f"the attribute {name!r} of {item.name}"
+            item.attrs[name]
         if isinstance(item, h5py.Dataset):
-            if not item.external and not item.is_virtual and item.chunks is None:
-                item[()]
-            return
-        for name in item:
             with contextlib.suppress(Exception):
+                if not item.external and not item.is_virtual and item.chunks is None:
+                    item[()]
+        if isinstance(item, h5py.Group):
+            for name in item:
+                path = f"{item.name}/{name}"
                 if isinstance(item.get(name, getlink=True), h5py.HardLink):
                     look(item[name])
 
-    with contextlib.suppress(Exception), h5py.File(io.BytesIO(content)) as file:
-        look(file)
+    try:
+        with h5py.File(io.BytesIO(content)) as file:
+            look(file)
+    except Exception as error:  # of HDF5, of its bindings, of memory
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"{path} is damaged, or larger than the file allows ({reason})" if path else reason
     return ""
 
 

@@ -43,6 +43,7 @@ from kzoo.train.run_directory import prepare
 
 CHUNK = 250
 LONGEST_SECONDS = 120
+MOST_MB = 1000  # that one case may take of this process, libraries that load with the first of them counted in
 CLASSES = ("cat", "dog", "emu")
 RECIPE = Recipe(name="small", model="cifar_resnet20", dataset="scenes", void=(255,), class_names=CLASSES)
 
@@ -260,6 +261,8 @@ def fuzz(kind: str, seed: int, first: int, cases: int, directory: Path, quiet: b
                 totals["grew_mb"] = max(totals["grew_mb"], line["grew_mb"])
                 if line["outcome"] in ("traceback", "foreign read"):
                     told.append(f"{kind} {line['index']}: {line['outcome']} {line['what']}")
+                if line["grew_mb"] > MOST_MB:
+                    told.append(f"{kind} {line['index']}: took {line['grew_mb']:.0f} MB")
             for name in ("peak_mb", "apart_mb"):
                 totals[name] = max(totals[name], line.get(name, 0))
         if status:

@@ -216,3 +216,21 @@ def test_a_file_that_sends_the_library_in_circles_is_given_up():
     with pytest.raises(InvalidValueError, match="damaged: opening it takes too long"), open_numbers(bytes(content)):
         pass
     assert time.process_time() - start < 2  # of this process
+
+
+@pytest.mark.parametrize("length", [2**29, 2**31 - 1, 2**31, 2**32 - 1])
+def test_a_text_of_a_declared_length_is_not_allocated(length):
+    """HDF5 takes memory for a text as it is told to, before it looks for the text."""
+
+    def fill(file):
+        file["x"] = [1.0]
+        file["x"].attrs["name"] = "conv"
+
+    content = bytearray(made(fill))
+    place = content.index(content.index(b"GCOL").to_bytes(8, "little")) - 4  # where the attribute points to its text
+    assert content[place : place + 4] == (4).to_bytes(4, "little")
+    content[place : place + 4] = length.to_bytes(4, "little")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InvalidValueError, match="damaged"), open_numbers(bytes(content)) as (file, _):
+        attribute(file["x"], "name")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
