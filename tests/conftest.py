@@ -7,6 +7,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import gc
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 # before Keras, because it sets what TensorFlow reads when it loads
@@ -16,6 +18,8 @@ from kzoo.taps import mark
 # isort: split
 import keras
 import pytest
+
+from kzoo.check.matrix import PER_PROCESS
 
 MOST_PROCESSES = 4
 
@@ -61,6 +65,32 @@ def fresh_keras():
     """No names of layers and no random state from the test before."""
     keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def compiling(request):
+    """Calls a function in which XLA compiles a model.
+
+    TensorFlow never lets go of what XLA compiled, and Linux allows a process the memory maps of some 40 models. So
+    those of slow tests are compiled in processes that end after `PER_PROCESS`.
+    """
+    if not request.node.get_closest_marker("slow"):
+        return lambda function, *args: function(*args)
+    pool = request.getfixturevalue("pool")
+    return lambda function, *args: pool.submit(call_fresh, function, *args).result()
+
+
+@pytest.fixture(scope="module")
+def pool():
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, max_tasks_per_child=PER_PROCESS) as pool:
+        yield pool
+
+
+def call_fresh(function, *args):
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(0)
+    return function(*args)
 
 
 @pytest.fixture

@@ -45,5 +45,9 @@ def test_saves_and_folds_and_exports(network, backbone, tmp_path):
 
 
 @pytest.mark.parametrize(("network", "backbone"), slow_but(QUICK_TO_LEARN, pairs()))
-def test_learns_under_xla(network, backbone, tmp_path):
-    checks.learns(subject_of(network, backbone, tmp_path))
+def test_learns_under_xla(network, backbone, tmp_path, compiling):
+    compiling(learns, network, backbone, tmp_path)
+
+
+def learns(network: str, backbone: str, directory) -> None:
+    checks.learns(subject_of(network, backbone, directory))

@@ -98,8 +98,12 @@ def norms_that_stay(model) -> set[str]:
 
 
 @pytest.mark.parametrize("name", slow_but(QUICK_TO_LEARN, kinds(kzoo.list_models()), quick=["simple_cnn"]))
-def test_learns_under_xla(name, tmp_path):
-    subject = Subject(name, tmp_path)
+def test_learns_under_xla(name, tmp_path, compiling):
+    compiling(learns, name, tmp_path)
+
+
+def learns(name: str, directory) -> None:
+    subject = Subject(name, directory)
     checks.gradients(subject)
     checks.learns(subject)
     assert subject.model.jit_compile is True
