@@ -2,39 +2,17 @@
 
 >>> import kzoo
 >>> model = kzoo.build("resnet50_cbam")
+
+The public names stand in `__init__.pyi`. Each is imported when it is asked for, so that what needs no Keras, such as
+`kzoo --help`, answers at once.
 """
 
-from kzoo import onednn  # noqa: F401  first: TensorFlow asks for oneDNN once, when it is loaded
+import lazy_loader
 
-# isort: split
+from kzoo import onednn  # noqa: F401  before Keras: TensorFlow asks for oneDNN once, when it is loaded
+from kzoo.after_keras import import_after_keras
 
-from kzoo import layers
-from kzoo.edge import ExportReport, export, export_all
-from kzoo.fused_batch_norm import use_fused_batch_norm
-from kzoo.models.backbone import backbone, freeze_backbone
-from kzoo.registry import list_models
-from kzoo.surgery import fold_batch_norm
-from kzoo.taps import pyramid
-from kzoo.tiles import predict_tiles
-from kzoo.weights import WeightsReport, load_weights
-from kzoo.zoo import ModelInfo, build, describe
+__version__ = "0.2.0"
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-__version__ = "0.1.0"
-__all__ = [
-    "ExportReport",
-    "ModelInfo",
-    "WeightsReport",
-    "backbone",
-    "build",
-    "describe",
-    "export",
-    "export_all",
-    "fold_batch_norm",
-    "freeze_backbone",
-    "layers",
-    "list_models",
-    "load_weights",
-    "predict_tiles",
-    "pyramid",
-    "use_fused_batch_norm",
-]
+import_after_keras("kzoo.layers")  # its layers are then known to `keras.models.load_model`

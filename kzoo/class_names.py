@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import InvalidValueError
 from kzoo.output import UNKNOWN, Output, Values
-from kzoo.reading import check_type, read_json, read_text
+from kzoo.reading import read_report, read_text
 
 FILES = (".keras", ".tflite")
 
@@ -139,19 +138,3 @@ def _told_by_report(model: Path, output: Output) -> Output:
 def _listed(names: Sequence[str]) -> str:
     """Names for an error: all of them, or the first ten."""
     return ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-
-
-def read_report(model: Path) -> dict[str, Any]:
-    """The report that a recipe left beside a model's file; empty where there is none, or somebody else's.
-
-    Raises:
-        InvalidValueError: it is no JSON, or the classes in it are no names.
-    """
-    path = model.with_name("report.json")
-    report = read_json(path) if path.is_file() else {}
-    parts = ("recipe", "dataset")
-    if not isinstance(report, dict) or not all(isinstance(report.get(part, {}), dict) for part in parts):
-        return {}
-    if "classes" in report.get("dataset", {}):
-        check_type(report["dataset"]["classes"], list[str], f"{path}: classes of the dataset")
-    return report

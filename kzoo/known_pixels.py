@@ -1,31 +1,13 @@
 """How pictures were brought to a model when it was trained or measured."""
 
-import dataclasses
 from pathlib import Path
 
-from kzoo.class_names import FILES, read_report
+from kzoo.class_names import FILES
 from kzoo.edge import read_card
 from kzoo.errors import InvalidValueError
-from kzoo.images import STRETCHED, Interpolation, Pixels, Resize
+from kzoo.images import STRETCHED, Pixels
+from kzoo.reading import read_report
 from kzoo.weights import resolve
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PixelOptions:
-    """Flags of the commands that bring pictures to a model; None leaves it at what is known of the model."""
-
-    resize: Resize | None = None
-    """How a picture of another shape is fitted: stretched, its centre cut out, or padded with black; default: as the
-    model was trained or measured, else crop, or stretch for segmentation."""
-    crop: float | None = None
-    """Side of the centre crop over the shorter side of the picture; default: as the model was measured, or 1."""
-    interpolation: Interpolation | None = None
-    """Of the resizing; default: as the model was trained or measured, or bilinear."""
-
-    @property
-    def pixel_options(self) -> dict[str, str | float | None]:
-        """The flags, for `kzoo.images.Pixels.changed`."""
-        return dict(resize=self.resize, crop=self.crop, interpolation=self.interpolation)
 
 
 def known_pixels(model: str, weights: str | None = None, maps: bool = False) -> Pixels:

@@ -128,6 +128,22 @@ def _check_depth(value: Any) -> None:
         level = inside
 
 
+def read_report(model: Path) -> dict[str, Any]:
+    """The report that a recipe left beside a model's file; empty where there is none, or somebody else's.
+
+    Raises:
+        InvalidValueError: it is no JSON, or the classes in it are no names.
+    """
+    path = model.with_name("report.json")
+    report = read_json(path) if path.is_file() else {}
+    parts = ("recipe", "dataset")
+    if not isinstance(report, dict) or not all(isinstance(report.get(part, {}), dict) for part in parts):
+        return {}
+    if "classes" in report.get("dataset", {}):
+        check_type(report["dataset"]["classes"], list[str], f"{path}: classes of the dataset")
+    return report
+
+
 def check_type(value: object, annotation: Any, what: str) -> None:
     """Raises `InvalidValueError` unless a value from a JSON file is of a type.
 

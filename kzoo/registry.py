@@ -1,6 +1,7 @@
 """The registry: every model of the zoo under its name, as data."""
 
 import fnmatch
+import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -66,11 +67,18 @@ def lookup(name: str) -> Entry:
     Raises:
         UnknownNameError: no such model; the message lists close matches.
     """
-    if not isinstance(name, str) or name not in _ENTRIES:
+    entries = _registered()
+    if not isinstance(name, str) or name not in entries:
         raise UnknownNameError(
-            f"unknown model {name!r}{did_you_mean(str(name), _ENTRIES) or '; kzoo.list_models() shows all'}"
+            f"unknown model {name!r}{did_you_mean(str(name), entries) or '; kzoo.list_models() shows all'}"
         )
-    return _ENTRIES[name]
+    return entries[name]
+
+
+def _registered() -> dict[str, Entry]:
+    """All entries: the families register theirs when they are imported, which is not before somebody asks."""
+    importlib.import_module("kzoo.models")
+    return _ENTRIES
 
 
 def configure(entry: Entry, overrides: Mapping[str, Any]) -> Any:
@@ -107,7 +115,7 @@ def list_models(pattern: str = "*") -> list[str]:
     """
     if not isinstance(pattern, str):
         raise InvalidValueError(f"pattern={pattern!r} must be text, such as 'resnet50*'")
-    return sorted(fnmatch.filter(_ENTRIES, pattern))
+    return sorted(fnmatch.filter(_registered(), pattern))
 
 
 def select_models(patterns: Iterable[str]) -> list[str]:

@@ -38,7 +38,7 @@ from kzoo.known_pixels import known_pixels
 from kzoo.layers import SqueezeExcite
 from kzoo.output import Output
 from kzoo.predict import classify, load_keras, open_classifier
-from kzoo.train.recipe import Recipe, recipe_beside
+from kzoo.recipe import Recipe, recipe_beside
 from kzoo.train.run_directory import prepare
 
 CHUNK = 250

@@ -89,8 +89,8 @@ def test_predict_evaluate_and_export_print_names_escaped(tmp_path, capsys, monke
 
 
 def test_cards_and_reports_of_runs_escape_names(tmp_path):
+    from kzoo.recipe import Recipe
     from kzoo.train.card import model_card
-    from kzoo.train.recipe import Recipe
     from kzoo.train.segmentation import Segmentation
 
     row = dict(file="m.keras", mean_iou=0.5, accuracy=0.5, dice=0.5, size_bytes=1, latency_ms=1.0, max_difference=0.0)

@@ -10,7 +10,7 @@ from helpers import randomise
 import kzoo
 from kzoo import layers
 from kzoo.errors import WeightsError
-from kzoo.train.recipe import recipe_dir
+from kzoo.recipe import recipe_dir
 
 STUDIES = recipe_dir() / "studies"
 LAYERS = {getattr(entry.layer, "func", entry.layer).__name__ for entry in layers.ATTENTION.values()} | {

@@ -35,6 +35,7 @@ def ask(flags, variable=None, loaded=False):
         sys.modules["tensorflow"] = types.ModuleType("tensorflow")
     try:
         import kzoo
+        import kzoo.layers
     except ImportError:
         pass
     for name in [name for name in sys.modules if name.split(".")[0] in ("kzoo", "tensorflow")]:

@@ -203,8 +203,8 @@ def test_command_writes_overlay_mask_and_areas(files, tmp_path, capsys, monkeypa
         shares = np.array(file.histogram()[:3]) / mask.size
     lines = [line for line in text.splitlines() if "%" in line]
     order = np.argsort(-shares)
-    assert [line.split("│")[1].strip() for line in lines] == [("red", "gr[e]en", "blue")[index] for index in order]
-    assert [line.split("│")[3].strip() for line in lines] == [f"{shares[index]:.2%}" for index in order]
+    assert [line.split("\t")[0] for line in lines] == [("red", "gr[e]en", "blue")[index] for index in order]
+    assert [line.split("\t")[2] for line in lines] == [f"{shares[index]:.2%}" for index in order]
 
 
 def test_class_names_of_the_recipe(files, tmp_path, capsys):

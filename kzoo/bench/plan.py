@@ -5,13 +5,11 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import keras
 from tyro.conf import Positional, arg
 
-from kzoo.edge import PRECISIONS, LiteRTModel
 from kzoo.errors import InvalidValueError, check_choice
+from kzoo.precisions import PRECISIONS
 from kzoo.registry import lookup, select_models
-from kzoo.zoo import build
 
 KERAS_APPLICATIONS = "keras.applications"
 COUNTERPARTS = {  # model of the zoo -> constructor in keras.applications
@@ -75,6 +73,10 @@ class Plan:
         Raises:
             InvalidValueError, UnknownNameError: what was given, and what is accepted.
         """
+        import keras
+
+        from kzoo.zoo import build
+
         names = self.models
         if keras.backend.backend() != "tensorflow":
             raise InvalidValueError(f"kzoo bench needs KERAS_BACKEND=tensorflow, not {keras.backend.backend()!r}")
@@ -103,6 +105,8 @@ class Plan:
                 keras.backend.clear_session()
 
     def _check_against(self, source: str, names: list[str]) -> None:
+        from kzoo.edge import LiteRTModel
+
         if source == KERAS_APPLICATIONS:
             without = [name for name in names if name not in COUNTERPARTS]
             if without:

@@ -1,7 +1,7 @@
 """Training: declarative recipes, data by name, a resumable loop, and reports of what came out."""
 
+from kzoo.recipe import Recipe, load_recipe
 from kzoo.train.cli import main
 from kzoo.train.loop import train
-from kzoo.train.recipe import Recipe, load_recipe
 
 __all__ = ["Recipe", "load_recipe", "main", "train"]

@@ -1,8 +1,8 @@
 """The model card of a run, in Markdown, with measured numbers only."""
 
 from kzoo.escape import markdown
+from kzoo.recipe import Recipe
 from kzoo.train.command import command_of
-from kzoo.train.recipe import Recipe
 from kzoo.train.tasks import Task
 
 _START = """

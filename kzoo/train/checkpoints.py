@@ -5,8 +5,8 @@ import zipfile
 from pathlib import Path
 
 import keras
-import rich
 
+from kzoo.console import show
 from kzoo.errors import InvalidValueError, OutputError
 from kzoo.escape import terminal
 from kzoo.files import PARTIAL, atomic_path
@@ -145,4 +145,4 @@ def _take_over(model: keras.Model, saved: keras.Model) -> None:
 
 
 def _say(text: str) -> None:
-    rich.print(f"[bold red]{terminal(text)}[/]", flush=True)
+    show(f"[bold red]{terminal(text)}[/]")

@@ -4,7 +4,7 @@ import dataclasses
 import shlex
 from pathlib import Path
 
-from kzoo.train.recipe import Recipe, list_recipes, load_recipe
+from kzoo.recipe import Recipe, list_recipes, load_recipe
 
 _PLACES = ("data_dir", "output_dir", "resume")  # where a run is, which makes no other run of it
 

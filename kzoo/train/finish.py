@@ -9,16 +9,17 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import rich
 from rich.table import Table
 
 import kzoo
+from kzoo.console import show
 from kzoo.edge import Card, LiteRTModel, export_each
 from kzoo.errors import ExportError
 from kzoo.escape import terminal
 from kzoo.files import atomic_path, write_text
 from kzoo.keras_file import open_keras
 from kzoo.output import Output
+from kzoo.recipe import Recipe
 from kzoo.surgery import fold_batch_norm
 from kzoo.train import quantization_aware
 from kzoo.train.card import model_card
@@ -27,7 +28,6 @@ from kzoo.train.data import ImageDataset
 from kzoo.train.history import best_epoch, read_history
 from kzoo.train.measure import Measurement, keras_runner, measure
 from kzoo.train.pictures import draw_curves
-from kzoo.train.recipe import Recipe
 from kzoo.train.run_directory import HISTORY, checkpoints_of
 from kzoo.train.tasks import Column, Task
 from kzoo.zoo import build
@@ -37,7 +37,7 @@ CALIBRATION_IMAGES = 200
 
 def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> dict:
     """Turns the checkpoints of `directory` into finished, measured files; returns the report."""
-    rich.print("evaluating on the test images")
+    show("evaluating on the test images")
     history = read_history(directory / HISTORY, recipe.epochs, task.monitor)
     draw_curves(history, directory / "curves.png", recipe.name, ("loss", task.monitor))
     epoch = best_epoch(history, task.monitor)
@@ -48,7 +48,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     models = {"keras": (directory / "model.keras", *_runners(model))}
     _save(model, models["keras"][0])
 
-    rich.print("folding batch normalisation")
+    show("folding batch normalisation")
     folded = fold_batch_norm(model)
     models["folded"] = (directory / "folded.keras", *_runners(folded))
     _save(folded, models["folded"][0])
@@ -63,26 +63,26 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     reports, wanted = {}, recipe.export
     if wanted and keras.backend.backend() != "tensorflow":
         command = terminal(export_command_of(recipe, directory))
-        rich.print(
+        show(
             f"not exported, as KERAS_BACKEND is {keras.backend.backend()}; export with KERAS_BACKEND=tensorflow "
             f"{command}"
         )
         wanted = ()
     calibration = data.train.arrays(CALIBRATION_IMAGES)[0] if wanted else None
     for stem, (source, reference) in exported.items() if wanted else ():
-        rich.print(f"exporting {stem}")
+        show(f"exporting {stem}")
         card = Card(output, recipe.pixels)
         named = dict(name=stem, card=card, reference=reference)
         for precision, result in export_each(source, directory, wanted, calibration, **named):
             if isinstance(result, ExportError):  # it must not cost the run its report
-                rich.print(f"[bold red]{terminal(str(result))}[/]")
+                show(f"[bold red]{terminal(str(result))}[/]")
                 continue
             name = precision if stem == "model" else f"{stem}_{precision}"
             reports[name] = result
             lite = LiteRTModel(result.path)
             models[name] = (Path(result.path), lite.predict, lite.predict)
 
-    rich.print("measuring")
+    show("measuring")
     test = data.test.dataset.batch(task.batch_size).as_numpy_iterator()
     measurements, scorer = measure(models, test, lambda: task.scorer(output))
     task.draw(data, model, scorer, directory / "predictions.png")
@@ -109,7 +109,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     write_text(directory / "report.json", json.dumps(report, indent=2) + "\n")
     write_text(directory / "README.md", model_card(recipe, task, report))
     print_measurements(measurements, data, task.columns)
-    rich.print(f"everything is in [bold]{terminal(str(directory))}[/bold]")
+    show(f"everything is in [bold]{terminal(str(directory))}[/bold]")
     return report
 
 
@@ -127,7 +127,7 @@ def print_measurements(measurements: dict[str, Measurement], data: ImageDataset,
             f"{row.latency_ms:.2f} ms",
             f"{row.max_difference:.1e}",
         )
-    rich.print(table)
+    show(table)
 
 
 def environment() -> dict[str, str | int]:

@@ -1,21 +1,22 @@
 """The training loop: fit under a recipe, survive interruption, finish with a report."""
 
 import dataclasses
+import sys
 import time
 
 import keras
-import rich
 
 import kzoo
+from kzoo.console import show
 from kzoo.errors import InvalidValueError, KzooError, OutputError
 from kzoo.escape import terminal
 from kzoo.files import ensure_writable, exclusive, refuse_unwritable
+from kzoo.recipe import Recipe
 from kzoo.train import callbacks, quantization_aware, run_directory
 from kzoo.train.data import ImageDataset, readable_images
 from kzoo.train.decay import without_decay
 from kzoo.train.finish import finish
 from kzoo.train.history import Row, best_epoch, cut_history, rank, read_history
-from kzoo.train.recipe import Recipe
 from kzoo.train.run_directory import HISTORY
 from kzoo.train.seeds import EpochSeeds
 from kzoo.train.tasks import Task, task_of
@@ -185,7 +186,7 @@ def _fit(recipe: Recipe, task: Task, model: keras.Model, data: ImageDataset, row
                 *task.callbacks(data, directory),
             ],
             shuffle=False,  # the pipeline shuffles
-            verbose="auto" if rich.get_console().is_terminal else 2,
+            verbose="auto" if sys.stdout.isatty() else 2,
         )
     except KeyboardInterrupt:
         _say("interrupted; finished epochs are kept, and the same command goes on from there")
@@ -217,4 +218,4 @@ def _mode(recipe: Recipe, model: keras.Model) -> str:
 
 
 def _say(text: str) -> None:
-    rich.print(terminal(text), flush=True)
+    show(terminal(text))

@@ -3,9 +3,9 @@
 import keras
 
 from kzoo.errors import InvalidValueError, check_choice
+from kzoo.recipe import Recipe
 from kzoo.surgery import fold_batch_norm
 from kzoo.surgery.fake_quantization import insert_fake_quantization, remove_fake_quantization
-from kzoo.train.recipe import Recipe
 
 # scheme -> precision of the file whose rounding is trained, and whether its kernels have a scale for each channel;
 # those with one scale for each kernel are for other devices: kzoo writes no such files

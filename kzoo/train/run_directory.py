@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
-import rich
 
+from kzoo.console import show
 from kzoo.errors import InvalidValueError, OutputError
 from kzoo.escape import terminal
 from kzoo.files import LOCK, PARTIAL, ensure_writable, exclusive, write_text
 from kzoo.reading import check_type, read_json
+from kzoo.recipe import Recipe
 from kzoo.train.checkpoints import KEPT, Checkpoints, build_optimizer
 from kzoo.train.history import AGAIN, count_rows
-from kzoo.train.recipe import Recipe
 
 RECIPE, CLASSES, HISTORY = "recipe.json", "classes.json", "history.csv"
 # fields that may differ between an interrupted run and the one that goes on
@@ -59,7 +59,7 @@ def _move_aside(directory: Path) -> None:
     number = next(n for n in range(1, 10_000) if not directory.with_name(f"{directory.name}.{n}").exists())
     with exclusive(directory):
         aside = directory.rename(directory.with_name(f"{directory.name}.{number}"))
-    rich.print(f"the earlier run is kept in {terminal(str(aside))}", flush=True)
+    show(f"the earlier run is kept in {terminal(str(aside))}")
     ensure_writable(directory)
 
 

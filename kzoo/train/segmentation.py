@@ -7,12 +7,12 @@ import numpy as np
 
 from kzoo.images import Pixels
 from kzoo.output import Output
+from kzoo.recipe import Recipe
 from kzoo.train.augment import Augmentation, random_crop
 from kzoo.train.batches import evaluation_batches, training_batches
 from kzoo.train.data import ImageDataset
 from kzoo.train.dense import Confusion, MeanIoU, SegmentationLoss, class_weights
 from kzoo.train.pairs import load_pairs
-from kzoo.train.recipe import Recipe
 from kzoo.train.sheets import SheetWriter, draw_sheet
 from kzoo.train.tasks import Column
 

@@ -10,13 +10,13 @@ import numpy as np
 from kzoo.errors import InvalidValueError
 from kzoo.images import Pixels
 from kzoo.output import UNKNOWN, Output
+from kzoo.recipe import SEGMENTATION_FIELDS, Recipe
 from kzoo.registry import lookup
 from kzoo.train.augment import Augmentation
 from kzoo.train.batches import evaluation_batches, training_batches
 from kzoo.train.data import ImageDataset, load_dataset
 from kzoo.train.measure import Scorer, score
 from kzoo.train.pictures import draw_predictions
-from kzoo.train.recipe import SEGMENTATION_FIELDS, Recipe
 
 SMOKE_BATCH, SMOKE_IMAGES = 16, 64
 

@@ -25,9 +25,9 @@ from matplotlib.figure import Figure
 from rich.progress import track
 from sklearn.datasets import load_sample_image
 
+from kzoo.console import parse, user_errors
 from kzoo.errors import WeightsError
 from kzoo.files import atomic_path, ensure_writable, write_text
-from kzoo.train.cli import parse, user_errors
 
 RECIPE = "recipes/cifar10_resnet20_cbam.py"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import rich
 
 import kzoo
-from kzoo.show import make_table
+from kzoo.console import make_table
 from kzoo.surgery import correct_bias, equalize_ranges
 from kzoo.train.data import load_dataset
 

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 import kzoo
-from kzoo.bench import Plan, run, subjects
-from kzoo.bench.command import Bench
+from kzoo.bench import subjects
+from kzoo.bench.plan import Plan
+from kzoo.bench.session import run
 from kzoo.bench.subjects import ceilings
-from kzoo.cli import parse
+from kzoo.commands import bench as command
+from kzoo.commands.forms import Bench
+from kzoo.console import parse
 from kzoo.errors import ExportError, OutputError, UnknownNameError
 from kzoo.graph import count_macs
 
@@ -41,7 +44,7 @@ def counterpart(monkeypatch):
 
 
 def bench(*args):
-    parse(Bench, args, "kzoo bench").run()
+    command.run(parse(Bench, args, "kzoo bench"))
 
 
 def test_everything_is_compared(add, counterpart, tmp_path):

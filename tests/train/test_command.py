@@ -5,10 +5,10 @@ import shlex
 
 import pytest
 
+from kzoo.console import parse
+from kzoo.recipe import load_recipe
 from kzoo.train import Recipe
-from kzoo.train.cli import parse
 from kzoo.train.command import command_of
-from kzoo.train.recipe import load_recipe
 
 
 @pytest.mark.parametrize(

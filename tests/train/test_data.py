@@ -12,10 +12,10 @@ from sklearn.datasets import load_digits
 
 from kzoo.errors import DatasetError
 from kzoo.images import Pixels
+from kzoo.recipe import AUGMENTATIONS
 from kzoo.train.augment import Augmentation
 from kzoo.train.batches import evaluation_batches
 from kzoo.train.data import Split, load_dataset, readable_images
-from kzoo.train.recipe import AUGMENTATIONS
 from kzoo.train.seeds import StepSeeds
 
 

@@ -16,10 +16,10 @@ import kzoo
 from kzoo.edge import PRECISIONS, LiteRTModel, read_card, source
 from kzoo.errors import InvalidValueError, KzooError, OutputError, UnknownNameError
 from kzoo.files import exclusive
+from kzoo.recipe import SEGMENTATION_FIELDS
 from kzoo.train import callbacks, checkpoints, loop, train
 from kzoo.train.data import load_dataset
 from kzoo.train.loop import make_optimizer
-from kzoo.train.recipe import SEGMENTATION_FIELDS
 from kzoo.train.run_directory import checkpoints_of
 from kzoo.train.tasks import SMOKE_BATCH, SMOKE_IMAGES
 
@@ -158,7 +158,7 @@ KILLED = """
     from pathlib import Path
     from kzoo import registry
     from kzoo.train import Recipe, callbacks, train
-    from kzoo.train.cli import user_errors
+    from kzoo.console import user_errors
 
     entry = registry.lookup("cifar_resnet20")
     config = dataclasses.replace(entry.config, depths=(1, 1), widths=(4, 8))

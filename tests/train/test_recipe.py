@@ -7,11 +7,11 @@ import json
 import pytest
 
 from kzoo.cli import main
+from kzoo.console import parse
 from kzoo.errors import InvalidValueError, UnknownNameError
+from kzoo.recipe import check_fields, list_recipes, load_recipe, recipe_beside, recipe_dir
 from kzoo.registry import lookup
 from kzoo.train import Recipe
-from kzoo.train.cli import parse
-from kzoo.train.recipe import check_fields, list_recipes, load_recipe, recipe_beside, recipe_dir
 
 GOOD = dict(name="x", model="resnet18", dataset="digits")
 

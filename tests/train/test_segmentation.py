@@ -14,10 +14,10 @@ from PIL import Image
 from kzoo.cli import main
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError, OutputError
+from kzoo.recipe import load_recipe
 from kzoo.train import Recipe, callbacks, train
 from kzoo.train.data import VOID, Split
 from kzoo.train.loop import compiled_model
-from kzoo.train.recipe import load_recipe
 from kzoo.train.run_directory import checkpoints_of
 from kzoo.train.segmentation import Segmentation
 

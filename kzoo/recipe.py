@@ -9,11 +9,10 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import tyro
 
-from kzoo.class_names import read_report
-from kzoo.edge import PRECISIONS
 from kzoo.errors import InvalidValueError, UnknownNameError, check_choice, did_you_mean, explain
 from kzoo.images import Pixels
-from kzoo.reading import check_type
+from kzoo.precisions import PRECISIONS
+from kzoo.reading import check_type, read_report
 
 Augmentation = Literal[
     "flip",
@@ -237,7 +236,7 @@ def _tuple(value: Any) -> Any:
 
 def recipe_dir() -> Path:
     """The folder of the recipes: `recipes/` of a checkout, or the copy inside an installed package."""
-    package = Path(__file__).resolve().parent.parent
+    package = Path(__file__).resolve().parent
     installed = package / "_recipes"
     return installed if installed.is_dir() else package.parent / "recipes"
 

@@ -1,0 +1,42 @@
+from . import check, edge, images, layers, models, output, registry, surgery, taps, train, weights, zoo
+from .edge import ExportReport, export, export_all
+from .fused_batch_norm import use_fused_batch_norm
+from .models.backbone import backbone, freeze_backbone
+from .registry import list_models
+from .surgery import fold_batch_norm
+from .taps import pyramid
+from .tiles import predict_tiles
+from .weights import WeightsReport, load_weights
+from .zoo import ModelInfo, build, describe
+
+__version__: str
+__all__ = [
+    "ExportReport",
+    "ModelInfo",
+    "WeightsReport",
+    "__version__",
+    "backbone",
+    "build",
+    "check",
+    "describe",
+    "edge",
+    "export",
+    "export_all",
+    "fold_batch_norm",
+    "freeze_backbone",
+    "images",
+    "layers",
+    "list_models",
+    "load_weights",
+    "models",
+    "output",
+    "predict_tiles",
+    "pyramid",
+    "registry",
+    "surgery",
+    "taps",
+    "train",
+    "use_fused_batch_norm",
+    "weights",
+    "zoo",
+]

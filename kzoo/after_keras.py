@@ -1,0 +1,37 @@
+"""An import that waits for Keras: layers are known to Keras as soon as both are there, and `import kzoo` is quick."""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+
+
+def import_after_keras(module: str) -> None:
+    """Imports a module when Keras has been imported, or now if it has been."""
+    if "keras" in sys.modules:
+        importlib.import_module(module)
+    else:
+        sys.meta_path.insert(0, _Waiting(module))
+
+
+class _Waiting(importlib.abc.MetaPathFinder):
+    """Finds Keras as others do, and imports a module once Keras has run."""
+
+    def __init__(self, module: str):
+        self._module = module
+
+    def find_spec(self, name, path=None, target=None) -> importlib.machinery.ModuleSpec | None:
+        if name != "keras":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def exec_module(module) -> None:
+                run(module)
+                importlib.import_module(self._module)
+
+            spec.loader.exec_module = exec_module
+        return spec

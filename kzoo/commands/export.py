@@ -1,0 +1,196 @@
+"""`kzoo export`: fold a model, and write LiteRT files that were checked against Keras."""
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from kzoo.class_names import FILES, imagenet_classes, known_output, match_classes, read_labels
+from kzoo.commands.forms import ALL, Export
+from kzoo.console import make_table, show, show_json
+from kzoo.edge import Card, ExportReport, draw_reports, export, export_all
+from kzoo.edge.arguments import check_path
+from kzoo.edge.report import threads_of
+from kzoo.errors import InvalidValueError
+from kzoo.escape import printable, terminal
+from kzoo.files import refuse_unwritable
+from kzoo.known_pixels import known_pixels
+from kzoo.predict import load_keras
+from kzoo.recipe import Recipe, recipe_beside
+from kzoo.registry import SEGMENTATION
+from kzoo.surgery import fold_batch_norm, fold_preprocessing
+from kzoo.train.tasks import task_of_output
+from kzoo.zoo import build
+
+
+def run(form: Export) -> None:
+    one = len(form.precision) == 1 and ALL not in form.precision
+    if one:
+        check_path(form.output)
+    elif form.output.suffix == ".tflite":
+        raise InvalidValueError(f"{form.output} is one file; for several precisions give a folder")
+    elif "auto" in form.precision:
+        raise InvalidValueError("--precision auto chooses one of all; it stands alone")
+    if form.images < 1 or form.evaluate < 0:
+        raise InvalidValueError(f"--images {form.images} must be at least 1, --evaluate {form.evaluate} at least 0")
+    if form.evaluate and not form.dataset:
+        raise InvalidValueError("--evaluate needs the images of a --dataset")
+    refuse_unwritable(form.output.parent if one else form.output)
+    model, card = _open(form)
+    trained = form.weights is not None or form.model.endswith(".keras")
+    calibration, evaluation = _images(form, model, card) if form.dataset else (None, None)
+    if card.output.class_names is None and trained and len(names := imagenet_classes()) == card.output.num_classes:
+        card = dataclasses.replace(card, output=card.output.named(names))
+    options = dict(
+        calibration=calibration,
+        batch_size=form.batch_size,
+        evaluation=evaluation,
+        card=card,
+        threads=form.threads,
+        find_layers=form.report,
+        reference=model,
+    )
+    with _stages():
+        folded = fold_batch_norm(model)
+        if form.fold_preprocessing:
+            folded = fold_preprocessing(folded)
+        if one:
+            report = export(folded, form.output, form.precision[0], **options)
+            reports = {report.precision: report}
+        else:
+            chosen = None if ALL in form.precision else form.precision
+            reports = export_all(folded, form.output, chosen, **options)
+    if form.report:
+        for report in reports.values():
+            report.save(Path(report.path).parent)
+        if len(reports) > 1:
+            draw_reports(reports, form.output / "precisions.png")
+    if form.json:
+        show_json([dataclasses.asdict(report) for report in reports.values()])
+    else:
+        show(_table(reports))
+
+
+def _open(form: Export) -> tuple[keras.Model, Card]:
+    """The model, and what the card of its files tells."""
+    if form.model.endswith(".keras"):
+        if form.weights is not None:
+            raise InvalidValueError(f"{form.model} has its own weights; --weights goes with a name of the zoo")
+        model = load_keras(form.model)
+    else:
+        model = build(form.model, weights=form.weights)
+    labels = None if form.labels is None else read_labels(form.labels)
+    output = known_output(form.model, model, labels, form.values)
+    pixels = known_pixels(form.model, form.weights, maps=output.task == SEGMENTATION)
+    return model, Card(output, pixels.changed(**form.pixel_options))
+
+
+def _images(form: Export, model: keras.Model, card: Card) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
+    """Training images, and test images with their labels."""
+    shape = model.inputs[0].shape[1:]
+    if len(shape) != 3 or None in shape or shape[2] != 3:
+        raise InvalidValueError(f"the model takes images of {tuple(shape)}; datasets give RGB images of one size")
+    output, pixels = card.output, card.pixels
+    task = task_of_output(output, form.model)
+    if not form.evaluate:
+        return task.images(form.dataset, form.data_dir, tuple(shape[:2]), pixels, form.images), None
+    # a name of the zoo has nothing beside it, whatever lies in this folder
+    beside = recipe_beside(Path(form.model), form.dataset) if form.model.endswith(FILES) else {}
+    options = beside | form.mask_options
+    recipe = Recipe(
+        name="",
+        model=form.model,
+        dataset=form.dataset,
+        data_dir=form.data_dir,
+        image_size=tuple(shape[:2]),
+        **pixels.to_json(),
+        **options,
+    )
+    data = task.load(recipe)
+    if output.multi_label:
+        raise InvalidValueError(
+            f"{form.model} gives each class a sigmoid of its own, and {form.dataset} one class to each image; "
+            "give kzoo.export(evaluation=) labels of 0 and 1 for each class, or leave --evaluate out"
+        )
+    relabel = match_classes(output, data.classes, form.model, form.dataset)
+    images, labels = data.test.arrays(form.evaluate)
+    return data.train.arrays(form.images)[0], (images, relabel(labels))
+
+
+class _Stages(logging.Handler):
+    """Shows what kzoo logs: warnings for good, the rest as long as it lasts."""
+
+    def __init__(self, status: Status):
+        super().__init__()
+        self.status = status
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            self.status.console.print(f"kzoo: warning: {printable(record.getMessage())}", markup=False, soft_wrap=True)
+        else:
+            self.status.update(terminal(record.getMessage()))
+
+
+@contextlib.contextmanager
+def _stages() -> Iterator[None]:
+    """Shows what export does while it does it."""
+    log = logging.getLogger("kzoo")
+    level, propagate, handlers = log.level, log.propagate, log.handlers
+    with Console(stderr=True).status("folding") as status:
+        log.handlers = [_Stages(status)]  # in place of those that would print through the status
+        log.setLevel(logging.INFO)
+        log.propagate = False  # a library may have given the root a handler that would print it all again
+        try:
+            yield
+        finally:
+            log.handlers = handlers
+            log.setLevel(level)
+            log.propagate = propagate
+
+
+def _table(reports: dict[str, ExportReport]) -> Table:
+    """A row for each file, with what differs between them; the caption tells the rest."""
+    any_report = next(iter(reports.values()))
+    columns = {
+        "precision": lambda r: r.precision,
+        "size": lambda r: f"{r.size_bytes / 1e6:.2f} MB",
+        "XNNPACK\npartitions": lambda r: str(r.xnnpack_partitions),
+        "relative\nerror": lambda r: f"{r.relative_error:.1e}",
+        "same\nclass": lambda r: "-" if r.agreement is None else f"{r.agreement:.1%}",
+    }
+    for metric in any_report.scores:
+        columns[metric.replace("_", "\n")] = lambda r, metric=metric: f"{r.scores[metric]['file']:.4f}"
+    for count in any_report.latency_ms:
+        columns[f"latency,\n{threads_of(count)}"] = lambda r, count=count: f"{r.latency_ms[count]:.2f} ms"
+    table = make_table(*columns)
+    table.columns[0].no_wrap = True
+    for report in reports.values():
+        table.add_row(*(show(report) for show in columns.values()))
+    folder = Path(any_report.path).parent
+    names = ", ".join(Path(report.path).name for report in reports.values())
+    keras_scores = (f"{metric.replace('_', ' ')} {told['keras']:.4f}" for metric, told in any_report.scores.items())
+    compared = {}
+    for report in reports.values():
+        compared.setdefault(report.verified_on, []).append(report.precision)
+    lines = [
+        f"{names} in {folder}",
+        f"{any_report.macs / 1e9:.3f} G multiply-adds",
+        *(f"{', '.join(group)} compared with Keras on {verified_on}" for verified_on, group in compared.items()),
+        *([f"Keras: {', '.join(keras_scores)}"] if any_report.scores else []),
+        *(
+            f"{report.precision} runs outside the delegate: "
+            + ", ".join(f"{count} {op}" for op, count in report.ops_outside_xnnpack.items())
+            for report in reports.values()
+            if report.ops_outside_xnnpack
+        ),
+    ]
+    table.caption = "\n".join(map(terminal, lines))
+    table.caption_justify = "left"
+    return table

@@ -1,0 +1,50 @@
+"""`kzoo info`: the size, cost, feature maps, weights, papers and options of a model."""
+
+import dataclasses
+import re
+from typing import Any
+
+from kzoo.commands.forms import Info
+from kzoo.console import make_table, show, show_json
+from kzoo.escape import terminal
+from kzoo.weights import WEIGHTS
+from kzoo.zoo import describe
+
+
+def run(form: Info) -> None:
+    options: dict[str, Any] = {"attention": form.attention, "backbone": form.backbone}
+    info = describe(form.name, **{name: value for name, value in options.items() if value is not None})
+    names = info.weights[1:]
+    if form.json:
+        weights = {name: dataclasses.asdict(WEIGHTS[info.name][name]) for name in names}
+        show_json(dataclasses.asdict(info) | {"weights": weights})
+        return
+    table = make_table(info.name, "", header=False)
+    table.add_row("family", info.family)
+    table.add_row("input", "×".join(map(str, info.input_shape)))
+    table.add_row("classes", str(info.num_classes))
+    table.add_row("trainable parameters", f"{info.trainable_parameters:,}")
+    table.add_row("multiply-adds", f"{info.macs / 1e9:.3f} G")
+    for tap, shape in info.taps.items():
+        table.add_row(f"tap {tap}", "×".join(map(str, shape)))
+    table.add_row("papers", ", ".join(map(_link, info.papers)) or "-")
+    for option, value in info.options.items():
+        table.add_row(f"option {option}", terminal(repr(value)))
+    if not names:
+        backbone = info.options.get("backbone")
+        more = f"; kzoo info {backbone} lists those of its backbone" if backbone else ""
+        show(table, f"no public weights{more}")
+        return
+    weights = make_table("weights=", "licence", "images", "classes", "ImageNet-1K top-1", "source")
+    for name in names:
+        spec = WEIGHTS[info.name][name]
+        top1 = "-" if spec.top1 is None else f"{spec.top1:.2f} %"
+        default = f" ({info.weights[0]})" if name == names[0] else ""
+        images = f"{spec.size}×{spec.size}"
+        weights.add_row(f"{name}{default}", spec.licence, images, str(spec.num_classes), top1, spec.source)
+    show(table, weights)
+
+
+def _link(paper: str) -> str:
+    """The address of an arXiv number; authors and a year stay as they are."""
+    return f"https://arxiv.org/abs/{paper}" if re.fullmatch(r"\d{4}\.\d{4,5}", paper) else paper

@@ -1,0 +1,98 @@
+"""`kzoo predict`: what pictures show, or where in them."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from kzoo.commands.forms import Predict
+from kzoo.console import make_table, show, show_json
+from kzoo.errors import InvalidValueError
+from kzoo.escape import printable, terminal
+from kzoo.files import refuse_unwritable
+from kzoo.images import find_images
+from kzoo.predict import BATCH_SIZE, Opened, as_classifier, classify, open_model
+from kzoo.segment import as_segmenter, output_paths, segment
+
+
+def run(form: Predict) -> None:
+    if form.top is not None and form.top < 1:
+        raise InvalidValueError(f"--top {form.top} must be at least 1")
+    if not form.images:
+        raise InvalidValueError("no image given; name files or folders behind the model")
+    paths = find_images(form.images)
+    options = {option: getattr(form, option) for option in ("weights", "labels", "values", "image_size")}
+    opened = open_model(form.model, **options, **form.pixel_options)
+    segments = opened.output.task == "segmentation"
+    results = track(
+        _segment(form, opened, paths) if segments else _classify(form, opened, paths),
+        total=len(paths),
+        console=Console(stderr=True),
+        transient=True,
+        disable=len(paths) <= BATCH_SIZE or form.tiles,  # tiles have a bar of their own
+    )
+    read, broken = [], []
+    for result in results:
+        (broken if isinstance(result, InvalidValueError) else read).append(result)
+    if not read:
+        more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
+        raise InvalidValueError(f"no image could be read: {broken[0]}{more}")
+    if form.json:
+        show_json(read)
+    else:
+        for image in read:
+            title = f"{image['image']} → {image['overlay']}" if segments else image["image"]
+            several = opened.output.multi_label
+            show(terminal(title), _areas(image["classes"]) if segments else _ranking(image["predictions"], several))
+    for error in broken:
+        print(f"kzoo: warning: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+    if broken:
+        raise SystemExit(1)
+
+
+def _classify(form: Predict, opened: Opened, paths: Sequence[Path]) -> Iterator[dict | InvalidValueError]:
+    classifier = as_classifier(opened)
+    _refuse(form, "a model for segmentation", output_dir=form.output_dir, tiles=form.tiles or None)
+    top = 5 if form.top is None else form.top
+    return (
+        result
+        if isinstance(result, InvalidValueError)
+        else {"image": str(path), "predictions": classifier.top(result, top)}
+        for path, result in classify(classifier, paths)
+    )
+
+
+def _segment(form: Predict, opened: Opened, paths: Sequence[Path]) -> Iterator[dict | InvalidValueError]:
+    _refuse(form, "a classifier", top=form.top, crop=form.crop)
+    segmenter = as_segmenter(opened)
+    for option in ("interpolation", "resize"):
+        if form.tiles and getattr(form, option):
+            raise InvalidValueError(f"--{option} is of the resizing, and --tiles does without")
+    directory = form.output_dir or Path("predictions")
+    outputs = output_paths(paths, directory)
+    refuse_unwritable(directory)
+    return segment(segmenter, outputs, form.tiles)
+
+
+def _refuse(form: Predict, others: str, **options) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise InvalidValueError(f"--{name.replace('_', '-')} goes with {others}, which {form.model} is not")
+
+
+def _ranking(predictions: list[dict], several: bool) -> Table:
+    table = make_table("rank", "class", "probability, by itself" if several else "probability")
+    for rank, found in enumerate(predictions, start=1):
+        table.add_row(str(rank), terminal(found["class"]), f"{found['probability']:.2%}")
+    return table
+
+
+def _areas(classes: list[dict]) -> Table:
+    table = make_table("class", "pixels", "share")
+    for found in sorted(classes, key=lambda found: -found["pixels"]):
+        if found["pixels"]:
+            table.add_row(terminal(found["class"]), f"{found['pixels']:,}", f"{found['share']:.2%}")
+    return table

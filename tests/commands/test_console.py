@@ -1,0 +1,60 @@
+"""Tables and JSON: frames on a terminal, lines for programs elsewhere, and never half a name."""
+
+import io
+import json
+import math
+
+import pytest
+import rich.console
+
+from kzoo import console
+from kzoo.console import make_table, show, show_json
+from kzoo.escape import terminal
+
+LONG = "a_name_of_more_than_eighty_characters_" * 3
+
+
+@pytest.fixture
+def tables():
+    first = make_table("model", "XNNPACK\npartitions", "note")
+    first.add_row(LONG, "1", terminal("[red] is no colour"))
+    first.caption = "one\ntwo"
+    second = make_table("resnet", "", header=False)
+    second.add_row("family", "[bold]resnet[/]")
+    return first, second
+
+
+def test_in_a_pipe_a_row_is_a_line(tables, capsys):
+    show(*tables, "3 models in [bold]folder[/bold]")
+    assert capsys.readouterr().out == (
+        "model\tXNNPACK partitions\tnote\n"
+        f"{LONG}\t1\t[red] is no colour\n"
+        "one\ntwo\n"
+        "\n"
+        "resnet\n"
+        "family\tresnet\n"
+        "3 models in folder\n"
+    )
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_on_a_terminal_a_table_has_a_frame(tables, no_color, monkeypatch):
+    file = io.StringIO()
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(
+        console, "Console", lambda **options: rich.console.Console(file=file, force_terminal=True, width=60, **options)
+    )
+    show(*tables, "[red]failed[/] " + LONG)
+    text = file.getvalue()
+    assert "│" in text
+    assert LONG in text  # a line is not folded
+    assert ("\x1b[31m" in text) is not no_color
+
+
+def test_json_is_strict(capsys):
+    show_json({"a": [math.nan, 1.5, {"b": -math.inf}], "c": (1, "\x1b[2J")})
+    text = capsys.readouterr().out
+    assert "\x1b" not in text
+    assert json.loads(text) == {"a": [None, 1.5, {"b": None}], "c": [1, "\x1b[2J"]}

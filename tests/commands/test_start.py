@@ -1,0 +1,64 @@
+"""What needs no Keras does not load it, and says nothing that was not asked for."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kzoo.cli import COMMANDS
+from kzoo.commands import forms
+
+HEAVY = ("keras", "tensorflow", "tensorflow_datasets", "tensorboard", "sklearn", "matplotlib", "h5py")
+LOADED = f"import sys; sys.stderr.write('loaded ' + ' '.join(name for name in {HEAVY} if name in sys.modules))"
+
+
+def run(*code: str, **environment: str) -> subprocess.CompletedProcess:
+    told = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    return subprocess.run(
+        [sys.executable, "-c", "\n".join(code)], env=told | environment, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["--help"], ["--version"], ["list", "resnet18*"], ["completion", "bash"], ["__complete", "train", "quick"]],
+    ids=lambda args: args[0],
+)
+def test_light_commands_load_nothing_heavy(args):
+    done = run("from kzoo.cli import main", "try:", f"    main({args!r})", "except SystemExit: pass", LOADED)
+    assert done.stdout
+    assert done.stderr == "loaded "
+
+
+def test_import_kzoo_loads_nothing_heavy():
+    assert run("import kzoo; kzoo.__version__", LOADED).stderr == "loaded "
+
+
+@pytest.mark.parametrize("first", ["kzoo", "keras"])
+def test_keras_knows_the_layers_whichever_was_imported_first(first):
+    second = {"kzoo": "keras", "keras": "kzoo"}[first]
+    done = run(
+        f"import {first}, {second}",
+        "text = {'module': 'kzoo.layers', 'class_name': 'CBAM', 'registered_name': 'kzoo>CBAM', 'config': {}}",
+        "print(type(keras.saving.deserialize_keras_object(text)).__name__)",
+    )
+    assert done.stdout == "CBAM\n", done.stderr
+
+
+def test_python_m_kzoo():
+    done = subprocess.run([sys.executable, "-m", "kzoo", "info", "cifar_resnet20", "--json"], capture_output=True)
+    assert json.loads(done.stdout)["trainable_parameters"] == 269722
+
+
+def test_a_command_with_tensorflow_is_quiet():
+    """TensorFlow and absl tell of processors, devices and their own logging where nobody asked."""
+    done = run("from kzoo.cli import main", "main(['info', 'cifar_resnet20'])", "import tensorflow")
+    assert done.stdout.startswith("cifar_resnet20\n")
+    assert done.stderr == ""
+
+
+def test_every_command_is_listed_with_a_form_and_a_module():
+    assert [name for name in COMMANDS if name not in forms.FORMS] == ["train"]
+    assert set(forms.FORMS) < set(COMMANDS)
