@@ -2,10 +2,10 @@ from . import check, edge, images, layers, models, output, registry, surgery, ta
 from .edge import ExportReport, export, export_all
 from .fused_batch_norm import use_fused_batch_norm
 from .models.backbone import backbone, freeze_backbone
+from .predict.tiles import predict_tiles
 from .registry import list_models
 from .surgery import fold_batch_norm
 from .taps import pyramid
-from .tiles import predict_tiles
 from .weights import WeightsReport, load_weights
 from .zoo import ModelInfo, build, describe
 

@@ -327,10 +327,10 @@ FAULTS = (
     ),
     Fault(
         "tiles mirror the image at its borders",
-        "tiles.py",
+        "predict/tiles.py",
         'mode="reflect")  # several',
         'mode="edge")  # several',
-        ("test_tiles.py",),
+        ("predict/test_tiles.py",),
     ),
     # what outputs and inputs mean
     Fault(
@@ -427,24 +427,24 @@ FAULTS = (
     # training
     Fault(
         "images are shuffled in training",
-        "train/seeds.py",
+        "data/seeds.py",
         ".permutation(size)",
         ".permutation(size) * 0 + np.arange(size)",
-        ("train/test_batches.py",),
+        ("data/test_batches.py",),
     ),
     Fault(
         "every epoch has an order of its own",
-        "train/seeds.py",
+        "data/seeds.py",
         "_sequence(seed, epoch, _ORDER)",
         "_sequence(seed, 0, _ORDER)",
-        ("train/test_batches.py", "train/test_promises.py"),
+        ("data/test_batches.py", "train/test_promises.py"),
     ),
     Fault(
         "a run that goes on draws what it would have drawn",
-        "train/batches.py",
+        "data/batches.py",
         "StepSeeds(seed, number // steps, number % steps)",
         "StepSeeds(seed, number // steps - epochs.start, number % steps)",
-        ("train/test_batches.py", "train/test_promises.py"),
+        ("data/test_batches.py", "train/test_promises.py"),
     ),
     Fault(
         "integer files are calibrated with training images",
@@ -462,7 +462,7 @@ FAULTS = (
     ),
     Fault(
         "classes weigh in the loss as the recipe says",
-        "train/dense.py",
+        "losses.py",
         "if self.class_weights is not None:\n            weights",
         "if False:\n            weights",
         ("train/test_promises.py",),
@@ -476,17 +476,17 @@ FAULTS = (
     ),
     Fault(
         "every augmentation draws anew in every step",
-        "train/augment.py",
+        "data/augment.py",
         "    def __call__(self, images, seeds: StepSeeds):",
         "    def __call__(self, images, seeds: StepSeeds):\n        seeds = StepSeeds(0, 0, 0)",
-        ("train/test_augment.py",),
+        ("data/test_augment.py",),
     ),
     Fault(
         "void stays void while masks move",
-        "train/augment.py",
+        "data/augment.py",
         "tf.cast(masks[..., 0], tf.uint8) - 1",
         "tf.cast(masks[..., 0], tf.uint8)",
-        ("train/test_augment.py",),
+        ("data/test_augment.py",),
     ),
     Fault(
         "weight decay spares all but kernels",
@@ -504,7 +504,7 @@ FAULTS = (
     ),
     Fault(
         "label smoothing is the recipe's",
-        "train/tasks.py",
+        "tasks/classification.py",
         "label_smoothing=recipe.label_smoothing",
         "label_smoothing=0.0",
         ("train",),
@@ -532,17 +532,17 @@ FAULTS = (
     ),
     Fault(
         "void counts in no confusion",
-        "train/dense.py",
+        "metrics.py",
         "valid = mask != VOID",
         "valid = mask <= VOID",
-        ("train/test_dense.py",),
+        ("test_losses.py",),
     ),
     Fault(
         "class weights follow the median frequency",
-        "train/dense.py",
+        "losses.py",
         "np.median(frequency) / frequency",
         "np.mean(frequency) / frequency",
-        ("train/test_dense.py",),
+        ("test_losses.py",),
     ),
 )
 

@@ -37,7 +37,7 @@ from kzoo.images import Pixels
 from kzoo.known_pixels import known_pixels
 from kzoo.layers import SqueezeExcite
 from kzoo.output import Output
-from kzoo.predict import classify, load_keras, open_classifier
+from kzoo.predict.classifier import classify, load_keras, open_classifier
 from kzoo.recipe import Recipe, recipe_beside
 from kzoo.train.run_directory import prepare
 

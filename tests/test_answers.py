@@ -19,8 +19,8 @@ from kzoo.cli import main
 from kzoo.edge import Card, LiteRTModel, read_card
 from kzoo.errors import InvalidValueError
 from kzoo.output import Output
-from kzoo.predict import as_classifier, open_classifier, open_model
-from kzoo.segment import as_segmenter
+from kzoo.predict.classifier import as_classifier, open_classifier, open_model
+from kzoo.predict.segmenter import as_segmenter
 
 SIZE = (8, 8, 3)
 RED, GREEN, BLUE = (250, 20, 10), (10, 240, 30), (20, 30, 245)

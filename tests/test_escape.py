@@ -15,10 +15,10 @@ import kzoo
 from kzoo.cli import main
 from kzoo.edge import Card
 from kzoo.escape import markdown, printable, terminal
+from kzoo.images.overlay import draw_overlay
 from kzoo.output import Output
-from kzoo.overlay import draw_overlay
-from kzoo.train.pictures import draw_predictions
-from kzoo.train.sheets import draw_sheet
+from kzoo.report.pictures import draw_predictions
+from kzoo.report.sheets import draw_sheet
 
 NAMES = ("<img src=x onerror=alert(1)>", "\x1b[31mred\x1b[2J", "a|b", "two\nlines\r", "[bold]x[/bold]", "$\\frac{$")
 
@@ -90,8 +90,8 @@ def test_predict_evaluate_and_export_print_names_escaped(tmp_path, capsys, monke
 
 def test_cards_and_reports_of_runs_escape_names(tmp_path):
     from kzoo.recipe import Recipe
+    from kzoo.tasks.segmentation import Segmentation
     from kzoo.train.card import model_card
-    from kzoo.train.segmentation import Segmentation
 
     row = dict(file="m.keras", mean_iou=0.5, accuracy=0.5, dice=0.5, size_bytes=1, latency_ms=1.0, max_difference=0.0)
     row |= {f"{kind}_by_class": dict.fromkeys(NAMES, 0.5) for kind in ("iou", "dice")}

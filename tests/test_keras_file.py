@@ -17,7 +17,7 @@ import pytest
 import kzoo.layers
 from kzoo.errors import InvalidValueError, WeightsError
 from kzoo.keras_file import open_keras
-from kzoo.predict import load_keras
+from kzoo.predict.classifier import load_keras
 from kzoo.weights.files import open_keras_weights
 
 CAPTURED = dict(capture_output=True, text=True, timeout=300)

@@ -6,13 +6,13 @@ from typing import Any
 from kzoo.class_names import FILES, match_classes
 from kzoo.commands.forms import Evaluate
 from kzoo.console import make_table, show, show_json
+from kzoo.data.split import readable_images
 from kzoo.errors import InvalidValueError
 from kzoo.escape import terminal
-from kzoo.predict import Opened, open_model
+from kzoo.predict.classifier import Opened, open_model
+from kzoo.predict.tiles import runner
 from kzoo.recipe import Recipe, recipe_beside
-from kzoo.tiles import runner
-from kzoo.train.data import readable_images
-from kzoo.train.tasks import task_of_output
+from kzoo.tasks import task_of_output
 
 
 def run(form: Evaluate) -> None:

@@ -22,11 +22,11 @@ from kzoo.errors import InvalidValueError
 from kzoo.escape import printable, terminal
 from kzoo.files import refuse_unwritable
 from kzoo.known_pixels import known_pixels
-from kzoo.predict import load_keras
+from kzoo.predict.classifier import load_keras
 from kzoo.recipe import Recipe, recipe_beside
 from kzoo.registry import SEGMENTATION
 from kzoo.surgery import fold_batch_norm, fold_preprocessing
-from kzoo.train.tasks import task_of_output
+from kzoo.tasks import task_of_output
 from kzoo.zoo import build
 
 

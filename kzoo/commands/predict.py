@@ -14,8 +14,8 @@ from kzoo.errors import InvalidValueError
 from kzoo.escape import printable, terminal
 from kzoo.files import refuse_unwritable
 from kzoo.images import find_images
-from kzoo.predict import BATCH_SIZE, Opened, as_classifier, classify, open_model
-from kzoo.segment import as_segmenter, output_paths, segment
+from kzoo.predict.classifier import BATCH_SIZE, Opened, as_classifier, classify, open_model
+from kzoo.predict.segmenter import as_segmenter, output_paths, segment
 
 
 def run(form: Predict) -> None:

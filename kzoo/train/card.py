@@ -2,8 +2,8 @@
 
 from kzoo.escape import markdown
 from kzoo.recipe import Recipe
+from kzoo.tasks import Task
 from kzoo.train.command import command_of
-from kzoo.train.tasks import Task
 
 _START = """
 The `start` files hold the weights that quantization-aware fine-tuning began with.

@@ -13,6 +13,7 @@ from rich.table import Table
 
 import kzoo
 from kzoo.console import show
+from kzoo.data.split import ImageDataset
 from kzoo.edge import Card, LiteRTModel, export_each
 from kzoo.errors import ExportError
 from kzoo.escape import terminal
@@ -20,16 +21,15 @@ from kzoo.files import atomic_path, write_text
 from kzoo.keras_file import open_keras
 from kzoo.output import Output
 from kzoo.recipe import Recipe
+from kzoo.report.measure import Measurement, keras_runner, measure
+from kzoo.report.pictures import draw_curves
 from kzoo.surgery import fold_batch_norm
+from kzoo.tasks import Column, Task
 from kzoo.train import quantization_aware
 from kzoo.train.card import model_card
 from kzoo.train.command import export_command_of
-from kzoo.train.data import ImageDataset
 from kzoo.train.history import best_epoch, read_history
-from kzoo.train.measure import Measurement, keras_runner, measure
-from kzoo.train.pictures import draw_curves
 from kzoo.train.run_directory import HISTORY, checkpoints_of
-from kzoo.train.tasks import Column, Task
 from kzoo.zoo import build
 
 CALIBRATION_IMAGES = 200

@@ -8,18 +8,18 @@ import keras
 
 import kzoo
 from kzoo.console import show
+from kzoo.data.seeds import EpochSeeds
+from kzoo.data.split import ImageDataset, readable_images
 from kzoo.errors import InvalidValueError, KzooError, OutputError
 from kzoo.escape import terminal
 from kzoo.files import ensure_writable, exclusive, refuse_unwritable
 from kzoo.recipe import Recipe
+from kzoo.tasks import Task, task_of
 from kzoo.train import callbacks, quantization_aware, run_directory
-from kzoo.train.data import ImageDataset, readable_images
 from kzoo.train.decay import without_decay
 from kzoo.train.finish import finish
 from kzoo.train.history import Row, best_epoch, cut_history, rank, read_history
 from kzoo.train.run_directory import HISTORY
-from kzoo.train.seeds import EpochSeeds
-from kzoo.train.tasks import Task, task_of
 from kzoo.weights import resolve
 from kzoo.zoo import build, count_parameters
 

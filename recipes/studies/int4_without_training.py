@@ -15,8 +15,8 @@ import rich
 
 import kzoo
 from kzoo.console import make_table
+from kzoo.data.datasets import load_dataset
 from kzoo.surgery import correct_bias, equalize_ranges
-from kzoo.train.data import load_dataset
 
 CALIBRATION_IMAGES = 200
 

@@ -12,7 +12,7 @@ from PIL import Image
 import kzoo
 from kzoo.cli import main
 from kzoo.edge import LiteRTModel
-from kzoo.predict import open_classifier
+from kzoo.predict.classifier import open_classifier
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from PIL import Image
 
 import kzoo
 from kzoo.cli import main
+from kzoo.data.datasets import load_dataset
 from kzoo.surgery import fold_batch_norm
-from kzoo.train.data import load_dataset
 
 
 @pytest.fixture(scope="module")

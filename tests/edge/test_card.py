@@ -14,7 +14,7 @@ from kzoo.edge import Card, read_card
 from kzoo.errors import InvalidValueError
 from kzoo.images import Pixels
 from kzoo.output import Output
-from kzoo.predict import open_classifier
+from kzoo.predict.classifier import open_classifier
 
 NAMES = ("left", "right", "up")
 

@@ -17,7 +17,7 @@ from kzoo import apart
 from kzoo.apart import Apart, open_apart
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError
-from kzoo.predict import open_model
+from kzoo.predict.classifier import open_model
 
 SAVED = Path(__file__).parents[2] / "saved_models" / "cifar10_resnet20" / "model_int8.tflite"
 needs_saved = pytest.mark.skipif(not SAVED.exists(), reason="a checkout alone has saved models")

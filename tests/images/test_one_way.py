@@ -21,9 +21,9 @@ CALLED = {"resize", "rotate", "zoom"}  # of which only calls count: recipes have
 ALLOWED = {
     ("edge/quantize.py", "resize"): (1, "repeats images until a batch is full: np.resize"),
     ("edge/source.py", "resize"): (1, "repeats images until a batch is full: np.resize"),
-    ("overlay.py", "resize"): (2, "enlarges a picture and its finished mask to be looked at"),
-    ("segment.py", "resize"): (1, "brings probabilities to the size of the picture"),
-    ("train/elastic.py", "resize"): (1, "a field of displacements, no picture"),
+    ("images/overlay.py", "resize"): (2, "enlarges a picture and its finished mask to be looked at"),
+    ("predict/segmenter.py", "resize"): (1, "brings probabilities to the size of the picture"),
+    ("data/elastic.py", "resize"): (1, "a field of displacements, no picture"),
 }
 
 

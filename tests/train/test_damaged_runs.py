@@ -12,11 +12,11 @@ import pytest
 
 from kzoo import registry
 from kzoo.errors import KzooError, OutputError
+from kzoo.tasks.classification import Classification
 from kzoo.train import Recipe, loop, train
 from kzoo.train.history import AGAIN, best_epoch
 from kzoo.train.loop import compiled_model
 from kzoo.train.run_directory import checkpoints_of, missing_bytes
-from kzoo.train.tasks import Classification
 
 
 @pytest.fixture(scope="module")

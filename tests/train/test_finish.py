@@ -17,7 +17,7 @@ from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import InvalidValueError
 from kzoo.images import Pixels
 from kzoo.output import Output
-from kzoo.predict import open_classifier
+from kzoo.predict.classifier import open_classifier
 from kzoo.train import loop, train
 from kzoo.train.command import export_command_of
 

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 import kzoo
+from kzoo.data.datasets import load_dataset
 from kzoo.edge import PRECISIONS, LiteRTModel, read_card, source
 from kzoo.errors import InvalidValueError, KzooError, OutputError, UnknownNameError
 from kzoo.files import exclusive
 from kzoo.recipe import SEGMENTATION_FIELDS
+from kzoo.tasks.classification import SMOKE_BATCH, SMOKE_IMAGES
 from kzoo.train import callbacks, checkpoints, loop, train
-from kzoo.train.data import load_dataset
 from kzoo.train.loop import make_optimizer
 from kzoo.train.run_directory import checkpoints_of
-from kzoo.train.tasks import SMOKE_BATCH, SMOKE_IMAGES
 
 STEPS = SMOKE_IMAGES // SMOKE_BATCH
 

@@ -14,14 +14,14 @@ from PIL import Image
 
 import kzoo
 from kzoo import registry
+from kzoo.data.split import VOID
 from kzoo.files import ensure_writable
 from kzoo.images import Pixels
+from kzoo.tasks import task_of
 from kzoo.train import Recipe, finish, run_directory, train
 from kzoo.train.command import command_of
-from kzoo.train.data import VOID
 from kzoo.train.loop import _shrink, _take, compiled_model
 from kzoo.train.quantization_aware import take_weights
-from kzoo.train.tasks import task_of
 
 STEPS = 5
 DIGITS = tuple("0123456789")

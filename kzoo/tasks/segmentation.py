@@ -5,16 +5,17 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from kzoo.data.augment import Augmentation, random_crop
+from kzoo.data.batches import evaluation_batches, training_batches
+from kzoo.data.pairs import load_pairs
+from kzoo.data.split import ImageDataset
 from kzoo.images import Pixels
+from kzoo.losses import SegmentationLoss, class_weights
+from kzoo.metrics import Confusion, MeanIoU
 from kzoo.output import Output
 from kzoo.recipe import Recipe
-from kzoo.train.augment import Augmentation, random_crop
-from kzoo.train.batches import evaluation_batches, training_batches
-from kzoo.train.data import ImageDataset
-from kzoo.train.dense import Confusion, MeanIoU, SegmentationLoss, class_weights
-from kzoo.train.pairs import load_pairs
-from kzoo.train.sheets import SheetWriter, draw_sheet
-from kzoo.train.tasks import Column
+from kzoo.report.sheets import SheetWriter, draw_sheet
+from kzoo.tasks.task import Column
 
 SHOWN = 6  # images on a sheet
 

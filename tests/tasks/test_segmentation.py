@@ -12,14 +12,14 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from kzoo.cli import main
+from kzoo.data.split import VOID, Split
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError, OutputError
 from kzoo.recipe import load_recipe
+from kzoo.tasks.segmentation import Segmentation
 from kzoo.train import Recipe, callbacks, train
-from kzoo.train.data import VOID, Split
 from kzoo.train.loop import compiled_model
 from kzoo.train.run_directory import checkpoints_of
-from kzoo.train.segmentation import Segmentation
 
 SIZE = (16, 24)
 COLOURS = np.array([(200, 30, 30), (30, 200, 30), (30, 30, 200)])

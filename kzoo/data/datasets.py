@@ -2,16 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
+from kzoo.data.digits import load_digits
+from kzoo.data.folders import load_folder
+from kzoo.data.split import ImageDataset
+from kzoo.data.tfds_sets import load_tfds
 from kzoo.errors import DatasetError
 from kzoo.images import STRETCHED, Pixels
-from kzoo.train.folders import load_folder
-from kzoo.train.split import VOID, ImageDataset, Split, readable_images
-from kzoo.train.tfds_sets import load_tfds
-
-__all__ = ["DIGITS", "VOID", "ImageDataset", "Split", "load_dataset", "readable_images"]
 
 DIGITS = "digits"
 
@@ -47,33 +43,9 @@ def load_dataset(
     """
     image_size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if name == DIGITS:
-        return _load_digits(image_size or (32, 32), pixels, validation_fraction, seed)
+        return load_digits(image_size or (32, 32), pixels, validation_fraction, seed)
     if name and Path(name).is_dir():
         return load_folder(Path(name), image_size, pixels, validation_fraction, seed)
     if not name or name.startswith(("/", ".", "~")):
         raise DatasetError(f"no folder at {name!r}")
     return load_tfds(name, data_dir, image_size, pixels, validation_fraction)
-
-
-def _load_digits(size: tuple[int, int], pixels: Pixels, validation_fraction: float, seed: int) -> ImageDataset:
-    import tensorflow as tf
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    digits = load_digits()
-    grey = np.round(digits.images * (255 / 16)).astype("uint8")
-    images = np.stack([pixels.apply(Image.fromarray(digit), (*size, 3)) for digit in grey])
-    labels = digits.target.astype("int64")
-    # the test images are always the same; only what is held out of the rest follows the seed
-    train, test = train_test_split(np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=0)
-    try:
-        train, validation = train_test_split(
-            train, test_size=validation_fraction, stratify=labels[train], random_state=seed
-        )
-    except ValueError as error:
-        raise DatasetError(f"validation_fraction={validation_fraction} leaves a split without some digit") from error
-    splits = (
-        Split(tf.data.Dataset.from_tensor_slices((images[part], labels[part])), len(part))
-        for part in (train, validation, test)
-    )
-    return ImageDataset(DIGITS, tuple("0123456789"), (*size, 3), *splits)

@@ -11,11 +11,11 @@ from images.pictures import ORIENTATION, noise, saved
 from PIL import Image
 
 from kzoo.cli import main
+from kzoo.data.datasets import load_dataset
+from kzoo.data.split import draw
 from kzoo.errors import DatasetError
 from kzoo.images import Pixels
-from kzoo.train.data import load_dataset
-from kzoo.train.split import draw
-from kzoo.train.tasks import Classification
+from kzoo.tasks.classification import Classification
 
 
 def write(folder, names, seed=0):

@@ -15,9 +15,9 @@ import kzoo
 from kzoo.cli import main
 from kzoo.errors import InvalidValueError, WeightsError
 from kzoo.images import read_picture
-from kzoo.overlay import CAMVID, OPACITY, PAPER, colours, draw_overlay
-from kzoo.predict import open_model
-from kzoo.segment import as_segmenter, class_areas, most_probable, output_paths
+from kzoo.images.overlay import CAMVID, OPACITY, PAPER, colours, draw_overlay
+from kzoo.predict.classifier import open_model
+from kzoo.predict.segmenter import as_segmenter, class_areas, most_probable, output_paths
 
 HEIGHT, WIDTH = 24, 32  # of the models
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo.train.data import VOID, Split
-from kzoo.train.dense import Confusion, MeanIoU, SegmentationLoss, centre, class_weights
+from kzoo.data.split import VOID, Split
+from kzoo.losses import SegmentationLoss, centre, class_weights
+from kzoo.metrics import Confusion, MeanIoU
 
 CLASSES = 4
 

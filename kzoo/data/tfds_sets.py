@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kzoo.data.split import ImageDataset, Split, decoder
 from kzoo.errors import DatasetError, did_you_mean
 from kzoo.images import Pixels, read_picture
-from kzoo.train.split import ImageDataset, Split, decoder
 
 LOOKED_AT = 8  # images of a split, to see whether it has labels
 

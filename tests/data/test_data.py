@@ -10,13 +10,14 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from kzoo.data.augment import Augmentation
+from kzoo.data.batches import evaluation_batches
+from kzoo.data.datasets import load_dataset
+from kzoo.data.seeds import StepSeeds
+from kzoo.data.split import Split, readable_images
 from kzoo.errors import DatasetError
 from kzoo.images import Pixels
 from kzoo.recipe import AUGMENTATIONS
-from kzoo.train.augment import Augmentation
-from kzoo.train.batches import evaluation_batches
-from kzoo.train.data import Split, load_dataset, readable_images
-from kzoo.train.seeds import StepSeeds
 
 
 def rows(split) -> set[bytes]:

@@ -7,11 +7,11 @@ import keras
 import numpy as np
 from PIL import Image, ImageDraw
 
+from kzoo.data.split import VOID
 from kzoo.escape import printable
 from kzoo.files import atomic_path
-from kzoo.overlay import colours, load_font
-from kzoo.train.data import VOID
-from kzoo.train.dense import centre
+from kzoo.images.overlay import colours, load_font
+from kzoo.losses import centre
 
 GAP, LINE = 6, 16
 

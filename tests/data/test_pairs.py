@@ -9,10 +9,11 @@ import tensorflow_datasets as tfds
 from images.pictures import ORIENTATION, noise, saved
 from PIL import Image
 
+from kzoo.data.datasets import load_dataset
+from kzoo.data.pairs import load_pairs
+from kzoo.data.split import VOID
 from kzoo.errors import DatasetError, InvalidValueError
 from kzoo.images import Pixels
-from kzoo.train.data import VOID, load_dataset
-from kzoo.train.pairs import load_pairs
 
 SIZE = (6, 9)
 

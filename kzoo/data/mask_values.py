@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from kzoo.data.split import VOID
 from kzoo.errors import DatasetError, InvalidValueError
-from kzoo.train.split import VOID
 
 UNKNOWN = 254  # while reading: a value that nobody declared
 NUMBERED = ("L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of one number for each pixel

@@ -3,9 +3,9 @@
 import numpy as np
 from PIL import Image
 
-from kzoo.overlay import colours
-from kzoo.train.data import VOID
-from kzoo.train.sheets import GAP, LINE, draw_sheet, paint
+from kzoo.data.split import VOID
+from kzoo.images.overlay import colours
+from kzoo.report.sheets import GAP, LINE, draw_sheet, paint
 
 
 def test_masks_are_painted_in_the_colours_of_the_legend_and_void_in_black_and_white():

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from kzoo.train.data import Split
-from kzoo.train.seeds import StepSeeds, epoch_order, shuffle_seed
+from kzoo.data.seeds import StepSeeds, epoch_order, shuffle_seed
+from kzoo.data.split import Split
 
 CACHE_LIMIT_BYTES = 2 * 2**30
 SHUFFLE_BUFFER = 50_000

@@ -15,10 +15,10 @@ from PIL import Image
 from kzoo.errors import InvalidValueError
 from kzoo.files import atomic_path, ensure_writable, write_text
 from kzoo.images import Pixels, read_picture
+from kzoo.images.overlay import draw_overlay
 from kzoo.output import Output
-from kzoo.overlay import draw_overlay
-from kzoo.predict import Opened
-from kzoo.tiles import default_margin, lay_tiles, runner, stitch_tiles, tile_shapes, total_stride
+from kzoo.predict.classifier import Opened
+from kzoo.predict.tiles import default_margin, lay_tiles, runner, stitch_tiles, tile_shapes, total_stride
 
 MOST_CLASSES = 256  # that fit into the 8 bits of a mask
 ENDINGS = {"overlay": "_overlay.png", "mask": "_predicted_mask.png", "areas": "_areas.json"}

@@ -6,11 +6,11 @@ import pytest
 import tensorflow as tf
 
 import kzoo.layers
-from kzoo.train import batches
-from kzoo.train.augment import Augmentation
-from kzoo.train.batches import evaluation_batches, training_batches
-from kzoo.train.data import Split
-from kzoo.train.seeds import EpochSeeds, epoch_order, random_states
+from kzoo.data import batches
+from kzoo.data.augment import Augmentation
+from kzoo.data.batches import evaluation_batches, training_batches
+from kzoo.data.seeds import EpochSeeds, epoch_order, random_states
+from kzoo.data.split import Split
 
 SIZE, BATCH = 43, 8
 STEPS = SIZE // BATCH

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from keras import layers
 
-from kzoo.train.elastic import RandomElastic
-from kzoo.train.seeds import StepSeeds
+from kzoo.data.elastic import RandomElastic
+from kzoo.data.seeds import StepSeeds
 
 _BLACK = dict(fill_mode="constant")
 _PIXELS = dict(value_range=(0, 255))

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kzoo.train.augment import Augmentation, random_crop
-from kzoo.train.data import VOID
-from kzoo.train.elastic import RandomElastic
-from kzoo.train.seeds import StepSeeds
+from kzoo.data.augment import Augmentation, random_crop
+from kzoo.data.elastic import RandomElastic
+from kzoo.data.seeds import StepSeeds
+from kzoo.data.split import VOID
 
 HEIGHT, WIDTH, BAND = 48, 64, 8
 MOVING = ("flip", "flip_vertical", "translate", "rotate", "zoom", "scale", "elastic")

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from kzoo.class_names import read_labels
+from kzoo.data.folders import is_pairs
+from kzoo.data.mask_values import Labels, declare
+from kzoo.data.split import VOID, ImageDataset, Split, decoder, readable_images
+from kzoo.data.tfds_sets import image_shape, prepared_builder, tfds_splits, undecoded
 from kzoo.errors import DatasetError, InvalidValueError
 from kzoo.images import STRETCHED, SUFFIXES, Pixels, list_folder, read_numbers, read_picture
-from kzoo.train.folders import is_pairs
-from kzoo.train.labels import Labels, declare
-from kzoo.train.split import VOID, ImageDataset, Split, decoder, readable_images
-from kzoo.train.tfds_sets import image_shape, prepared_builder, tfds_splits, undecoded
 
 DIGITS = "digits"
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # of formats that keep numbers; GIF gives colours new ones

@@ -16,7 +16,7 @@ from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError, UnknownNameError, WeightsError
 from kzoo.images import Pixels, find_images
 from kzoo.output import softmax
-from kzoo.predict import classify, open_classifier
+from kzoo.predict.classifier import classify, open_classifier
 from kzoo.registry import lookup
 
 
@@ -102,7 +102,7 @@ def test_broken_files_keep_their_place(folder):
 
 def test_the_checkpoint_says_how_to_resize(monkeypatch, tmp_path):
     donor, narrow = tmp_path / "donor.weights.h5", lookup("resnet18").narrow
-    monkeypatch.setattr("kzoo.predict.build", partial(kzoo.build, **narrow))
+    monkeypatch.setattr("kzoo.predict.classifier.build", partial(kzoo.build, **narrow))
     model = randomise(kzoo.build("resnet18", **narrow))
     model.save_weights(donor)
     monkeypatch.setattr("kzoo.weights.specs.fetch_hub", lambda repository: donor)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from kzoo.data.split import ImageDataset, Split, decoder, draw
 from kzoo.errors import DatasetError, InvalidValueError
 from kzoo.images import SUFFIXES, Pixels, check_header, find_in, list_folder
-from kzoo.train.split import ImageDataset, Split, decoder, draw
 
 _log = logging.getLogger("kzoo")
 

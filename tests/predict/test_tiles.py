@@ -9,8 +9,8 @@ from keras import layers
 import kzoo
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError
+from kzoo.predict.tiles import default_margin, lay_tiles, predict_tiles, stitch_tiles, total_stride
 from kzoo.registry import lookup
-from kzoo.tiles import default_margin, lay_tiles, predict_tiles, stitch_tiles, total_stride
 
 
 def unet(height, width, padding, widths=(4, 6, 8), channels=3) -> keras.Model:
