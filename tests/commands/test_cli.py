@@ -158,8 +158,8 @@ def test_flags_that_errors_about_data_advise_are_those_of_the_command(command, c
     with pytest.raises(SystemExit):
         main([command, "--help"])
     known = set(FLAG.findall(capsys.readouterr().out))
-    root = Path(kzoo.__file__).parent / "train"
-    loaders = [path for name in ("folders", "pairs", "labels", "tfds_sets") for path in root.glob(f"{name}.py")]
+    root = Path(kzoo.__file__).parent / "data"
+    loaders = [path for name in ("folders", "pairs", "mask_values", "tfds_sets") for path in root.glob(f"{name}.py")]
     assert len(loaders) == 4
     advised = {flag for path in loaders for flag in FLAG.findall(path.read_text(encoding="utf-8"))}
     needless = {"--image-size"} if command == "export" else set()  # a file has one size
