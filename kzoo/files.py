@@ -7,12 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from kzoo.errors import OutputError
+import filelock
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None
+from kzoo.errors import OutputError
 
 PARTIAL = ".partial"
 LOCK = ".lock"
@@ -68,19 +65,17 @@ def exclusive(directory: Path) -> Iterator[None]:
     Raises:
         OutputError: another process is in it.
     """
-    if fcntl is None:  # Windows
-        yield
-        return
+    lock = filelock.FileLock(directory / LOCK)
     try:
-        lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        lock.acquire(blocking=False)
+    except filelock.Timeout as error:
+        raise OutputError(f"another process is training in {directory}; choose another --output-dir") from error
     except OSError as error:
         raise OutputError(f"cannot lock {directory / LOCK}: {error.strerror}; choose another --output-dir") from error
-    with os.fdopen(lock, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise OutputError(f"another process is training in {directory}; choose another --output-dir") from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def ensure_writable(directory: str | Path, need_bytes: int = 0) -> Path:
