@@ -10,7 +10,7 @@ from helpers import fails
 from PIL import Image
 
 import kzoo
-from kzoo.cli import main
+from kzoo.cli import COMMANDS, main
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +26,10 @@ def test_help(capsys):
         main(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    assert all(command in text for command in ("list", "info", "train", "evaluate", "predict", "export", "check"))
+    assert all(f"  {command} " in text and summary in text for command, summary in COMMANDS.items())
 
 
-@pytest.mark.parametrize("command", ["list", "info", "evaluate", "predict", "export", "check"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_commands(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
@@ -37,9 +37,10 @@ def test_help_of_commands(command, capsys):
     assert f"kzoo {command}" in capsys.readouterr().out
 
 
-def test_help_of_recipes_shows_their_defaults(capsys):
+@pytest.mark.parametrize("args", [["quickstart", "--help"], ["--help"]])
+def test_help_of_recipes_shows_their_options(args, capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["train", "quickstart", "--help"])
+        main(["train", *args])
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert "--learning-rate" in text
