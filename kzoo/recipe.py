@@ -42,91 +42,92 @@ class Recipe:
     """How one model is trained on one dataset. Every field is also a flag of `kzoo train`."""
 
     name: str
-    """Of the run."""
+    """Name of the run."""
     model: str
-    """A name of `kzoo list`; it decides between classification and segmentation."""
+    """Name of the model, of `kzoo list`; it decides between classification and segmentation."""
     model_options: Annotated[dict[str, Any], tyro.conf.Suppress] = dataclasses.field(default_factory=dict)
     """Options of `kzoo.build`, such as dict(widths=(16, 32)); set in the recipe's file alone."""
     backbone: str | None = None
-    """Of a segmentation model: a name of `kzoo list`; None means the model's own."""
+    """Backbone of a segmentation model, of `kzoo list`; None means the model's own."""
     dataset: str
-    """"digits", a TFDS name such as "cifar10", or a folder with train/CLASS/*.png and test/CLASS/*.png. For
+    """Dataset: "digits", a TFDS name such as "cifar10", or a folder with train/CLASS/*.png and test/CLASS/*.png. For
     segmentation a TFDS name or a folder, by path or by its name in data_dir, with images/ and masks/, in train/, test/
     and perhaps validation/, or once."""
     data_dir: str | None = None
-    """Where TFDS keeps its datasets; None means TFDS_DATA_DIR or ~/tensorflow_datasets."""
+    """Directory where TFDS keeps its datasets; None means TFDS_DATA_DIR or ~/tensorflow_datasets."""
     image_size: int | tuple[int, int] | None = None
     """Height and width that images are resized to, or one number for both; None leaves them as they are."""
     resize: Literal["stretch", "crop", "pad"] = "stretch"
-    """How a picture of another shape is fitted: stretched to it, its centre cut out, or whole, in the middle of black;
-    files, evaluation and prediction of this run do the same."""
+    """Way in which a picture of another shape is fitted: stretched to it, its centre cut out, or whole, in the middle
+    of black; files, evaluation and prediction of this run do the same."""
     crop: float = 1.0
-    """Side of that centre over the shorter side of the picture."""
+    """Side of the centre that is cut out, over the shorter side of the picture."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    """Of the resizing, which averages the pixels that it leaves out."""
+    """Interpolation of the resizing, which averages the pixels that it leaves out."""
     class_names: tuple[str, ...] = ()
-    """For segmentation: of the classes; without them the lines of the folder's classes.txt."""
+    """Names of the classes, for segmentation; without them the lines of the folder's classes.txt."""
     mask_values: tuple[int, ...] = ()
-    """For segmentation: value of each class in the mask files; without them 0, 1, ..."""
+    """Value of each class in the mask files, for segmentation; without them 0, 1, ..."""
     void: tuple[int, ...] = ()
-    """For segmentation: values in the mask files of pixels that are neither trained on nor counted."""
+    """Values in the mask files of pixels that are neither trained on nor counted, for segmentation."""
     test_fraction: float = 0.2
-    """For segmentation: share of a folder without splits that is held out for the test, whatever the seed."""
+    """Share of a folder without splits that is held out for the test, whatever the seed; for segmentation."""
     validation_fraction: float = 0.1
     """Share of the training images that is held out to choose the best epoch; test images are never used."""
     weights: str | None = None
     """Weights to start from: a name, "hf://owner/name" or a path."""
     backbone_weights: str | None = None
-    """For segmentation: weights of the backbone alone."""
+    """Weights of the backbone alone, for segmentation: a name, "hf://owner/name" or a path."""
     freeze_backbone: bool = False
-    """For segmentation: keep the backbone as it is, with its statistics of batch normalisation."""
+    """Whether the backbone stays as it is, with its statistics of batch normalisation; for segmentation."""
 
     epochs: int = 30
     """Passes over the training images."""
     batch_size: int = 128
     """Images per step."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """SGD with Nesterov momentum 0.9, or AdamW."""
+    """Optimizer: SGD with Nesterov momentum 0.9, or AdamW."""
     learning_rate: float = 0.1
-    """Peak, reached after the warm-up; a cosine leads from it to zero."""
+    """Peak of the learning rate, reached after the warm-up; a cosine leads from it to zero."""
     warmup_epochs: float = 1.0
     """Epochs in which the learning rate rises from zero."""
     weight_decay: float = 5e-3
-    """Decoupled, times the learning rate; kernels only, no biases and no normalisation. An L2 penalty inside the
-    gradient, as papers state it, acts 1 / (1 - momentum) times as strongly: their 5e-4 is 5e-3 here."""
+    """Decoupled weight decay, times the learning rate; of kernels only, no biases and no normalisation. An L2 penalty
+    inside the gradient, as papers state it, acts 1 / (1 - momentum) times as strongly: their 5e-4 is 5e-3 here."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes."""
     augmentation: tuple[Augmentation, ...] = ()
     """Random changes of the training images, made in the input pipeline."""
     crop_size: int | tuple[int, int] | None = None
-    """For segmentation: height and width of a random part of each image to train on, or one number for both;
-    validation and test see whole images."""
+    """Height and width of a random part of each image to train on, or one number for both; validation and test see
+    whole images. For segmentation."""
     dice_weight: float = 0.0
-    """For segmentation: the loss is cross-entropy plus this many times the Dice loss."""
+    """Weight of the Dice loss, which is added to the cross-entropy; for segmentation."""
     class_weights: Literal["median_frequency", "log"] | None = None
-    """For segmentation: weigh classes in the cross-entropy by how rare they are in the training masks."""
+    """Weights of the classes in the cross-entropy by how rare they are in the training masks; for segmentation."""
 
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    """Of the training step; the finished model is always float32."""
+    """Precision of the training step; the finished model is always float32."""
     jit_compile: Literal["auto", "true", "false"] = "auto"
     """Whether XLA compiles the step; "auto" is off where it would be slower, on a CPU."""
     seed: int = 0
-    """Of first weights, order, crops, augmentation and dropout: on one machine a run repeats to the bit, also where it
-    was killed and went on."""
+    """Seed of first weights, order, crops, augmentation and dropout: on one machine a run repeats to the bit, also
+    where it was killed and went on."""
 
     quantization_aware: Literal["int8", "int8_per_tensor", "int4", "int4_per_tensor", "int4_weights"] | None = None
-    """Fine-tune `weights` with the rounding of an integer file: batch normalisation is folded, then kernels are
+    """Integer file whose rounding `weights` are fine-tuned with: batch normalisation is folded, then kernels are
     rounded to 8 or 4 bits with a scale for each channel (or one for each kernel), and, but for "int4_weights",
     activations to 8. Take a small learning rate and few epochs."""
 
     export: tuple[Literal[(*PRECISIONS,)], ...] = ()
-    """LiteRT files to write and measure after training, of these precisions."""
+    """Precisions of the LiteRT files to write and measure after training."""
     output_dir: Path | None = None
     """Directory of the run; None means saved_models/runs/NAME."""
     resume: bool = True
-    """Go on where an interrupted run of the same recipe stopped; --no-resume moves it aside and starts again."""
+    """Whether to go on where an interrupted run of the same recipe stopped; --no-resume moves it aside and starts
+    again."""
     smoke: bool = False
-    """Run the whole path on a few images in well under a minute, to see that it works."""
+    """Whether to run the whole path on a few images in well under a minute, to see that it works."""
 
     def __post_init__(self):
         for field in ("epochs", "batch_size"):

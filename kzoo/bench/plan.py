@@ -36,21 +36,22 @@ class Plan:
     names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME...")]
     """Models, or shell-style patterns of them such as "resnet50*" (quote them)."""
     precisions: tuple[str, ...] = tuple(name for name, precision in PRECISIONS.items() if not precision.slow)
-    """Of the LiteRT files; default: those that LiteRT has fast kernels for."""
+    """Precisions of the LiteRT files; default: those that LiteRT has fast kernels for."""
     threads: tuple[int, ...] = tuple(dict.fromkeys((1, os.cpu_count())))
-    """Of the LiteRT interpreter and of the matrix product that is its ceiling. TensorFlow takes all cores."""
+    """Numbers of threads of the LiteRT interpreter and of the matrix product that is its ceiling. TensorFlow takes all
+    cores."""
     keras: bool = True
     """Whether to time Keras too: plain and folded, TensorFlow's graph and XLA."""
     batch_size: int = 8
-    """Images that Keras takes at once, beside one."""
+    """Number of images that Keras takes at once, beside one."""
     input_size: int | None = None
     """Height and width of the images; default: the model's own."""
     against: tuple[str, ...] = ()
-    """What the LiteRT files are compared with: "keras.applications", exported the same way, or .tflite files."""
+    """Rivals of the LiteRT files: "keras.applications", exported the same way, or .tflite files."""
     rounds: int = 30
-    """How often each is timed."""
+    """Number of times that each is measured."""
     seconds: float | None = None
-    """For a model, after which no other round begins; default: no limit."""
+    """Time for a model in seconds, after which no other round begins; default: no limit."""
 
     @property
     def models(self) -> list[str]:
