@@ -82,7 +82,7 @@ class Pixels:
         return STRETCHED if maps else cls()
 
     def changed(
-        self, resize: str | None = None, crop: float | None = None, interpolation: str | None = None
+        self, resize: Resize | None = None, crop: float | None = None, interpolation: Interpolation | None = None
     ) -> "Pixels":
         """These pixels with what is not None in place of their own; a `crop` alone asks for `resize="crop"`.
 
