@@ -18,7 +18,7 @@ from kzoo.reading import read_bytes, read_json
 VERSION = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Card:
     """What travels with a file.
 

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 from PIL import Image
@@ -18,6 +18,14 @@ RESIZE = get_args(Resize)
 INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 SMALLEST_CROP = 0.05
 SLIMMEST = 50  # a picture is cropped to this many times its shorter side before it is enlarged
+
+
+class PixelChanges(TypedDict, total=False):
+    """What `Pixels.changed` takes, by name."""
+
+    resize: Resize | None
+    crop: float | None
+    interpolation: Interpolation | None
 
 
 @dataclass(frozen=True)
