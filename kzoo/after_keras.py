@@ -5,6 +5,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
+from typing import Any
 
 
 def import_after_keras(module: str) -> None:
@@ -27,11 +28,12 @@ class _Waiting(importlib.abc.MetaPathFinder):
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.loader is not None:
-            run = spec.loader.exec_module
+            loader: Any = spec.loader  # of this module alone, so that its method can be another
+            run = loader.exec_module
 
             def exec_module(module) -> None:
                 run(module)
                 importlib.import_module(self._module)
 
-            spec.loader.exec_module = exec_module
+            loader.exec_module = exec_module
         return spec

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import IO, AnyStr
 
 from kzoo.errors import InvalidValueError
 
@@ -31,13 +32,13 @@ class Apart:
     def __init__(self, script: Path):
         self._script = script
         self._lock = threading.Lock()
-        self._process = None
-        self._log = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
         atexit.register(self.stop)
 
-    def start(self) -> None:
-        """Starts the process, if it is not running."""
-        if self._process is None or self._process.poll() is not None:
+    def start(self) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
+        """Starts the process, if it is not running; returns it with the file that its errors go to."""
+        if self._process is None or self._log is None or self._process.poll() is not None:
             self.stop()
             self._log = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
             pipe = subprocess.PIPE
@@ -48,47 +49,58 @@ class Apart:
                 stderr=self._log,
                 start_new_session=True,  # it and its forks are ended together
             )
+        return self._process, self._log
 
     def ask(self, order: dict, content: bytes = b"") -> dict:
         """The answer to an order; `crash` in it has the last words of what crashed too."""
         with self._lock:
-            self.start()
-            logged = self._log.seek(0, 2)
+            process, log = self.start()
+            orders, answers = pipes_of(process)
+            logged = log.seek(0, 2)
             try:
-                self._process.stdin.write(json.dumps(order).encode() + b"\n" + content)
-                self._process.stdin.flush()
-                line = self._process.stdout.readline()
+                orders.write(json.dumps(order).encode() + b"\n" + content)
+                orders.flush()
+                line = answers.readline()
             except BrokenPipeError:
                 line = b""
             except BaseException:  # interrupted: what it answers later would be taken for the answer to the next order
                 self.stop()
                 raise
-            answer = json.loads(line) if line else {"crash": f"exit status {self._process.wait()}"}
+            answer = json.loads(line) if line else {"crash": f"exit status {process.wait()}"}
             if crash := answer.get("crash"):
-                answer["crash"] = f"{crash}{self._last_words(logged)}"
+                answer["crash"] = f"{crash}{_last_words(log, logged)}"
             return answer
-
-    def _last_words(self, start: int) -> str:
-        self._log.seek(start)
-        lines = self._log.read().decode(errors="replace").splitlines()
-        told = [line for line in lines if line.strip() and not re.match(r"(WARNING|[IW]\d{4}|INFO:) ?", line)]
-        return f": {' '.join(told[-1].split())[:LONGEST_LOG]}" if told else ""
 
     def stop(self) -> None:
         """Ends the process and its forks, whatever they do."""
-        if self._process is not None:
+        if self._process is not None and self._log is not None:
+            orders, answers = pipes_of(self._process)
             if self._process.poll() is None:  # the end of its input may not come: a fork of ours would hold it open
                 os.killpg(self._process.pid, signal.SIGKILL)
             with contextlib.suppress(BrokenPipeError):  # it ended with an order half written
-                self._process.stdin.close()
-            self._process.stdout.close()
+                orders.close()
+            answers.close()
             self._process.wait()
             self._log.close()
             self._process = None
 
 
+def pipes_of(process: subprocess.Popen[AnyStr]) -> tuple[IO[AnyStr], IO[AnyStr]]:
+    """The pipes to and from a process that was started with both."""
+    if process.stdin is None or process.stdout is None:
+        raise ValueError("the process was started without a pipe to it or from it")
+    return process.stdin, process.stdout
+
+
+def _last_words(log: IO[bytes], start: int) -> str:
+    log.seek(start)
+    lines = log.read().decode(errors="replace").splitlines()
+    told = [line for line in lines if line.strip() and not re.match(r"(WARNING|[IW]\d{4}|INFO:) ?", line)]
+    return f": {' '.join(told[-1].split())[:LONGEST_LOG]}" if told else ""
+
+
 _OPENER = Apart(Path(__file__).with_name("opener.py"))
-_OPENED = set()  # digests of files that have been opened
+_OPENED: set[tuple[str, bytes]] = set()  # digests of files that have been opened
 
 
 def open_apart(kind: str, content: bytes, **options) -> None:

@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 
+Constant = np.ndarray | np.float64
 
-def scale_and_offset(operation: keras.Operation, args: tuple) -> tuple[np.ndarray, np.ndarray] | None:
+
+def scale_and_offset(operation: keras.Operation, args: tuple) -> tuple[Constant, Constant] | None:
     """`(s, o)` of `s x + o`, which `x + c`, `c + x`, `x - c`, `c - x`, `x * c`, `c * x` and `x / c` are.
 
     Args:

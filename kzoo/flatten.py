@@ -82,13 +82,12 @@ class _Level:
         if has_graph(operation):
             inner = self._open(name, call)
             return inner.tensor(*inner.outputs[tensor])
-        if name in self.inputs and self.place is not None:
-            return self.place.tensors[self._input_index(name)]
+        if name in self.inputs and self.place is not None and self.place.call is not None:
+            return self.place.tensors[self._input_index(name, self.place.call)]
         return self._node(name, call), tensor
 
-    def _input_index(self, name: str) -> int:
+    def _input_index(self, name: str, call: Call) -> int:
         """Which of the tensors that the model is called on is the one for an input."""
-        call = self.place.call
         given = call.args[0] if call.args else call.kwargs["inputs"]
         if self.named and isinstance(given, dict) and given.get("class_name") != "__keras_tensor__":
             return sorted(given).index(name)

@@ -88,7 +88,7 @@ def _check_size(config: object, held: int) -> None:
     if not isinstance(config, dict):
         raise InvalidValueError(f"its {CONFIG} describes no model")
     config["compile_config"] = None
-    outcome = []
+    outcome: list[int | Exception] = []
 
     def build() -> None:
         try:
@@ -121,8 +121,8 @@ def _texts(value: object) -> set[str]:
 
 def _reason(error: BaseException) -> str:
     """What was first raised, which is nearest to what is the matter with the file, in one line."""
-    while not isinstance(error, KzooError) and (error.__cause__ or error.__context__):
-        error = error.__cause__ or error.__context__
+    while not isinstance(error, KzooError) and (cause := error.__cause__ or error.__context__):
+        error = cause
     text = printable(" ".join(str(error).split())) or type(error).__name__
     if unknown := re.search(r"Could not locate (?:class|function) '([^']+)'", text):
         return f"it uses {unknown[1]!r}, which neither Keras nor kzoo has; first import the module that registers it"

@@ -1,13 +1,20 @@
 """What the last operation of a graph gives: a softmax, sigmoids, logits, or something that nobody knows."""
 
+from collections.abc import Callable
+from typing import Final, Literal
+
 import keras
 import numpy as np
 
 from kzoo.arithmetic import scale_and_offset
 from kzoo.flatten import FlatGraph, Node
-from kzoo.graph import has_graph
+from kzoo.graph import Call, has_graph
 
-SOFTMAX, SIGMOID, LOGITS, UNKNOWN = "softmax", "sigmoid", "logits", "unknown"
+Values = Literal["softmax", "sigmoid", "logits", "unknown"]
+SOFTMAX: Final = "softmax"
+SIGMOID: Final = "sigmoid"
+LOGITS: Final = "logits"
+UNKNOWN: Final = "unknown"
 
 # Layers and plain operations of Keras and kzoo, by the names of their classes: the graph tells operations by no other.
 DROPOUTS = {  # layers of Keras that change numbers in training alone
@@ -25,7 +32,7 @@ AVERAGES = {  # over places, each class by itself: probabilities stay probabilit
 MOVES = {"Flatten", "Reshape", "RepeatVector", "Squeeze", "ExpandDims", "Permute", "Transpose", "GetItem"}
 ROWS_KEPT = {"Flatten", "Reshape", "RepeatVector", "Squeeze"}  # those that keep rows whose width is the same
 # What keeps each kind of values; of several tensors all must be of one kind.
-JOINS = {
+JOINS: dict[str, set[Values]] = {
     "Average": {SOFTMAX, SIGMOID, LOGITS},
     "Concatenate": {SIGMOID, LOGITS},
     "Add": {LOGITS},
@@ -42,7 +49,7 @@ LINEAR = (  # what multiplies by weights and then activates
     keras.layers.DepthwiseConv2D,
     keras.layers.SeparableConv2D,
 )
-ACTIVATIONS = {
+ACTIVATIONS: dict[Callable, Values] = {
     keras.activations.softmax: SOFTMAX,
     keras.activations.sigmoid: SIGMOID,
     keras.activations.linear: LOGITS,
@@ -50,7 +57,7 @@ ACTIVATIONS = {
 }
 
 
-def last_values(model: keras.Model) -> str:
+def last_values(model: keras.Model) -> Values:
     """What the only output of a model with a graph is: `"softmax"` along the last axis, `"sigmoid"`, `"logits"` or
     `"unknown"`.
 
@@ -61,11 +68,12 @@ def last_values(model: keras.Model) -> str:
     return _of_node(FlatGraph(model).outputs[0], tuple(model.outputs[0].shape))
 
 
-def _of_node(node: Node, shape: tuple) -> str:
+def _of_node(node: Node, shape: tuple) -> Values:
     """What the output of a call is, which has this shape."""
     moved = False  # whether numbers of one softmax may stand apart
-    while node.call is not None:
+    while (call := node.call) is not None:
         operation = _unwrapped(node.operation)
+        found: Values | None
         if has_graph(operation):  # in a wrapper
             found = last_values(operation)
         elif not _is_known(operation):
@@ -73,12 +81,12 @@ def _of_node(node: Node, shape: tuple) -> str:
         else:
             found = _given_by(operation, shape)
         if found is None and len(node.sources) == 1 and _name(operation) in SCALES:
-            found = _scaled(node, operation, shape)
+            found = _scaled(node, call, operation, shape)
         elif found is None and _name(operation) in JOINS:
-            found = _joined(node, _name(operation), shape)
+            found = _joined(node, call, _name(operation), shape)
         if found is not None:
             return UNKNOWN if moved and found == SOFTMAX else found
-        before = tuple(node.call.input_shapes[0]) if node.call.input_shapes else ()
+        before = tuple(call.input_shapes[0]) if call.input_shapes else ()
         if _name(operation) in MOVES:
             moved |= _name(operation) not in ROWS_KEPT or before[-1] != shape[-1]
         elif not _passes(operation):
@@ -87,7 +95,7 @@ def _of_node(node: Node, shape: tuple) -> str:
     return UNKNOWN
 
 
-def _given_by(operation, shape: tuple) -> str | None:
+def _given_by(operation, shape: tuple) -> Values | None:
     """What an operation makes of anything; None where it depends on what it reads."""
     if isinstance(operation, (*LINEAR, keras.layers.Activation)):
         activation = operation.activation
@@ -99,25 +107,28 @@ def _given_by(operation, shape: tuple) -> str | None:
     if _name(operation) in ("Softmax", "LogSoftmax"):
         axes = operation.axis if isinstance(operation.axis, (list, tuple)) else [operation.axis]
         along_last = len(axes) == 1 and axes[0] in (-1, len(shape) - 1)
-        return {"Softmax": SOFTMAX, "LogSoftmax": LOGITS}[_name(operation)] if along_last else UNKNOWN
+        if not along_last:
+            return UNKNOWN
+        return SOFTMAX if _name(operation) == "Softmax" else LOGITS
     return SIGMOID if _name(operation) == "Sigmoid" else None
 
 
-def _scaled(node: Node, operation, shape: tuple) -> str:
+def _scaled(node: Node, call: Call, operation, shape: tuple) -> Values:
     """Logits, if they are what a call scales and shifts by constants, each unit by itself; no scale turns its sign."""
     if _name(operation) == "Rescaling":
         scale = np.asarray(operation.scale, "float64")
     else:
-        scale, _ = scale_and_offset(operation, node.call.args) or (np.float64(0), None)
-    before = tuple(node.call.input_shapes[0])
+        affine = scale_and_offset(operation, call.args)
+        scale = np.asarray(affine[0] if affine else 0.0)
+    before = tuple(call.input_shapes[0])
     if not (np.isfinite(scale) & (scale > 0)).all() or before[-1:] != shape[-1:]:
         return UNKNOWN
     return LOGITS if _of_node(node.sources[0], before) == LOGITS else UNKNOWN
 
 
-def _joined(node: Node, name: str, shape: tuple) -> str:
+def _joined(node: Node, call: Call, name: str, shape: tuple) -> Values:
     """What sums and averages of tensors are, or tensors side by side, if all of them are of one kind."""
-    shapes = [tuple(before) for before in node.call.input_shapes]
+    shapes = [tuple(before) for before in call.input_shapes]
     if name != "Concatenate" and any(before[-1:] != shape[-1:] for before in shapes):
         return UNKNOWN  # one unit is added to several
     found = {_of_node(source, before) for source, before in zip(node.sources, shapes, strict=True)}

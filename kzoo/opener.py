@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 
 MEMORY_BYTES = 2**31  # that a file may take when it is opened, or ...
 EXPANSION = 20  # ... this many times its size, if that is more
@@ -146,7 +147,7 @@ def _read_numbers(content: bytes, paths: list[str]) -> str:
     return ""
 
 
-_OPEN = {"litert": _open_litert, "hdf5": _open_hdf5, "numbers": _read_numbers}
+_OPEN: dict[str, Callable[..., str]] = {"litert": _open_litert, "hdf5": _open_hdf5, "numbers": _read_numbers}
 
 if __name__ == "__main__":
     main()

@@ -14,16 +14,14 @@ import numpy as np
 
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.graph import has_graph
-from kzoo.last_operation import last_values
+from kzoo.last_operation import UNKNOWN, Values, last_values
 
 Task = Literal["classification", "segmentation", "unknown"]
-Values = Literal["softmax", "sigmoid", "logits", "unknown"]
-UNKNOWN = "unknown"
 MOST_CLASSES = 100_000  # of a card or a report; ImageNet-21k has 21,843
 LONGEST_NAME = 1000  # characters
 
 # The last built-in op of a LiteRT file -> what it gives.
-FILE_OPS = {
+FILE_OPS: dict[str, Values] = {
     "SOFTMAX": "softmax",
     "LOG_SOFTMAX": "logits",  # its softmax is that of the logits
     "LOGISTIC": "sigmoid",
@@ -160,7 +158,7 @@ class Output:
 
     def named(self, class_names: Sequence[str] | None) -> "Output":
         """The same with these names."""
-        return dataclasses.replace(self, class_names=class_names)
+        return dataclasses.replace(self, class_names=None if class_names is None else tuple(class_names))
 
     @classmethod
     def of_model(cls, model: keras.Model, class_names: Sequence[str] | None = None) -> "Output":
@@ -224,8 +222,8 @@ def _make(shape: tuple, values: Values, model: str) -> Output:
         return Output(UNKNOWN, UNKNOWN, 1)
     if not shape[-1]:
         raise InvalidValueError(f"{model} gives outputs of shape {shape}; the last axis must have a width")
-    task = {2: "classification", 4: "segmentation"}.get(len(shape), UNKNOWN)
-    return Output(task, values, int(shape[-1]))
+    tasks: dict[int, Task] = {2: "classification", 4: "segmentation"}
+    return Output(tasks.get(len(shape), UNKNOWN), values, int(shape[-1]))
 
 
 def _check_names(names: object, count: int) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 CONV, DEPTHWISE, TRANSPOSED, DENSE = "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE", "FULLY_CONNECTED"
 # What litert-quantizer calls the ops that multiply by weights.
@@ -76,6 +77,11 @@ PRECISIONS = {
         dynamic=True,
     ),
 }
+
+if TYPE_CHECKING:  # which cannot read names out of data; what checks values as the program runs can
+    PrecisionName = str
+else:
+    PrecisionName = Literal[(*PRECISIONS,)]
 
 
 @dataclass(frozen=True)

@@ -147,10 +147,12 @@ def _picked(node: Node, tensor: int) -> _Picked | None:
 
 def _side_by_side(node: Node, rank: int) -> _Picked | None:
     """The channels that a call puts one beside the other, if they are those of one tensor of this rank."""
-    parts = [_picked(*source) for source in node.tensors]
-    if node.operation.axis not in (-1, rank - 1) or None in parts or len({part.source for part in parts}) != 1:
+    if node.operation.axis not in (-1, rank - 1):
         return None
-    if any(len(source.call.input_shapes[0]) != rank for source in node.sources):
+    parts = [part for source in node.tensors if (part := _picked(*source)) is not None]
+    if len(parts) < len(node.tensors) or len({part.source for part in parts}) != 1:
+        return None
+    if any(source.call is None or len(source.call.input_shapes[0]) != rank for source in node.sources):
         return None
     return _Picked(parts[0].source, [channel for part in parts for channel in part.channels])
 
@@ -166,7 +168,7 @@ def _compose(steps: list[tuple | _Picked], count: int | None) -> Normalisation:
             channels = channels[step.channels]
             continue
         by, plus = map(_of_channels, step)
-        if any(values is None or len(values) not in (1, len(channels)) for values in (by, plus)):
+        if by is None or plus is None or any(len(values) not in (1, len(channels)) for values in (by, plus)):
             return Normalisation()
         scale, offset = scale * by, offset * by + plus
     if not (np.isfinite(scale) & (scale != 0)).all() or not np.isfinite(offset).all():

@@ -11,7 +11,7 @@ import tyro
 
 from kzoo.errors import InvalidValueError, UnknownNameError, check_choice, did_you_mean, explain
 from kzoo.images import Pixels
-from kzoo.precisions import PRECISIONS
+from kzoo.precisions import PRECISIONS, PrecisionName
 from kzoo.reading import check_type, read_report
 
 Augmentation = Literal[
@@ -119,7 +119,7 @@ class Recipe:
     rounded to 8 or 4 bits with a scale for each channel (or one for each kernel), and, but for "int4_weights",
     activations to 8. Take a small learning rate and few epochs."""
 
-    export: tuple[Literal[(*PRECISIONS,)], ...] = ()
+    export: tuple[PrecisionName, ...] = ()
     """Precisions of the LiteRT files to write and measure after training."""
     output_dir: Path | None = None
     """Directory of the run; None means saved_models/runs/NAME."""
@@ -151,8 +151,8 @@ class Recipe:
         Pixels(self.resize, self.crop, self.interpolation)  # refuses what it does not know
         for name in self.augmentation:
             check_choice("augmentation", name, AUGMENTATIONS)
-        for name in self.export:
-            check_choice("export", name, PRECISIONS)
+        for precision in self.export:
+            check_choice("export", precision, PRECISIONS)
 
     @property
     def run_dir(self) -> Path:
@@ -218,7 +218,7 @@ def recipe_beside(model: Path, dataset: str) -> dict[str, Any]:
     return {field: _tuple(value) for field, value in found.items()}
 
 
-def check_fields(fields: object, source: str) -> None:
+def check_fields(fields: Any, source: str) -> None:
     """Raises `InvalidValueError` unless these are fields of a recipe as `Recipe.to_json` gives them.
 
     Args:
@@ -260,6 +260,8 @@ def load_recipe(name: str) -> Recipe:
         hint = did_you_mean(name, names) or f"; there are {', '.join(names)}"
         raise UnknownNameError(f"unknown recipe {name!r}{hint}")
     spec = importlib.util.spec_from_file_location(f"kzoo_recipe_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InvalidValueError(f"{path} is no Python file that can be run")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

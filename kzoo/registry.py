@@ -61,7 +61,7 @@ def register(entry: Entry) -> None:
     _ENTRIES[entry.name] = entry
 
 
-def lookup(name: str) -> Entry:
+def lookup(name: object) -> Entry:
     """The entry called exactly `name`.
 
     Raises:

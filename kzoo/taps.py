@@ -26,8 +26,8 @@ def tap_names(model: keras.Model) -> list[str]:
     >>> tap_names(kzoo.build("cifar_resnet20"))
     ['p0', 'p1', 'p2']
     """
-    names = [layer.name for layer in model.layers if _ANY_TAP.fullmatch(layer.name)]
-    return sorted(names, key=lambda name: (not TAP.fullmatch(name), int(_ANY_TAP.fullmatch(name)[1])))
+    taps = [tap for layer in model.layers if (tap := _ANY_TAP.fullmatch(layer.name))]
+    return [tap[0] for tap in sorted(taps, key=lambda tap: (not TAP.fullmatch(tap[0]), int(tap[1])))]
 
 
 def pyramid(model: keras.Model, levels: Sequence[str]) -> keras.Model:

@@ -113,7 +113,7 @@ def build(
     if include_top:
         outputs = entry.head(maps, int(num_classes), classifier_activation, config)
     built = use_fused_batch_norm(keras.Model(inputs, outputs, name=name or entry.name))
-    if backbone_weights is not None:
+    if path is not None and backbone_weights is not None:
         weights_room.load_backbone(built, trunk, path)
     elif path is not None:
         report = weights_room.load_weights(built, path, head=head)
@@ -155,7 +155,7 @@ def _check_input_shape(entry: Entry, config: Any, shape: Any) -> tuple:
 
 def _is_positive(value: Any) -> bool:
     """Whether `value` is an integer above zero, Python's or NumPy's, and not a truth value."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value > 0
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) > 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,7 +239,7 @@ def _papers(entry: Entry, config: Any) -> tuple[str, ...]:
     own, new = (getattr(each, "attention", None) for each in (entry.config, config))
     if new == own:
         return entry.papers
-    attention = {name: ATTENTION[name].paper for name in (own, new) if isinstance(name, str)}
+    attention: dict[Any, str] = {name: ATTENTION[name].paper for name in (own, new) if isinstance(name, str)}
     papers = [paper for paper in entry.papers if paper != attention.get(own)]
     return tuple(dict.fromkeys(papers + ([attention[new]] if new in attention else [])))
 

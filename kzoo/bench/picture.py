@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kzoo.bench.report import BenchReport, ModelBench, Row, short
 from kzoo.bench.subjects import CEILING, IN_LITERT
+from kzoo.bench.turns import Spread
 from kzoo.files import atomic_path
 
 LINE, ABOVE, BELOW = 0.26, 0.6, 0.5  # inches: a bar with its gap, and the room above and below the bars
@@ -48,36 +49,37 @@ def _is_product(row: Row) -> bool:
 
 def _draw_panel(axis, model: ModelBench, rows: Sequence[Row]) -> None:
     """One bar for each row, the first on top, with a whisker from quartile to quartile."""
-    bars = _bars_of(rows)
+    drawn = _bars_of(rows)
+    bars = [(row, row.ms) for row in drawn if row.ms]
     threads = sorted({row.threads for row in rows if row.threads})
     shades = {number: SHADES[min(rank, len(SHADES) - 1)] for rank, number in enumerate(threads)}
-    colors = [shades.get(row.threads, KERAS) for row in bars]
-    axis.barh(range(len(bars)), [row.ms.median for row in bars], height=0.72, color=colors)
-    for position, row in enumerate(bars):
-        axis.plot([row.ms.lower, row.ms.upper], [position] * 2, color="black", linewidth=1)
-        axis.text(row.ms.upper, position, f"  {_label(row)}", fontsize=8, va="center", bbox=BACKGROUND)
+    colors = [shades.get(row.threads or 0, KERAS) for row, _ in bars]
+    axis.barh(range(len(bars)), [ms.median for _, ms in bars], height=0.72, color=colors)
+    for position, (row, ms) in enumerate(bars):
+        axis.plot([ms.lower, ms.upper], [position] * 2, color="black", linewidth=1)
+        axis.text(ms.upper, position, f"  {_label(row, ms)}", fontsize=8, va="center", bbox=BACKGROUND)
     for row in rows:
-        if _is_product(row) and row not in bars:
+        if _is_product(row) and row not in drawn and row.ms and row.macs and row.threads:
             time = row.ms.median * model.macs / row.macs
             style, what = (":", "LiteRT's product") if IN_LITERT in row.name else ("--", "float32 ceiling")
             label = f"{what}, {row.name.split(', ')[-1]}"
             axis.axvline(time, color=shades[row.threads], linestyle=style, linewidth=1, label=label, zorder=0)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, fontsize=7, frameon=False, borderaxespad=0)
-    axis.set_xlim(0, max(row.ms.upper for row in bars) / (1 - LABEL_SHARE))
+    axis.set_xlim(0, max(ms.upper for _, ms in bars) / (1 - LABEL_SHARE))
     axis.set_ylim(len(bars) - 0.4, -0.6)
-    axis.set_yticks(range(len(bars)), [row.name for row in bars], fontsize=8)
+    axis.set_yticks(range(len(bars)), [row.name for row, _ in bars], fontsize=8)
     axis.tick_params(axis="y", length=0)
     axis.tick_params(axis="x", labelsize=8)
     axis.set_xlabel("ms / image", fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _label(row: Row) -> str:
+def _label(row: Row, ms: Spread) -> str:
     """The time and the ratios; the bars show those to other numbers of threads and to other makers."""
     ratios = (
         title.replace("/", f"{value.median:.2f} ×")
         for title, value in row.ratios.items()
         if title in (CEILING, "speed / float32", "speed / plain", "speed / graph")
     )
-    return ", ".join([f"{short(row.ms.median)} ms", *ratios])
+    return ", ".join([f"{short(ms.median)} ms", *ratios])

@@ -37,7 +37,7 @@ class Plan:
     """Models, or shell-style patterns of them such as "resnet50*" (quote them)."""
     precisions: tuple[str, ...] = tuple(name for name, precision in PRECISIONS.items() if not precision.slow)
     """Precisions of the LiteRT files; default: those that LiteRT has fast kernels for."""
-    threads: tuple[int, ...] = tuple(dict.fromkeys((1, os.cpu_count())))
+    threads: tuple[int, ...] = tuple(dict.fromkeys((1, os.cpu_count() or 1)))
     """Numbers of threads of the LiteRT interpreter and of the matrix product that is its ceiling. TensorFlow takes all
     cores."""
     keras: bool = True
@@ -91,7 +91,7 @@ class Plan:
         for precision in self.precisions:
             check_choice("precision", precision, PRECISIONS)
         for threads in self.threads:
-            check_choice("threads", threads, range(1, os.cpu_count() + 1))
+            check_choice("threads", threads, range(1, (os.cpu_count() or 1) + 1))
         for field in ("rounds", "batch_size"):
             value = getattr(self, field)
             if type(value) is not int or value < 1:

@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -117,11 +118,11 @@ def make_rows(subjects: Sequence[Subject], times: Times) -> list[Row]:
         for title, other in subject.over.items():
             if not taken or other not in times.seconds:
                 continue
-            if title == CEILING:
-                share = macs[other] / subject.macs
-                ratios[title] = spread([ratio * share for ratio in times.ratio(subject.name, other)])
-            else:
+            if title != CEILING:
                 ratios[title] = spread(times.ratio(other, subject.name))
+            elif subject.macs and (product := macs[other]):
+                share = product / subject.macs
+                ratios[title] = spread([ratio * share for ratio in times.ratio(subject.name, other)])
         ms = [1e3 * seconds / (subject.batch or 1) for seconds in taken or ()]
         facts = {each.name: getattr(subject, each.name) for each in dataclasses.fields(Row)[:6]}
         rows.append(
@@ -153,7 +154,7 @@ class BenchReport:
     @property
     def notes(self) -> list[str]:
         """What everybody who reads the numbers must know."""
-        load, cores = self.environment.get("load before", 0), os.cpu_count()
+        load, cores = float(self.environment.get("load before", 0)), os.cpu_count() or 1
         busy = f"The machine was busy before the run, load {load:g} on {cores} cores: trust the fastest times alone."
         return [*NOTES, busy] if load > BUSY * cores else list(NOTES)
 
@@ -191,11 +192,11 @@ def refuse_directory(directory: Path) -> None:
 def sheet(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Titles and cells of a table, ratios first; columns that would be empty are left out."""
     ratios = dict.fromkeys(title for row in rows for title in row.ratios)
-    columns = {
+    columns: dict[str, Callable[[Row], str]] = {
         "": lambda row: row.name,
-        **{title: lambda row, title=title: _text(row.ratios.get(title), "{:.2f}".format) for title in ratios},
+        **{title: partial(_ratio, title) for title in ratios},
         "ms / image": lambda row: _text(row.ms, short),
-        "fastest": lambda row: short(row.fastest_ms),
+        "fastest": lambda row: EMPTY if row.fastest_ms is None else short(row.fastest_ms),
         "GMACs": lambda row: f"{row.macs / 1e9:.2f}" if row.macs else EMPTY,
         "MB": lambda row: f"{row.size_bytes / 1e6:.1f}" if row.size_bytes else EMPTY,
         "partitions": lambda row: EMPTY if row.partitions is None else str(row.partitions),
@@ -212,6 +213,10 @@ def short(number: float) -> str:
     ('4.26', '1575')
     """
     return f"{number:.3g}" if number < 999.5 else f"{number:.0f}"
+
+
+def _ratio(title: str, row: Row) -> str:
+    return _text(row.ratios.get(title), "{:.2f}".format)
 
 
 def _text(value: Spread | None, show: Callable[[float], str]) -> str:
@@ -240,7 +245,11 @@ def _markdown_table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> st
 
 def environment() -> dict[str, str | int | float]:
     """What the times depend on: machine, load before the run, versions."""
-    facts = {"cpu": _cpu(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
+    facts: dict[str, str | int | float] = {
+        "cpu": _cpu(),
+        "cores": os.cpu_count() or "unknown",
+        "system": f"{platform.system()} {platform.machine()}",
+    }
     facts["devices of Keras"] = ", ".join(keras.distribution.list_devices())
     if hasattr(os, "getloadavg"):
         facts["load before"] = round(os.getloadavg()[0], 2)

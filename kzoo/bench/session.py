@@ -4,6 +4,7 @@ import contextlib
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -75,8 +76,9 @@ def _subjects(name: str, plan: Plan, directory: Path, say: Callable[[str], None]
     model = without_auxiliary(build(name, input_shape=shape, classifier_activation=None))
     folded = fold_batch_norm(model)
     macs = count_macs(model)
-    options = dict(threads=plan.threads, images=images, directory=directory, say=say)
-    rivals, theirs = {}, []
+    files_of = partial(litert_files, threads=plan.threads, images=images, directory=directory, say=say)
+    rivals: dict[str, dict[str, str]] = {}
+    theirs: list[Subject] = []
     for source in plan.against:
         if source != KERAS_APPLICATIONS:
             rivals[source] = dict.fromkeys(plan.precisions, source)
@@ -87,8 +89,8 @@ def _subjects(name: str, plan: Plan, directory: Path, say: Callable[[str], None]
         say(f"building {peer}")
         other = getattr(keras.applications, COUNTERPARTS[name])
         other = other(weights=None, input_shape=shape, classifier_activation=None)
-        theirs += litert_files(fold_batch_norm(other), count_macs(other), plan.precisions, source=peer, **options)
-    subjects = litert_files(fold_preprocessing(folded), macs, plan.precisions, rivals=rivals, **options)
+        theirs += files_of(fold_batch_norm(other), count_macs(other), plan.precisions, source=peer)
+    subjects = files_of(fold_preprocessing(folded), macs, plan.precisions, rivals=rivals)
     subjects += theirs + ceilings(plan.threads) + litert_products(plan.threads, directory)
     if plan.keras:
         subjects += keras_functions(model, folded, list(dict.fromkeys((1, plan.batch_size))), say)

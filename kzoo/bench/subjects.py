@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -67,10 +68,7 @@ def ceilings(threads: Sequence[int]) -> list[Subject]:
                 raise InvalidValueError(f"the matrix library of NumPy cannot be held to {threads_of(number)} here")
             np.matmul(a, b, out=product)
 
-    return [
-        Subject(ceiling_name(number), lambda number=number: multiply(number), number, macs=SIDE**3)
-        for number in threads
-    ]
+    return [Subject(ceiling_name(number), partial(multiply, number), number, macs=SIDE**3) for number in threads]
 
 
 def litert_products(threads: Sequence[int], directory: Path) -> list[Subject]:
@@ -149,13 +147,14 @@ def with_threads(
         ratios |= {title: file_name(other, number) for title, other in (over or {}).items()}
         if number != min(threads):
             ratios[f"speed / {threads_of(min(threads))}"] = file_name(file, min(threads))
-        facts = dict(threads=number, macs=macs, over=ratios)
+        subject = Subject(file_name(file, number), threads=number, macs=macs, over=ratios)
         try:
-            facts |= dict(run=_invocation(path, number), size_bytes=path.stat().st_size)
-            facts |= dict(partitions=LiteRTModel(path).xnnpack_partitions() if partitions is None else partitions)
+            subject = replace(subject, run=_invocation(path, number), size_bytes=path.stat().st_size)
+            pieces = LiteRTModel(path).xnnpack_partitions() if partitions is None else partitions
+            subject = replace(subject, partitions=pieces)
         except Exception as error:  # LiteRT raises what it likes
-            facts |= dict(run=None, problem=explain(error))
-        subjects.append(Subject(file_name(file, number), **facts))
+            subject = replace(subject, run=None, problem=explain(error))
+        subjects.append(subject)
     return subjects
 
 

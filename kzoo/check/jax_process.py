@@ -8,10 +8,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import IO
 
 import keras
 import numpy as np
 
+from kzoo.apart import pipes_of
 from kzoo.check.probe import relative_error
 from kzoo.errors import CheckFailed, explain
 
@@ -38,8 +40,8 @@ class JaxProcess:
     """
 
     def __init__(self):
-        self._child = None
-        self._log = None
+        self._child: subprocess.Popen[str] | None = None
+        self._log: IO[str] | None = None
 
     @staticmethod
     def available() -> bool:
@@ -55,11 +57,10 @@ class JaxProcess:
     def ask(self, path: Path, images: np.ndarray, outputs: np.ndarray) -> None:
         """Has the `.keras` file at `path` computed on `images`, to be compared with `outputs`."""
         np.savez(path.with_suffix(".npz"), images=images, outputs=outputs)
-        if self._child is None:
-            self._start()
+        questions, _ = pipes_of(self._child or self._start())
         with contextlib.suppress(BrokenPipeError):  # the answer tells why
-            self._child.stdin.write(f"{path}\n")
-            self._child.stdin.flush()
+            questions.write(f"{path}\n")
+            questions.flush()
 
     def answer(self, path: Path) -> float:
         """The relative error of the file at `path`, which was asked for; waits for it.
@@ -68,7 +69,8 @@ class JaxProcess:
             CheckFailed: JAX cannot compute the model.
         """
         while self._child is not None:
-            line = self._child.stdout.readline()
+            _, answers = pipes_of(self._child)
+            line = answers.readline()
             if not line:
                 raise CheckFailed(self._stop())
             answer = json.loads(line)
@@ -78,7 +80,7 @@ class JaxProcess:
                 return answer["error"]
         raise CheckFailed("the JAX process is not running")
 
-    def _start(self) -> None:
+    def _start(self) -> subprocess.Popen[str]:
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  until _stop
         self._child = subprocess.Popen(
             [sys.executable, "-c", CHILD],
@@ -88,14 +90,16 @@ class JaxProcess:
             stderr=self._log,
             text=True,
         )
+        return self._child
 
     def _stop(self) -> str:
         """Ends the process; returns how it ended by itself, if it did."""
-        if self._child is None:
+        if self._child is None or self._log is None:
             return ""
+        questions, answers = pipes_of(self._child)
         with contextlib.suppress(BrokenPipeError):
-            self._child.stdin.close()
-        self._child.stdout.close()
+            questions.close()
+        answers.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.wait(timeout=1)
         self._child.kill()
@@ -116,7 +120,7 @@ def serve() -> None:
         try:
             arrays = np.load(path.with_suffix(".npz"))
             outputs = keras.saving.load_model(path).predict_on_batch(arrays["images"])
-            answer = {"error": relative_error(outputs, arrays["outputs"])}
+            answer: dict[str, float | str] = {"error": relative_error(outputs, arrays["outputs"])}
         except Exception as error:
             answer = {"failure": explain(error)}
         print(json.dumps({"path": str(path), **answer}), file=answers, flush=True)

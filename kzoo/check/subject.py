@@ -14,7 +14,7 @@ from kzoo.check.probe import pixels, randomise, weights_of, weights_without_grad
 from kzoo.graph import Graph, read_graph
 from kzoo.layers import NonLocal, Subsample
 from kzoo.registry import lookup
-from kzoo.surgery import fold_batch_norm
+from kzoo.surgery.fold_batch_norm import fold_batch_norm
 from kzoo.zoo import build
 
 CLASSES = 10
@@ -58,8 +58,9 @@ class Subject:
 
     @cached_property
     def model(self) -> keras.Model:
-        options = dict(input_shape=(*self.size, 3), num_classes=CLASSES, classifier_activation=None)
-        return randomise(build(self.name, **options, **self.options))
+        shape = (*self.size, 3)
+        model = build(self.name, input_shape=shape, num_classes=CLASSES, classifier_activation=None, **self.options)
+        return randomise(model)
 
     @cached_property
     def images(self) -> np.ndarray:

@@ -49,10 +49,12 @@ class Listed:
 def read_catalogue() -> list[Listed]:
     """The models of the zoo, by name."""
     rows = json.loads(PATH.read_text(encoding="utf-8"))
-    return [
-        Listed(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
-        for row in rows
-    ]
+    return [Listed(**{key: _tuple(value) for key, value in row.items()}) for row in rows]
+
+
+def _tuple(value: Any) -> Any:
+    """A list of JSON as a tuple; anything else as it is."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def list_of(name: str) -> Listed:

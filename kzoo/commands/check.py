@@ -37,7 +37,7 @@ def run(form: Check) -> None:
         ensure_writable(form.output)
         rows = {name: row for name, row in file.rows.items() if name in names and not row.failed}
     console = Console(stderr=True)
-    if rows:
+    if rows and form.output is not None:
         console.print(f"{len(rows)} models passed before, in {form.output / 'matrix.json'}")
     todo = [name for name in names if name not in rows]
     with Progress(console=console, transient=True) as progress:
@@ -48,7 +48,7 @@ def run(form: Check) -> None:
                 file.add(name, row)
             progress.console.print(f"{name} {'fails' if row.failed else 'passes'} ({row.seconds:.0f} s)")
             progress.advance(task)
-    if file is not None:
+    if file is not None and form.output is not None:
         draw(file.rows, form.output / "matrix.png")
         write_markdown(file.rows, form.output / "README.md")
     rows = {name: rows[name] for name in names}

@@ -28,7 +28,8 @@ def run(form: Evaluate) -> None:
         raise InvalidValueError(
             f"{form.model} takes images of {shape[0]}×{shape[1]} alone, not {asked[0]}×{asked[1]} (--image-size)"
         )
-    size = asked if None in shape[:2] else shape[:2]
+    height, width, _ = shape
+    size = asked if height is None or width is None else (height, width)
     options = recipe_beside(form.model, form.dataset) | form.mask_options
     recipe = Recipe(
         name="",

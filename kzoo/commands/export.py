@@ -3,7 +3,8 @@
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -45,7 +46,7 @@ def run(form: Export) -> None:
     refuse_unwritable(form.output.parent if one else form.output)
     model, card = _open(form)
     trained = form.weights is not None or form.model.endswith(".keras")
-    calibration, evaluation = _images(form, model, card) if form.dataset else (None, None)
+    calibration, evaluation = _images(form, form.dataset, model, card) if form.dataset else (None, None)
     if card.output.class_names is None and trained and len(names := imagenet_classes()) == card.output.num_classes:
         card = dataclasses.replace(card, output=card.output.named(names))
     options = dict(
@@ -92,7 +93,9 @@ def _open(form: Export) -> tuple[keras.Model, Card]:
     return model, Card(output, pixels.changed(**form.pixel_options))
 
 
-def _images(form: Export, model: keras.Model, card: Card) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
+def _images(
+    form: Export, dataset: str, model: keras.Model, card: Card
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
     """Training images, and test images with their labels."""
     shape = model.inputs[0].shape[1:]
     if len(shape) != 3 or None in shape or shape[2] != 3:
@@ -100,14 +103,14 @@ def _images(form: Export, model: keras.Model, card: Card) -> tuple[np.ndarray, t
     output, pixels = card.output, card.pixels
     task = task_of_output(output, form.model)
     if not form.evaluate:
-        return task.images(form.dataset, form.data_dir, tuple(shape[:2]), pixels, form.images), None
+        return task.images(dataset, form.data_dir, tuple(shape[:2]), pixels, form.images), None
     # a name of the zoo has nothing beside it, whatever lies in this folder
-    beside = recipe_beside(Path(form.model), form.dataset) if form.model.endswith(FILES) else {}
+    beside = recipe_beside(Path(form.model), dataset) if form.model.endswith(FILES) else {}
     options = beside | form.mask_options
     recipe = Recipe(
         name="",
         model=form.model,
-        dataset=form.dataset,
+        dataset=dataset,
         data_dir=form.data_dir,
         image_size=tuple(shape[:2]),
         **pixels.to_json(),
@@ -116,10 +119,10 @@ def _images(form: Export, model: keras.Model, card: Card) -> tuple[np.ndarray, t
     data = task.load(recipe)
     if output.multi_label:
         raise InvalidValueError(
-            f"{form.model} gives each class a sigmoid of its own, and {form.dataset} one class to each image; "
+            f"{form.model} gives each class a sigmoid of its own, and {dataset} one class to each image; "
             "give kzoo.export(evaluation=) labels of 0 and 1 for each class, or leave --evaluate out"
         )
-    relabel = match_classes(output, data.classes, form.model, form.dataset)
+    relabel = match_classes(output, data.classes, form.model, dataset)
     images, labels = data.test.arrays(form.evaluate)
     return data.train.arrays(form.images)[0], (images, relabel(labels))
 
@@ -155,10 +158,18 @@ def _stages() -> Iterator[None]:
             log.propagate = propagate
 
 
+def _score(metric: str, report: ExportReport) -> str:
+    return f"{report.scores[metric]['file']:.4f}"
+
+
+def _latency(threads: int, report: ExportReport) -> str:
+    return f"{report.latency_ms[threads]:.2f} ms"
+
+
 def _table(reports: dict[str, ExportReport]) -> Table:
     """A row for each file, with what differs between them; the caption tells the rest."""
     any_report = next(iter(reports.values()))
-    columns = {
+    columns: dict[str, Callable[[ExportReport], str]] = {
         "precision": lambda r: r.precision,
         "size": lambda r: f"{r.size_bytes / 1e6:.2f} MB",
         "XNNPACK\npartitions": lambda r: str(r.xnnpack_partitions),
@@ -166,9 +177,9 @@ def _table(reports: dict[str, ExportReport]) -> Table:
         "same\nclass": lambda r: "-" if r.agreement is None else f"{r.agreement:.1%}",
     }
     for metric in any_report.scores:
-        columns[metric.replace("_", "\n")] = lambda r, metric=metric: f"{r.scores[metric]['file']:.4f}"
+        columns[metric.replace("_", "\n")] = partial(_score, metric)
     for count in any_report.latency_ms:
-        columns[f"latency,\n{threads_of(count)}"] = lambda r, count=count: f"{r.latency_ms[count]:.2f} ms"
+        columns[f"latency,\n{threads_of(count)}"] = partial(_latency, count)
     table = make_table(*columns)
     table.columns[0].no_wrap = True
     for report in reports.values():
@@ -176,7 +187,7 @@ def _table(reports: dict[str, ExportReport]) -> Table:
     folder = Path(any_report.path).parent
     names = ", ".join(Path(report.path).name for report in reports.values())
     keras_scores = (f"{metric.replace('_', ' ')} {told['keras']:.4f}" for metric, told in any_report.scores.items())
-    compared = {}
+    compared: dict[str, list[str]] = {}
     for report in reports.values():
         compared.setdefault(report.verified_on, []).append(report.precision)
     lines = [

@@ -5,17 +5,21 @@ Nothing here imports Keras, so that help and completion answer at once.
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from kzoo.bench.plan import Plan
-from kzoo.images import Interpolation, Resize
+from kzoo.images import Interpolation, PixelChanges, Resize
 from kzoo.precisions import PRECISIONS
 
 ALL = "all"
 Task = Literal["classification", "segmentation"]
 Values = Literal["softmax", "sigmoid", "logits"]
+if TYPE_CHECKING:  # which cannot read names out of data, as tyro does
+    PrecisionChoice = str
+else:
+    PrecisionChoice = Literal[(*PRECISIONS, "auto", ALL)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,9 +43,9 @@ class PixelOptions:
     """Interpolation of the resizing; default: as the model was trained or measured, or bilinear."""
 
     @property
-    def pixel_options(self) -> dict[str, str | float | None]:
+    def pixel_options(self) -> PixelChanges:
         """The flags, for `kzoo.images.Pixels.changed`."""
-        return dict(resize=self.resize, crop=self.crop, interpolation=self.interpolation)
+        return PixelChanges(resize=self.resize, crop=self.crop, interpolation=self.interpolation)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,7 +155,7 @@ class Export(MaskOptions, PixelOptions, JsonOption):
     """Model: a .keras file, or a name of the zoo."""
     output: Annotated[Positional[Path], arg(metavar="OUTPUT")]
     """File to write, which ends in .tflite; for several precisions a folder."""
-    precision: tuple[Literal[(*PRECISIONS, "auto", ALL)], ...] = ("float32",)
+    precision: tuple[PrecisionChoice, ...] = ("float32",)
     """Precisions of the files; "auto" takes the fastest that keeps the error small, "all" makes one of each."""
     dataset: str | None = None
     """Training images to calibrate and to check on: "digits", a TFDS name, or a folder. int8, int16x8

@@ -16,8 +16,8 @@ def run(form: Info) -> None:
     info = describe(form.name, **{name: value for name, value in options.items() if value is not None})
     names = info.weights[1:]
     if form.json:
-        weights = {name: dataclasses.asdict(WEIGHTS[info.name][name]) for name in names}
-        show_json(dataclasses.asdict(info) | {"weights": weights})
+        specs = {name: dataclasses.asdict(WEIGHTS[info.name][name]) for name in names}
+        show_json(dataclasses.asdict(info) | {"weights": specs})
         return
     table = make_table(info.name, "", header=False)
     table.add_row("family", info.family)

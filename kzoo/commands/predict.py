@@ -24,8 +24,14 @@ def run(form: Predict) -> None:
     if not form.images:
         raise InvalidValueError("no image given; name files or folders behind the model")
     paths = find_images(form.images)
-    options = {option: getattr(form, option) for option in ("weights", "labels", "values", "image_size")}
-    opened = open_model(form.model, **options, **form.pixel_options)
+    opened = open_model(
+        form.model,
+        weights=form.weights,
+        labels=form.labels,
+        values=form.values,
+        image_size=form.image_size,
+        **form.pixel_options,
+    )
     segments = opened.output.task == "segmentation"
     results = track(
         _segment(form, opened, paths) if segments else _classify(form, opened, paths),
@@ -34,9 +40,13 @@ def run(form: Predict) -> None:
         transient=True,
         disable=len(paths) <= BATCH_SIZE or form.tiles,  # tiles have a bar of their own
     )
-    read, broken = [], []
+    read: list[dict] = []
+    broken: list[InvalidValueError] = []
     for result in results:
-        (broken if isinstance(result, InvalidValueError) else read).append(result)
+        if isinstance(result, InvalidValueError):
+            broken.append(result)
+        else:
+            read.append(result)
     if not read:
         more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
         raise InvalidValueError(f"no image could be read: {broken[0]}{more}")

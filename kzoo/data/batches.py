@@ -63,10 +63,10 @@ def _examples(split: Split, count: int, seed: int, epochs: range):
         ]
         variants = tf.stack([tf.data.experimental.to_variant(stream.take(count)) for stream in streams])
         structure = split.source.element_spec
-        order = tf.data.Dataset.from_tensor_slices(variants).flat_map(
+        shuffled = tf.data.Dataset.from_tensor_slices(variants).flat_map(
             lambda variant: tf.data.experimental.from_variant(variant, structure)
         )
-        return split.decoded(order)  # so that the buffer holds names of files and no pixels
+        return split.decoded(shuffled)  # so that the buffer holds names of files and no pixels
 
     with tf.device("CPU"):
         arrays = [tf.constant(array) for array in split.arrays()]

@@ -112,10 +112,11 @@ def _hold_out(paths: list[Path], labels: np.ndarray, fraction: float, seed: int)
         raise DatasetError(
             f"validation_fraction={fraction} of {len(labels)} images leaves nothing to validate or to train on"
         )
-    return tuple(
-        ([path for path, mine in zip(paths, part, strict=True) if mine], labels[part])
-        for part in (~held_out, held_out)
-    )
+
+    def part(mine: np.ndarray) -> tuple[list[Path], np.ndarray]:
+        return [path for path, chosen in zip(paths, mine, strict=True) if chosen], labels[mine]
+
+    return part(~held_out), part(held_out)
 
 
 def _split(paths: list[Path], labels: np.ndarray, decode, shape: tuple[int, int, int]) -> Split:

@@ -111,12 +111,12 @@ Pair = tuple[Path, Path]
 def _split_folder(root: Path, validation_fraction: float, test_fraction: float, seed: int) -> list[list[Pair]]:
     """Pairs for training, validation and test."""
     if (root / "train").is_dir():
-        validation = next((root / part for part in ("validation", "val") if (root / part).is_dir()), None)
+        validation_dir = next((root / part for part in ("validation", "val") if (root / part).is_dir()), None)
         if not (root / "test").is_dir():
             raise DatasetError(f"{root} has train/ and no test/; add one, or put everything in {root / 'images'}")
         train, test = find_pairs(root / "train"), find_pairs(root / "test")
-        if validation is not None:
-            return [train, find_pairs(validation), test]
+        if validation_dir is not None:
+            return [train, find_pairs(validation_dir), test]
     else:
         train, test = _hold_out(find_pairs(root), test_fraction, 0, "test_fraction")
     train, validation = _hold_out(train, validation_fraction, seed, "validation_fraction")
@@ -205,8 +205,8 @@ def _check(
         return mask.shape, bool((mask != VOID).any())
 
     with ThreadPoolExecutor() as pool:
-        sizes, labelled = zip(*pool.map(check, pairs), strict=True)
-    labelled = dict(zip(pairs, labelled, strict=True))
+        sizes, any_labelled = zip(*pool.map(check, pairs), strict=True)
+    labelled = dict(zip(pairs, any_labelled, strict=True))
     for part in parts:
         if not any(labelled[pair] for pair in part):
             raise DatasetError(_all_void(f"{part[0][1].parent}, {len(part)} masks", labels))
@@ -226,8 +226,8 @@ def _all_void(masks: str, labels: Labels) -> str:
 def _folder_split(pairs: list[Pair], labels: Labels, shape: tuple[int, int], pixels: Pixels) -> Split:
     import tensorflow as tf
 
-    def decode(*names: bytes) -> tuple[np.ndarray, np.ndarray]:
-        return read_pair(tuple(Path(os.fsdecode(name)) for name in names), labels, shape, pixels)
+    def decode(image: bytes, mask: bytes) -> tuple[np.ndarray, np.ndarray]:
+        return read_pair((Path(os.fsdecode(image)), Path(os.fsdecode(mask))), labels, shape, pixels)
 
     names = tuple(np.array([os.fsencode(path) for path in paths], object) for paths in zip(*pairs, strict=True))
     return Split(tf.data.Dataset.from_tensor_slices(names), len(pairs), _pair_decoder(decode, shape))
@@ -248,8 +248,8 @@ def _load_tfds(name, data_dir, image_size, pixels, validation_fraction, class_na
     shape = image_shape(builder, image_size, "160 160")
     names = f"an image of {name}", f"a mask of {name}"
 
-    def decode(*contents: bytes) -> tuple[np.ndarray, np.ndarray]:
-        return read_pair(contents, labels, shape[:2], pixels, names)
+    def decode(image: bytes, mask: bytes) -> tuple[np.ndarray, np.ndarray]:
+        return read_pair((image, mask), labels, shape[:2], pixels, names)
 
     specs = tfds_splits(builder, validation_fraction)
     _check_tfds(builder, specs, labels)

@@ -1,6 +1,6 @@
 """Datasets of TFDS: finding and preparing them, and their images as they lie on the disk."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def undecoded(builder, split: str, features: Sequence[str]):
     return dataset.map(lambda example: tuple(example[feature] for feature in features))
 
 
-def tfds_splits(builder, validation_fraction: float, unlabelled: set[str] = frozenset()) -> dict[str, int]:
+def tfds_splits(builder, validation_fraction: float, unlabelled: Set[str] = frozenset()) -> dict[str, int]:
     """TFDS's names for what trains, validates and tests, in this order, each with its number of images.
 
     Args:

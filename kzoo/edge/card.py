@@ -18,7 +18,7 @@ from kzoo.reading import read_bytes, read_json
 VERSION = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Card:
     """What travels with a file.
 
@@ -35,13 +35,15 @@ class Card:
     """
 
     output: Output
-    pixels: Pixels | None = None
+    pixels: Pixels
 
-    def __post_init__(self):
-        maps = self.output.task == "segmentation"
-        object.__setattr__(self, "pixels", self.pixels or Pixels.default(maps))
+    def __init__(self, output: Output, pixels: Pixels | None = None):
+        maps = output.task == "segmentation"
+        pixels = pixels or Pixels.default(maps)
         if maps:
-            self.pixels.check_whole("the file")
+            pixels.check_whole("the file")
+        object.__setattr__(self, "output", output)
+        object.__setattr__(self, "pixels", pixels)
 
     @property
     def classes(self) -> tuple[str, ...] | None:

@@ -60,8 +60,8 @@ def _try(model: keras.Model, input_shape: tuple[int, ...]) -> tuple[bytes | None
             run = functools.partial(model.__call__, training=False)
             archive.add_endpoint("serve", run, input_signature=signature)
             archive.write_out(f"{directory}/saved_model", verbose=False)
-        except Exception as error:  # of any layer's call
-            return None, explain(error), ""
+        except Exception as failure:  # of any layer's call
+            return None, explain(failure), ""
         output = Path(directory) / "model.tflite"
         answer = _CONVERTER.ask({"saved_model": str(Path(directory) / "saved_model"), "output": str(output)})
         error, crash = answer.get("error", ""), answer.get("crash", "")

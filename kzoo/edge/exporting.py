@@ -137,9 +137,10 @@ def export_each(
     check_options(names, batch_size, threads)
     source = _open(model, reference, names, calibration, batch_size, evaluation, card, directory)
 
-    def results():
+    def results() -> Iterator[tuple[str, ExportReport | ExportError]]:
         for precision in names:
             path = directory / f"{name or model.name}_{precision}.tflite"
+            result: ExportReport | ExportError
             try:
                 result = source.write(precision, path, threads, find_layers)
             except ExportError as error:

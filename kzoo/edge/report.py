@@ -114,8 +114,9 @@ def draw_reports(reports: Mapping[str, ExportReport], path: str | Path) -> None:
         "size, MB": [report.size_bytes / 1e6 for report in reports.values()],
         "relative error": [report.relative_error for report in reports.values()],
     }
-    if all(report.agreement is not None for report in reports.values()):
-        panels["other class, %"] = [100 * (1 - report.agreement) for report in reports.values()]
+    agreements = [report.agreement for report in reports.values() if report.agreement is not None]
+    if len(agreements) == len(reports):
+        panels["other class, %"] = [100 * (1 - agreement) for agreement in agreements]
     for metric in sorted(set.intersection(*(set(report.scores) for report in reports.values()))):
         lost = [100 * (report.scores[metric]["keras"] - report.scores[metric]["file"]) for report in reports.values()]
         panels[f"{metric.replace('_', ' ')} lost, points"] = lost

@@ -35,7 +35,7 @@ class LiteRTModel:
     def __init__(self, source: str | Path | bytes, num_threads: int | None = None):
         content = source if isinstance(source, bytes) else read_bytes(source)
         self.size_bytes = len(content)
-        self._interpreter = _interpreter(content, num_threads or os.cpu_count())
+        self._interpreter = _interpreter(content, num_threads or os.cpu_count() or 1)
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:
             raise InvalidValueError(f"the file has {len(inputs)} inputs and {len(outputs)} outputs; one each is run")

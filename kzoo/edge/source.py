@@ -17,7 +17,7 @@ from kzoo.edge.precisions import PRECISIONS
 from kzoo.edge.quantize import Ranges, find_ranges, layer_errors, quantize
 from kzoo.edge.report import WORST_LAYERS, ExportReport
 from kzoo.edge.runtime import LiteRTModel
-from kzoo.errors import ExportError, explain
+from kzoo.errors import ExportError, InvalidValueError, explain
 from kzoo.files import atomic_path
 from kzoo.graph import count_macs
 
@@ -55,6 +55,9 @@ class Source:
 
     @functools.cached_property
     def ranges(self) -> Ranges:
+        """Of the activations; a precision that is calibrated needs images for them."""
+        if self.calibration is None:
+            raise InvalidValueError("no calibration images were given, which the ranges of activations need")
         return find_ranges(self.content, self.calibration)
 
     @functools.cached_property
@@ -74,6 +77,9 @@ class Source:
 
     @functools.cached_property
     def keras_scores(self) -> dict[str, float]:
+        """What Keras makes of the images for evaluation; nothing without them."""
+        if self.evaluation is None:
+            return {}
         images, labels = self.evaluation
         return scores(lambda batch: self.reference.predict_on_batch(batch), images, labels, self.card.output)
 

@@ -5,7 +5,7 @@ prediction and calibration ask it. No other part of kzoo decodes, turns or resiz
 """
 
 from kzoo.images.finding import FORMATS, SUFFIXES, Found, find_images, find_in, is_hidden, is_picture, list_folder
-from kzoo.images.pixels import INTERPOLATION, RESIZE, STRETCHED, Interpolation, Pixels, Resize
+from kzoo.images.pixels import INTERPOLATION, RESIZE, STRETCHED, Interpolation, PixelChanges, Pixels, Resize
 from kzoo.images.reading import MODES, MOST_PIXELS, check_header, read_numbers, read_picture
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "SUFFIXES",
     "Found",
     "Interpolation",
+    "PixelChanges",
     "Pixels",
     "Resize",
     "check_header",

@@ -67,7 +67,8 @@ def draw_overlay(picture: Image.Image, mask: np.ndarray, classes: Sequence[str])
     """
     longer = max(picture.size)
     factor = max(1, round(SMALLEST / longer)) * min(1, LARGEST / longer)
-    size = tuple(max(1, round(side * factor)) for side in picture.size)
+    width, height = (max(1, round(side * factor)) for side in picture.size)
+    size = width, height
     shown = np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BICUBIC), "float32")
     large = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
     tints = colours(classes)

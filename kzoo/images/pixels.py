@@ -4,7 +4,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 from PIL import Image
@@ -18,6 +18,14 @@ RESIZE = get_args(Resize)
 INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 SMALLEST_CROP = 0.05
 SLIMMEST = 50  # a picture is cropped to this many times its shorter side before it is enlarged
+
+
+class PixelChanges(TypedDict, total=False):
+    """What `Pixels.changed` takes, by name."""
+
+    resize: Resize | None
+    crop: float | None
+    interpolation: Interpolation | None
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class Pixels:
         return STRETCHED if maps else cls()
 
     def changed(
-        self, resize: str | None = None, crop: float | None = None, interpolation: str | None = None
+        self, resize: Resize | None = None, crop: float | None = None, interpolation: Interpolation | None = None
     ) -> "Pixels":
         """These pixels with what is not None in place of their own; a `crop` alone asks for `resize="crop"`.
 

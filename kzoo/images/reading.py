@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -142,7 +143,8 @@ def to_mode(picture: Image.Image, mode: str, deep: bool = False, name: str = "th
     if picture.mode in DEEP:  # which Pillow would clip at 255
         picture, highest = _upper_bits(picture, name)
     elif deep:  # Pillow kept the upper bits alone
-        bands = dict(zip(picture.getbands(), picture.getextrema(), strict=True))
+        extrema: Any = picture.getextrema()  # (low, high) of each band, where there are several
+        bands = dict(zip(picture.getbands(), extrema, strict=True))
         highest = 257 * max(high for band, (_, high) in bands.items() if band != "A")
     if deep and 0 < highest < DARK and not _told_of_dark.is_set():
         _told_of_dark.set()

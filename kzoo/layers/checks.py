@@ -29,7 +29,7 @@ def check_feature_map(layer: keras.layers.Layer, shape: tuple, static: bool = Fa
 
 def is_integer(value, at_least: int) -> bool:
     """Whether `value` is an integer, Python's or NumPy's and no truth value, of at least `at_least`."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= at_least
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= at_least
 
 
 def check_positive(name: str, value) -> int:

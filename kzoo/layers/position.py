@@ -1,5 +1,7 @@
 """Where a token or a pixel is: sinusoidal and learned encodings, and the relative bias of windowed attention."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -73,7 +75,7 @@ class SinusoidalPositionEncoding(keras.layers.Layer):
         self._check(shape)
         *size, channels = shape[1:]
         if len(size) == 1:
-            return sinusoids(*size, channels, self.base)
+            return sinusoids(size[0], channels, self.base)
         height, width = size
         half = -(-channels // 2)
         rows = sinusoids(height, half, self.base)[:, None]  # (H, 1, ceil(C/2))
@@ -116,7 +118,7 @@ class LearnedPositionEncoding(keras.layers.Layer):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.table = None  # until built
+        self.table: Any = None  # until built
 
     def build(self, input_shape):
         _check_tokens_or_map(self, input_shape)

@@ -59,8 +59,7 @@ def resize_positions(table, size: int | tuple[int, int]) -> np.ndarray:
     if table.ndim not in (2, 3) or 0 in table.shape:
         raise InvalidValueError(f"a table of positions is (N, C) or (H, W, C), got shape {table.shape}")
     if table.ndim == 2:
-        check_positive("size", size)
-        return (interpolation_weights(len(table), size) @ table).astype("float32")
+        return (interpolation_weights(len(table), check_positive("size", size)) @ table).astype("float32")
     rows, columns = (
         interpolation_weights(old, new, cubic=True)
         for old, new in zip(table.shape[:2], pair("size", size), strict=True)

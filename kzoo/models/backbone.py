@@ -42,7 +42,7 @@ class BackboneConfig:
         check_attention(self.attention)
         if self.levels is not None:
             numbers = [level_of(name) for name in self.levels] if isinstance(self.levels, (tuple, list)) else []
-            if not numbers or None in numbers or numbers != sorted(set(numbers)):
+            if not numbers or numbers != sorted({number for number in numbers if number is not None}):
                 raise InvalidValueError(
                     f"levels={self.levels!r} must be a tuple of taps, finest first, such as ('p2', 'p3', 'p4', 'p5')"
                 )
@@ -71,14 +71,25 @@ class BackboneConfig:
         return replace(entry, config=configure(entry, options))
 
     @property
+    def trunk(self) -> Entry:
+        """The backbone with its options, of a model that must have one.
+
+        Raises:
+            InvalidValueError: there is none.
+        """
+        if self.backbone_entry is None:
+            raise InvalidValueError("backbone=None has no maps; name a classification network, such as 'resnet50'")
+        return self.backbone_entry
+
+    @property
     def total_stride(self) -> int:
         """Input pixels per pixel of the backbone's last map, along one axis."""
-        return self.backbone_entry.config.total_stride
+        return self.trunk.config.total_stride
 
     @property
     def smallest_input(self) -> int:
         """The least height and width of an image."""
-        config = self.backbone_entry.config
+        config = self.trunk.config
         return getattr(config, "smallest_input", config.total_stride)
 
 
@@ -89,9 +100,9 @@ def level_of(name: Any) -> int | None:
 
 def backbone_maps(x, config: BackboneConfig) -> dict[int, Any]:
     """Runs the backbone on normalised images; level -> map, finest first."""
-    entry = config.backbone_entry
+    entry = config.trunk
     maps = entry.features(x, entry.config)
-    return {level_of(name): each for name, each in maps.items() if level_of(name) is not None}
+    return {level: each for name, each in maps.items() if (level := level_of(name)) is not None}
 
 
 def choose_levels(maps: Mapping[int, Any], config: BackboneConfig, usual: range | None = None) -> dict[int, Any]:
@@ -103,11 +114,14 @@ def choose_levels(maps: Mapping[int, Any], config: BackboneConfig, usual: range 
     if config.levels is None:
         chosen = {level: each for level, each in maps.items() if usual and level in usual}
         return chosen if len(chosen) > 1 else dict(maps)
+    chosen = {}
     for name in config.levels:
-        if level_of(name) not in maps:
+        level = level_of(name)
+        if level is None or level not in maps:
             has = ", ".join(f"p{level}" for level in maps)
             raise UnknownNameError(f"{config.backbone} has no tap {name!r}; it has {has}: choose levels among them")
-    return {level_of(name): maps[level_of(name)] for name in config.levels}
+        chosen[level] = maps[level]
+    return chosen
 
 
 def backbone(model: keras.Model, name: str) -> keras.Model:

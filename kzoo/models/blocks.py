@@ -35,7 +35,8 @@ def scale_and_offset(name: str, channels: int) -> tuple[list[float], list[float]
     Images that are not RGB get the average constants in every channel.
     """
     spec = PREPROCESSING[name]
-    mean, std = spec.mean, spec.std
+    mean: tuple[float, ...] = spec.mean
+    std: tuple[float, ...] = spec.std
     if channels != 3:
         mean, std = (sum(mean) / 3,) * channels, (sum(std) / 3,) * channels
     return [1 / s for s in std], [-m / s for m, s in zip(mean, std, strict=True)]

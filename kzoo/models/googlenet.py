@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import keras
 
 from kzoo.errors import check_choice
-from kzoo.layers import ATTENTION, LocalResponseNormalization, Subsample
+from kzoo.layers import LocalResponseNormalization, Subsample
 from kzoo.models.blocks import batch_norm, conv, relu
 from kzoo.models.inception import (
     check_config,
@@ -27,6 +27,7 @@ from kzoo.models.inception import (
     main_head,
     scaled,
 )
+from kzoo.models.slots import papers_of
 from kzoo.registry import Entry, register
 from kzoo.taps import mark
 
@@ -239,7 +240,7 @@ for _name, _config in VARIANTS.items():
             num_classes=1000,
             # torchvision's weights turn its usual normalisation into this one with transform_input=True
             preprocessing="tf" if _batch else "caffe",
-            papers=("1409.4842",) + ((ATTENTION[_config.attention].paper,) if _config.attention else ()),
+            papers=("1409.4842", *papers_of(_config.attention)),
             narrow=dict(modules=("3a", "4a", "4d", "5a"), width=0.25, dropout=0.0, auxiliary_dropout=0.0),
         )
     )

@@ -72,7 +72,7 @@ def join(branches: list, attention: str | Callable | None, name: str):
     """
     known = None not in branches[0].shape[1:3]
     x = (DepthConcat if known else keras.layers.Concatenate)(name=f"{name}_concat")(branches)
-    return x if attention is None else attend(x, attention, f"{name}_attention")
+    return attend(x, attention, f"{name}_attention")
 
 
 def dropout(x, rate: float, name: str):

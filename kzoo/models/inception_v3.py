@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import keras
 
-from kzoo.layers import ATTENTION
 from kzoo.models.blocks import BN_MOMENTUM, INITIALIZER, relu
 from kzoo.models.inception import check_config, check_known_size, check_modules, classifier, join, main_head, scaled
+from kzoo.models.slots import papers_of
 from kzoo.registry import Entry, register
 from kzoo.taps import mark
 
@@ -89,7 +89,7 @@ def features(x, config: InceptionV3Config) -> dict:
 
     def modules(x, stage: str):
         for name in (name for name in config.modules if name.startswith(stage)):
-            block, *filters = MODULES[name]
+            block, filters = MODULES[name]
             x = block(x, config, f"mixed{name}", *filters)
         return x
 
@@ -188,7 +188,7 @@ def inception_b(x, config: InceptionV3Config, name: str, inner: int):
         (batch, height, width, 768).
     """
     wide, tall = (1, 7), (7, 1)
-    twice = [(inner, 1), (inner, tall), (inner, wide), (inner, tall), (192, wide)]
+    twice: list[Spec] = [(inner, 1), (inner, tall), (inner, wide), (inner, tall), (192, wide)]
     branches = [
         chain(x, [(192, 1)], config, f"{name}_branch1x1"),
         chain(x, [(inner, 1), (inner, wide), (192, tall)], config, f"{name}_branch7x7"),
@@ -232,18 +232,18 @@ def fork(x, config: InceptionV3Config, name: str, number: int):
     return join([wide, tall], None, name)
 
 
-MODULES = {  # with the filters that change from one to the next
-    "5b": (inception_a, 32),
-    "5c": (inception_a, 64),
-    "5d": (inception_a, 64),
-    "6a": (reduction_a,),
-    "6b": (inception_b, 128),
-    "6c": (inception_b, 160),
-    "6d": (inception_b, 160),
-    "6e": (inception_b, 192),
-    "7a": (reduction_b,),
-    "7b": (inception_c,),
-    "7c": (inception_c,),
+MODULES: dict[str, tuple[Callable, tuple[int, ...]]] = {  # with the filters that change from one to the next
+    "5b": (inception_a, (32,)),
+    "5c": (inception_a, (64,)),
+    "5d": (inception_a, (64,)),
+    "6a": (reduction_a, ()),
+    "6b": (inception_b, (128,)),
+    "6c": (inception_b, (160,)),
+    "6d": (inception_b, (160,)),
+    "6e": (inception_b, (192,)),
+    "7a": (reduction_b, ()),
+    "7b": (inception_c, ()),
+    "7c": (inception_c, ()),
 }
 
 
@@ -283,7 +283,7 @@ for _name, _config in VARIANTS.items():
             input_shape=(299, 299, 3),
             num_classes=1000,
             preprocessing="tf",
-            papers=("1512.00567",) + ((ATTENTION[_config.attention].paper,) if _config.attention else ()),
+            papers=("1512.00567", *papers_of(_config.attention)),
             narrow=dict(modules=("5b", "6a", "6b", "7a", "7b"), width=0.125),
             narrow_size=80,
         )

@@ -19,6 +19,7 @@ batch normalisations exactly, those that read a sum or a pooling too, which a gr
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
@@ -114,7 +115,7 @@ def features(x, config: ResidualAttentionConfig) -> dict:
             f"residual attention networks need images of known height and width, got shape {tuple(x.shape)}: their "
             "masks are resized to the maps they weigh; build with an input_shape"
         )
-    taps = {}
+    taps: dict[str, Any] = {}
 
     def tap(x):
         level = len(taps) + 1

@@ -16,6 +16,8 @@ All but the last three rows also end in `_se` and `_cbam`.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import keras
 
@@ -23,7 +25,7 @@ from kzoo.errors import InvalidValueError, check_choice
 from kzoo.layers import ATTENTION, AttentionStem, Subsample
 from kzoo.layers.checks import check_flag, check_number, is_integer
 from kzoo.models.blocks import INITIALIZER, batch_norm, classifier_head, conv, relu
-from kzoo.models.slots import attend, check_attention, replace_conv, slot_of, stage_positions
+from kzoo.models.slots import attend, check_attention, papers_of, replace_conv, slot_of, stage_positions
 from kzoo.registry import Entry, register
 from kzoo.taps import mark
 
@@ -110,11 +112,11 @@ class ResNetConfig:
         """After which blocks of `stage`, both from 1, an attention block goes."""
         if slot_of(self.attention) != "stage":
             return []
-        counts = self.stage_attention
-        if counts is None:
-            chosen = max(1, len(self.depths) - 1)
-            counts = [int(number == chosen) for number in range(1, len(self.depths) + 1)]
-        return stage_positions(self.depths[stage - 1], counts[stage - 1])
+        if self.stage_attention is None:
+            count = int(stage == max(1, len(self.depths) - 1))
+        else:
+            count = self.stage_attention[stage - 1]
+        return stage_positions(self.depths[stage - 1], count)
 
     @property
     def total_stride(self) -> int:
@@ -138,7 +140,7 @@ def features(x, config: ResNetConfig) -> dict:
         The taps, finest first: `p1` ... `p5` for the ImageNet stem, `p2` ... `p5` for attention's, `p0` ... `p2`
         for the CIFAR one.
     """
-    taps = {}
+    taps: dict[str, Any] = {}
 
     def tap(x):
         level = len(taps) + {"imagenet": 1, "attention": 2, "cifar": 0}[config.stem]
@@ -206,8 +208,15 @@ def branch_conv(x, spec: tuple[int, int, int], number: int, config: ResNetConfig
     filters, kernel_size, strides = spec
     if number == 2 and slot_of(config.attention) == "spatial":
         return replace_conv(x, config.attention, strides, block, f"{name}_attention")
-    options = dict(use_bias=bias, initializer=config.initializer, name=f"{name}_conv{number}")
-    return conv(x, filters, kernel_size, strides, **options)
+    return conv(
+        x,
+        filters,
+        kernel_size,
+        strides,
+        use_bias=bias,
+        initializer=config.initializer,
+        name=f"{name}_conv{number}",
+    )
 
 
 def residual_block(x, width: int, strides: int, config: ResNetConfig, name: str, block: int):
@@ -232,9 +241,14 @@ def shortcut(x, channels: int, strides: int, config: ResNetConfig, name: str):
         return x
     if config.shortcut == "padding":
         return Subsample(strides, channels, name=f"{name}_shortcut")(x)
-    options = dict(use_bias=config.conv_bias, initializer=config.initializer, name=f"{name}_shortcut_conv")
-    x = conv(x, channels, 1, strides, **options)
+    x = _projection(x, channels, strides, config.conv_bias, config, name)
     return batch_norm(x, epsilon=config.bn_epsilon, name=f"{name}_shortcut_bn")
+
+
+def _projection(x, channels: int, strides: int, bias: bool, config: ResNetConfig, name: str):
+    """The 1×1 convolution of a shortcut."""
+    initializer = config.initializer
+    return conv(x, channels, 1, strides, use_bias=bias, initializer=initializer, name=f"{name}_shortcut_conv")
 
 
 def preactivation_block(x, width: int, strides: int, config: ResNetConfig, name: str, block: int):
@@ -256,8 +270,7 @@ def preactivation_block(x, width: int, strides: int, config: ResNetConfig, name:
         y = attend(y, config.attention, f"{name}_attention")
     channels = y.shape[-1]
     if x.shape[-1] != channels:
-        options = dict(use_bias=True, initializer=config.initializer, name=f"{name}_shortcut_conv")
-        x = conv(active, channels, 1, strides, **options)
+        x = _projection(active, channels, strides, True, config, name)
     elif strides > 1:
         x = Subsample(strides, name=f"{name}_shortcut")(x)
     return keras.layers.Add(name=f"{name}_add")([x, y])
@@ -270,14 +283,14 @@ def _cifar(blocks: int, **options) -> ResNetConfig:
 
 
 _DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-_V1 = dict(block="bottleneck", stride_conv=1, conv_bias=True, bn_epsilon=1.001e-5)
-_V2 = dict(block="bottleneck", preactivation=True, stride_block="last", bn_epsilon=1.001e-5)
+_v1 = partial(ResNetConfig, block="bottleneck", stride_conv=1, conv_bias=True, bn_epsilon=1.001e-5)
+_v2 = partial(ResNetConfig, block="bottleneck", preactivation=True, stride_block="last", bn_epsilon=1.001e-5)
 
 VARIANTS: dict[str, ResNetConfig] = (
     {f"resnet{n}": ResNetConfig(depths=_DEPTHS[n]) for n in (18, 34)}
     | {f"resnet{n}": ResNetConfig(depths=_DEPTHS[n], block="bottleneck") for n in (50, 101, 152)}
-    | {f"resnet{n}_v1": ResNetConfig(depths=_DEPTHS[n], **_V1) for n in (50, 101, 152)}
-    | {f"resnet{n}_v2": ResNetConfig(depths=_DEPTHS[n], **_V2) for n in (50, 101, 152)}
+    | {f"resnet{n}_v1": _v1(depths=_DEPTHS[n]) for n in (50, 101, 152)}
+    | {f"resnet{n}_v2": _v2(depths=_DEPTHS[n]) for n in (50, 101, 152)}
     | {f"plain{n}": ResNetConfig(depths=_DEPTHS[n], shortcut="none") for n in (18, 34)}
     | {f"cifar_resnet{6 * n + 2}": _cifar(n) for n in (3, 5, 7, 9, 18)}
     | {f"cifar_plain{6 * n + 2}": replace(_cifar(n), shortcut="none") for n in (3, 9)}
@@ -289,9 +302,8 @@ VARIANTS |= {
 }
 VARIANTS |= {f"resnet{n}_nl": replace(VARIANTS[f"resnet{n}"], attention="non_local") for n in (50, 101)}
 VARIANTS |= {f"resnet{n}_nl5": replace(VARIANTS[f"resnet{n}_nl"], stage_attention=(0, 2, 3, 0)) for n in (50, 101)}
-_SASA = dict(block="bottleneck", attention="stand_alone")
 VARIANTS |= {
-    f"resnet{n}_sasa{suffix}": ResNetConfig(depths=depths, stem=stem, **_SASA)
+    f"resnet{n}_sasa{suffix}": ResNetConfig(depths=depths, block="bottleneck", stem=stem, attention="stand_alone")
     for n, depths in ((26, (1, 2, 4, 1)), (38, (2, 3, 5, 2)), (50, (3, 4, 6, 3)))
     for suffix, stem in (("", "imagenet"), ("_full", "attention"))
 }
@@ -326,7 +338,7 @@ for _name, _config in VARIANTS.items():
             input_shape=(224, 224, 3) if _imagenet else (32, 32, 3),
             num_classes=1000 if _imagenet else 10,
             preprocessing=_preprocessing(_config),
-            papers=_papers + ((ATTENTION[_config.attention].paper,) if _config.attention else ()),
+            papers=_papers + papers_of(_config.attention),
             narrow=_narrow(_config),
             narrow_size=64 if slot_of(_config.attention) == "stage" else 32,  # several keys after subsampling
         )

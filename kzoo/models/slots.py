@@ -40,13 +40,20 @@ def slot_of(attention: str | Callable | None) -> str | None:
     return "branch" if callable(attention) else ATTENTION[attention].slot
 
 
-def attend(x, attention: str | Callable, name: str):
-    """Applies `attention` to a map, as a `branch` or `stage` slot does.
+def papers_of(attention: str | Callable | None) -> tuple[str, ...]:
+    """The paper of a mechanism of `ATTENTION`; none for a callable and for None."""
+    return (ATTENTION[attention].paper,) if isinstance(attention, str) else ()
+
+
+def attend(x, attention: str | Callable | None, name: str):
+    """Applies `attention` to a map, as a `branch` or `stage` slot does; None leaves it as it is.
 
     Raises:
         InvalidValueError: a callable that changes the shape of the map.
     """
-    if not callable(attention):
+    if attention is None:
+        return x
+    if isinstance(attention, str):
         return ATTENTION[attention].layer(name=name)(x)
     y = attention(x, name)
     if getattr(y, "shape", None) != x.shape:
@@ -54,7 +61,7 @@ def attend(x, attention: str | Callable, name: str):
     return y
 
 
-def replace_conv(x, attention: str, strides: int, block: int, name: str):
+def replace_conv(x, attention: str | Callable | None, strides: int, block: int, name: str):
     """Fills a `spatial` slot: attention in place of a 3×3 convolution that keeps the channels.
 
     With a stride, 2×2 average pooling follows, as in stand-alone self-attention (arXiv:1906.05909, section
@@ -66,7 +73,12 @@ def replace_conv(x, attention: str, strides: int, block: int, name: str):
         strides: of the convolution.
         block: number of the block in its stage, from 1: mechanisms that alternate do so by it.
         name: of the layer.
+
+    Raises:
+        InvalidValueError: an attention that is no name, so that it cannot be in place of a convolution.
     """
+    if not isinstance(attention, str):
+        raise InvalidValueError(f"attention={attention!r} takes no convolution's place; use a name in ATTENTION")
     entry = ATTENTION[attention]
     layer = entry.alternate if entry.alternate and block % 2 == 0 else entry.layer
     x = layer(name=name)(x)

@@ -55,7 +55,7 @@ def features(x, config: SwinConfig) -> dict:
 
     def mix(x, stage: int, block: int, name: str):
         window = pair("window_size", config.window_size)
-        shift = (0, 0) if block % 2 else tuple(size // 2 for size in window)
+        shift = (0, 0) if block % 2 else (window[0] // 2, window[1] // 2)
         return WindowAttention(config.num_heads[stage - 1], window, shift, name=name)
 
     return trunk(patch_embedding(x, config), config, mix, patch_merging)

@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 import keras
 
 from kzoo.errors import InvalidValueError, check_choice
-from kzoo.layers import ATTENTION, MatchSize, Upsample
+from kzoo.layers import MatchSize, Upsample
 from kzoo.layers.checks import check_flag, check_number, is_integer
 from kzoo.models.backbone import BackboneConfig, backbone_maps, choose_levels
 from kzoo.models.blocks import INITIALIZER, batch_norm, head_activation, relu
-from kzoo.models.slots import attend, check_attention
+from kzoo.models.slots import attend, check_attention, papers_of
 from kzoo.registry import SEGMENTATION, Entry, register
 from kzoo.taps import mark
 
@@ -287,7 +287,7 @@ for _name, _config in VARIANTS.items():
             input_shape=(_side, _side, 3),
             num_classes=2,
             preprocessing="tf",
-            papers=("1505.04597",) + ((ATTENTION[_config.attention].paper,) if _config.attention else ()),
+            papers=("1505.04597", *papers_of(_config.attention)),
             narrow=dict(widths=(16, 24, 32), dropout=0.0),
             narrow_size=44 if _config.unpadded else 32,
         )

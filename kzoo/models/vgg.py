@@ -16,10 +16,9 @@ from numbers import Real
 import keras
 
 from kzoo.errors import InvalidValueError, check_choice
-from kzoo.layers import ATTENTION
 from kzoo.layers.checks import check_flag, check_positive
 from kzoo.models.blocks import INITIALIZER, batch_norm, classifier_head, head_activation, relu
-from kzoo.models.slots import attend, check_attention, replace_conv, slot_of
+from kzoo.models.slots import attend, check_attention, papers_of, replace_conv, slot_of
 from kzoo.registry import Entry, register
 from kzoo.taps import mark
 
@@ -184,7 +183,7 @@ for _name, _config in VARIANTS.items():
             num_classes=1000,
             # keras.applications has the authors' weights, which want their mean; torchvision's want its constants
             preprocessing="caffe" if _name in ("vgg16", "vgg19") else "torch",
-            papers=("1409.1556",) + ((ATTENTION[_config.attention].paper,) if _config.attention else ()),
+            papers=("1409.1556", *papers_of(_config.attention)),
             narrow=dict(depths=(1, 2, 1, 1, 1), widths=(8, 8, 12, 16, 16), map_size=None, dense_units=24, dropout=0.0),
         )
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from kzoo.class_names import FILES, display_names, known_output, read_labels
 from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import InvalidValueError, WeightsError
-from kzoo.images import MODES, Pixels
+from kzoo.images import MODES, Interpolation, Pixels, Resize
 from kzoo.keras_file import open_keras
 from kzoo.known_pixels import known_pixels
 from kzoo.models.inception import without_auxiliary
@@ -76,22 +77,27 @@ class Opened:
     @property
     def shape(self) -> tuple[int | None, int | None, int]:
         """(height, width, channels) of the images that the model takes, None where it takes any."""
-        lite = isinstance(self.model, LiteRTModel)
-        if not lite and len(self.model.inputs) != 1:
+        shape: tuple[Any, ...]
+        if isinstance(self.model, LiteRTModel):
+            shape = self.model.input_shape
+        elif len(self.model.inputs) == 1:
+            shape = tuple(self.model.inputs[0].shape)
+        else:
             raise InvalidValueError(
                 f"{self.name} has {len(self.model.inputs)} inputs and {len(self.model.outputs)} outputs; a model from "
                 "images alone to classes alone, or to maps of classes, is needed"
             )
-        shape = self.model.input_shape if lite else tuple(self.model.inputs[0].shape)
         if len(shape) != 4:
             raise InvalidValueError(f"{self.name} takes {shape}, no images (images, height, width, channels)")
-        return shape[1:]
+        _, height, width, channels = shape
+        return height, width, channels
 
     @property
     def output_shape(self) -> tuple:
         """Of the outputs, for people; what they mean is told by `output`."""
-        lite = isinstance(self.model, LiteRTModel)
-        return tuple(map(int, self.model.output["shape"])) if lite else tuple(self.model.outputs[0].shape)
+        if isinstance(self.model, LiteRTModel):
+            return tuple(map(int, self.model.output["shape"]))
+        return tuple(self.model.outputs[0].shape)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -111,9 +117,9 @@ def open_model(
     labels: str | Path | None = None,
     values: Values | None = None,
     image_size: int | None = None,
-    resize: str | None = None,
+    resize: Resize | None = None,
     crop: float | None = None,
-    interpolation: str | None = None,
+    interpolation: Interpolation | None = None,
 ) -> Opened:
     """Builds or opens a model, whatever it tells of its images.
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -56,6 +57,7 @@ class Segmenter:
             tiles: whether the model sees the picture at its own size, tile by tile (`kzoo.predict_tiles`). If not, the
                 whole picture is fitted to the model's size, and the probabilities back to its own.
         """
+        shown: tuple[Any, ...]
         if tiles:
             margins = [default_margin(*sides, self.stride) for sides in zip(self.tile, self.output, strict=True)]
             pixels, shown = np.asarray(picture).reshape(1, picture.height, picture.width, self.channels), (...,)
@@ -120,8 +122,8 @@ def most_probable(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarra
     """
     best, mask = np.full(size[::-1], -1, "float32"), np.zeros(size[::-1], "uint8")
     for index in range(probabilities.shape[-1]):
-        plane = Image.fromarray(np.ascontiguousarray(probabilities[..., index], "float32"))
-        plane = np.asarray(plane.resize(size, Image.Resampling.BILINEAR))
+        given = Image.fromarray(np.ascontiguousarray(probabilities[..., index], "float32"))
+        plane = np.asarray(given.resize(size, Image.Resampling.BILINEAR))
         mask[plane > best] = index
         best = np.maximum(best, plane)
     return mask
@@ -143,7 +145,8 @@ def output_paths(images: Sequence[Path], directory: Path) -> dict[Path, dict[str
         InvalidValueError: two images would share a file, an image would be overwritten, or is itself a result.
     """
     paths = {image: {kind: directory / f"{image.stem}{end}" for kind, end in ENDINGS.items()} for image in images}
-    inputs, owners = {image.resolve(): image for image in images}, {}
+    inputs = {image.resolve(): image for image in images}
+    owners: dict[Path, Path] = {}
     for image, outputs in paths.items():
         first = owners.setdefault(outputs["mask"], image)
         if first is not image:

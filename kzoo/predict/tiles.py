@@ -14,7 +14,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -24,6 +24,7 @@ from rich.progress import track
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError
 from kzoo.flatten import FlatGraph, Node
+from kzoo.graph import Call
 
 BATCH_SIZE = 4
 LONG = 16  # tiles from which a bar shows the progress
@@ -115,9 +116,9 @@ def stitch_tiles(
     places = list(itertools.product(range(len(images)), rows.starts, columns.starts))
     batches = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
     console = Console(stderr=True)
-    bar = dict(console=console, transient=True, disable=len(places) < LONG or not console.is_terminal)
+    quiet = len(places) < LONG or not console.is_terminal
     result = None
-    for batch in track(batches, "tiles", **bar):
+    for batch in track(batches, "tiles", console=console, transient=True, disable=quiet):
         tiles = [images[image][np.ix_(rows.pixels(top), columns.pixels(left))] for image, top, left in batch]
         maps = predict(np.stack(tiles))
         if result is None:
@@ -126,6 +127,8 @@ def stitch_tiles(
             place = result[image, top : top + rows.kept, left : left + columns.kept]
             middle = tile[rows.margin : rows.margin + rows.kept, columns.margin : columns.margin + columns.kept]
             place[...] = middle[: place.shape[0], : place.shape[1]]
+    if result is None:
+        raise InvalidValueError(f"images of shape {images.shape} have no tiles; give one image or more")
     return result
 
 
@@ -210,6 +213,8 @@ def tile_shapes(
     Raises:
         InvalidValueError: no model from images to maps, or a `tile_size` that is missing or does not fit.
     """
+    taken: tuple[Any, ...]
+    given: tuple[Any, ...]
     if isinstance(model, LiteRTModel):
         name, taken, given = "the file", model.input_shape[1:], tuple(int(size) for size in model.output["shape"][1:])
     elif isinstance(model, keras.Model) and len(model.inputs or ()) == len(model.outputs or ()) == 1:
@@ -224,15 +229,17 @@ def tile_shapes(
             f"{name} maps {taken} to {given}; (height, width, channels) to (height, width, classes) is needed"
         )
     if tile_size is not None:
-        tile = (*tile_size, taken[2]) if isinstance(tile_size, (tuple, list)) else ()
+        tile: tuple[Any, ...] = (*tile_size, taken[2]) if isinstance(tile_size, (tuple, list)) else ()
         if len(tile) != 3 or any(type(size) is not int or size < 1 for size in tile[:2]):
             raise InvalidValueError(f"tile_size={tile_size!r} must be (height, width)")
         if any(size not in (None, asked) for size, asked in zip(taken, tile, strict=True)):
             raise InvalidValueError(f"{name} takes tiles of {taken[0]}×{taken[1]} alone, not tile_size={tile_size}")
-        taken, given = tile, tuple(model.compute_output_shape((1, *tile))[1:]) if None in given else given
+        taken = tile
+        if None in given and not isinstance(model, LiteRTModel):
+            given = tuple(model.compute_output_shape((1, *tile))[1:])
     if None in taken:
         raise InvalidValueError(f"{name} takes images of any size; say which with tile_size=(height, width)")
-    return taken, given
+    return (taken[0], taken[1], taken[2]), (given[0], given[1], given[2])
 
 
 def total_stride(model: keras.Model | LiteRTModel) -> int:
@@ -250,13 +257,14 @@ def total_stride(model: keras.Model | LiteRTModel) -> int:
         if node.call is None:
             return _Map(1.0, shape[1] if len(shape) == 4 else None)
         before = maps.get(node, _Map(1.0, None))
-        scale = max(1.0, before.scale * _stride(node, before.height, shape))
+        scale = max(1.0, before.scale * _stride(node, node.call, before.height, shape))
         flat = len(shape) != 4 or tuple(shape[1:3]) == (1, 1)  # the mean of a map is none either
         return _Map(scale, before.height if flat else shape[1])
 
     coarsest = 1.0
     for node in graph.nodes():  # in the order of the graph
-        read = [given(*each) for each in zip(node.sources, node.call.input_shapes, strict=True)]
+        shapes = node.call.input_shapes if node.call else ()
+        read = [given(*each) for each in zip(node.sources, shapes, strict=True)]
         # maps that meet have one scale; a path with a resizing that is not known here seems coarser than it is
         maps[node] = min(read, key=lambda each: each.scale, default=_Map(1.0, None))
         coarsest = max([coarsest, *(each.scale for each in read)])
@@ -271,7 +279,7 @@ class _Map(NamedTuple):
     height: int | None
 
 
-def _stride(node: Node, height: int | None, shape: tuple) -> float:
+def _stride(node: Node, call: Call, height: int | None, shape: tuple) -> float:
     """By how much what a call gives is coarser than the map of this height before it; below 1 if it is finer."""
     operation = node.operation
     if hasattr(operation, "strides"):
@@ -279,7 +287,7 @@ def _stride(node: Node, height: int | None, shape: tuple) -> float:
         return 1 / strides if isinstance(operation, keras.layers.Conv2DTranspose) else strides
     if len(shape) != 4 or tuple(shape[1:3]) == (1, 1):
         return 1.0
-    after, before = shape[1], node.call.input_shapes[0] if node.call.input_shapes else ()
+    after, before = shape[1], call.input_shapes[0] if call.input_shapes else ()
     if None in (height, after) and isinstance(operation, keras.layers.Layer) and len(node.sources) == 1:
         if len(before) != 4:
             return 1.0

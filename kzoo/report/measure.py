@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
+from kzoo.errors import InvalidValueError
+
 LATENCY_ROUNDS = 40
 
 
@@ -89,6 +91,8 @@ def measure(
             reference = outputs if reference is None else reference
             scorers[name].add(outputs, labels)
             differences[name] = max(differences[name], float(np.abs(outputs - reference).max()))
+    if one is None:
+        raise InvalidValueError("no images to measure on; give one batch or more")
     times = _latencies({name: run for name, (_, _, run) in models.items()}, one)
     measurements = {
         name: Measurement(
@@ -105,7 +109,7 @@ def measure(
 
 def _latencies(runs: Mapping[str, Callable], one: np.ndarray) -> dict[str, float]:
     """Median milliseconds of one image, all timed in turn."""
-    times = {name: [] for name in runs}
+    times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         for _ in range(3):
             run(one)

@@ -79,7 +79,7 @@ def _mean_outputs(model: keras.Model, names: list[str], images: np.ndarray) -> d
     """Mean of each output channel (channels,) of linear layers before their activations, over images and pixels."""
     layers = {name: _without_activation(model.get_layer(name)) for name in names}
     reader = keras.Model(model.input, {name: model.get_layer(name).input for name in names})
-    sums = dict.fromkeys(names, 0.0)
+    sums: dict[str, np.ndarray] = {name: np.zeros(()) for name in names}
     for start in range(0, len(images), _BATCH):
         batch = images[start : start + _BATCH]
         for name, x in reader(batch, training=False).items():

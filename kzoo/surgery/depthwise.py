@@ -1,6 +1,7 @@
 """What averages or scales each channel by itself, written as a depthwise convolution, which accelerators run best."""
 
 import math
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -89,20 +90,20 @@ def _replace_pooling(level: Level, name: str) -> Replacement | None:
         raise Refused(f"it reads maps of different or unknown size {sorted(shapes, key=str)}")
     *size, channels = shapes.pop()
     if type(layer) is keras.layers.GlobalAveragePooling2D:
-        flatten = (
+        flatten: list[tuple[keras.layers.Layer, list]] = (
             [] if layer.keepdims else [(keras.layers.Reshape((channels,), name=level.new_name(f"{name}_flatten")), [])]
         )
-        return [_depthwise(layer, _mean_kernel(*size, channels)), *flatten]
+        return [_depthwise(layer, _mean_kernel(size, channels)), *flatten]
     padding = [same_padding(*axis) for axis in zip(size, layer.pool_size, layer.strides, strict=True)]
     if layer.padding == "same" and any(padding):
         raise Refused("it averages less values at the border")
     if len(set(layer.strides)) != 1:
         raise Refused(f"it has strides {layer.strides}, and a depthwise convolution one for both axes")
-    return [_depthwise(layer, _mean_kernel(*layer.pool_size, channels), strides=layer.strides)]
+    return [_depthwise(layer, _mean_kernel(layer.pool_size, channels), strides=layer.strides)]
 
 
-def _mean_kernel(height: int, width: int, channels: int) -> np.ndarray:
-    return np.full((height, width, channels, 1), 1 / math.prod((height, width)))
+def _mean_kernel(size: Sequence[int], channels: int) -> np.ndarray:
+    return np.full((*size, channels, 1), 1 / math.prod(size))
 
 
 def _depthwise(layer, kernel: np.ndarray, bias: np.ndarray | None = None, strides=(1, 1)):

@@ -1,5 +1,7 @@
 """Folding pixel normalisation into the first convolution."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -57,6 +59,7 @@ def _read_pixels(level: Level, name: str) -> Affine | None:
         return None
     call = level.graph.calls[name][0]
     operation, channels = level.operations[name], call.input_shapes[0][-1]
+    values: Affine | tuple[Any, Any] | None
     if type(operation) is keras.layers.Rescaling:
         values = operation.scale, operation.offset
     elif type(operation) is keras.layers.Normalization:
@@ -77,7 +80,8 @@ def _read_pixels(level: Level, name: str) -> Affine | None:
         raise Refused("it does not give each channel one number")
     if "float" not in call.input_dtypes[0]:
         raise Refused(f"it reads {call.input_dtypes[0]} pixels, and a linear layer needs floating point")
-    return Affine.of(*values, channels)
+    scale, offset = values
+    return Affine.of(scale, offset, channels)
 
 
 def _reads_image(level: Level, name: str) -> bool:

@@ -115,9 +115,9 @@ def _edits(level: Level, rule: Rule) -> Edits:
 
 
 def _fold_into(layer, folder: Folder, name: str, constant: float):
-    before, after = folder.before.get(name), folder.after.get(name)
     if type(layer) not in LINEAR:
-        return layer.absorb(after.scale, after.offset)
+        return layer.absorb(folder.after[name].scale, folder.after[name].offset)
+    before, after = folder.before.get(name), folder.after.get(name)
     padded = name in folder.constants.values()
     return with_folds(layer, folded_weights(layer, before, after, constant if padded else None))
 

@@ -15,12 +15,12 @@ from kzoo.output import Output
 from kzoo.recipe import SEGMENTATION_FIELDS, Recipe
 from kzoo.report.measure import score
 from kzoo.report.pictures import draw_predictions
-from kzoo.tasks.task import Column
+from kzoo.tasks.task import Column, Task
 
 SMOKE_BATCH, SMOKE_IMAGES = 16, 64
 
 
-class Classification:
+class Classification(Task):
     """One class for each image."""
 
     name = "classification"
@@ -101,7 +101,9 @@ class Probabilities:
     """
 
     def __init__(self, independent: bool = False):
-        self._independent, self._outputs, self._labels = independent, [], []
+        self._independent = independent
+        self._outputs: list[np.ndarray] = []
+        self._labels: list[np.ndarray] = []
 
     def add(self, outputs: np.ndarray, labels: np.ndarray) -> None:
         """Takes probabilities (n, classes) and labels (n,)."""
@@ -113,7 +115,7 @@ class Probabilities:
         """(n, classes) of all images."""
         return np.concatenate(self._outputs)
 
-    def scores(self) -> dict[str, float]:
+    def scores(self) -> dict[str, float | None]:
         """Top-1 accuracy and mean cross-entropy."""
         accuracy, loss = score(self.probabilities, np.concatenate(self._labels))
         return {"accuracy": accuracy, "loss": None if self._independent else loss}

@@ -15,12 +15,12 @@ from kzoo.metrics import Confusion, MeanIoU
 from kzoo.output import Output
 from kzoo.recipe import Recipe
 from kzoo.report.sheets import SheetWriter, draw_sheet
-from kzoo.tasks.task import Column
+from kzoo.tasks.task import Column, Task
 
 SHOWN = 6  # images on a sheet
 
 
-class Segmentation:
+class Segmentation(Task):
     """A class for each pixel."""
 
     name = "segmentation"
@@ -58,8 +58,15 @@ class Segmentation:
         self, name: str, data_dir: str | None, size: tuple[int, int] | None, pixels: Pixels, count: int
     ) -> np.ndarray:
         """Training images, to calibrate with, whatever their masks say."""
-        anything = dict(class_names=[f"value {value}" for value in range(253)], void=(253, 254, 255))
-        return load_pairs(name, data_dir=data_dir, image_size=size, pixels=pixels, **anything).train.arrays(count)[0]
+        data = load_pairs(
+            name,
+            data_dir=data_dir,
+            image_size=size,
+            class_names=[f"value {value}" for value in range(253)],
+            void=(253, 254, 255),
+            pixels=pixels,
+        )
+        return data.train.arrays(count)[0]
 
     def training(self, recipe: Recipe, data: ImageDataset, done: int):
         import tensorflow as tf

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import time
+from typing import Any
 
 import keras
 
@@ -74,8 +75,7 @@ def _train(recipe: Recipe, task: Task, data: ImageDataset) -> dict:
         f"{data.image_shape}, {len(data.classes)} classes"
     )
 
-    if recipe.crop_size:
-        _check_crop(recipe, data)
+    _check_crop(recipe, data)
     keras.utils.set_random_seed(recipe.seed)
     model = compiled_model(recipe, task, data, steps)
     run_directory.prepare(recipe, data.classes, directory)
@@ -85,8 +85,10 @@ def _train(recipe: Recipe, task: Task, data: ImageDataset) -> dict:
 
 
 def _check_crop(recipe: Recipe, data: ImageDataset) -> None:
-    """Training sees parts of the images, and the finished model whole ones: it must take both."""
+    """With a `crop_size` training sees parts of the images, and the finished model whole ones: it must take both."""
     crop, image = recipe.crop_shape, data.image_shape[:2]
+    if crop is None:
+        return
     told = " and the images of ".join("×".join(map(str, size)) for size in (crop, image))
     if any(part > whole for part, whole in zip(crop, image, strict=True)):
         raise InvalidValueError(f"crop_size is larger than the images: {told}; take a smaller one, or leave it out")
@@ -116,6 +118,7 @@ def _run(recipe: Recipe, task: Task, data: ImageDataset, model: keras.Model) -> 
 
 def compiled_model(recipe: Recipe, task: Task, data: ImageDataset, steps: int) -> keras.Model:
     """The model with logits, in the recipe's precision, with optimizer, loss and metric."""
+    backbone: dict[str, Any] = {"backbone_weights": recipe.backbone_weights} if recipe.backbone_weights else {}
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
@@ -126,7 +129,7 @@ def compiled_model(recipe: Recipe, task: Task, data: ImageDataset, steps: int) -
             weights=recipe.weights,
             classifier_activation=None,
             **recipe.build_options,
-            **({"backbone_weights": recipe.backbone_weights} if recipe.backbone_weights else {}),
+            **backbone,
         )
     finally:
         keras.config.set_dtype_policy(before)

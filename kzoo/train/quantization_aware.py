@@ -4,8 +4,8 @@ import keras
 
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.recipe import Recipe
-from kzoo.surgery import fold_batch_norm
 from kzoo.surgery.fake_quantization import insert_fake_quantization, remove_fake_quantization
+from kzoo.surgery.fold_batch_norm import fold_batch_norm
 
 # scheme -> precision of the file whose rounding is trained, and whether its kernels have a scale for each channel;
 # those with one scale for each kernel are for other devices: kzoo writes no such files

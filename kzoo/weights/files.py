@@ -5,6 +5,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import h5py
 import ml_dtypes
@@ -83,7 +84,7 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
     if path.name.endswith(SAFETENSORS):
         return _read_safetensors(path)
     index = read_index(path)
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for shard in sorted(set(index.values())):
         shard_path = path.parent / shard
         if not shard_path.is_file():
@@ -163,7 +164,7 @@ def _layers(held: dict[str, h5py.Dataset], file: h5py.File) -> dict[Place, h5py.
 
     Keras itself matches by type and order, and would leave a part of the file unread without a word.
     """
-    values = {}
+    values: dict[Place, h5py.Dataset] = {}
     for place, dataset in held.items():
         if not place.startswith("layers/"):
             continue  # the state of an optimizer
@@ -177,7 +178,7 @@ def _layers(held: dict[str, h5py.Dataset], file: h5py.File) -> dict[Place, h5py.
 
 def _legacy_layers(held: dict[str, h5py.Dataset], group: h5py.Group, layers: list[str]) -> dict[Place, h5py.Dataset]:
     """What Keras 1 and 2 wrote, and Keras 3 still does for a model saved as `.h5`: a group for every layer."""
-    values = {}
+    values: dict[Place, h5py.Dataset] = {}
     for layer in layers:
         counts: Counter[str] = Counter()
         for name in _names(group[layer], "weight_names"):
@@ -202,7 +203,7 @@ def _names(group: h5py.Group, name: str) -> list[str]:
     return [each for part in parts for each in attribute(group, part)]
 
 
-Stored = np.ndarray | h5py.Dataset  # an array, perhaps still in its file
+Stored: TypeAlias = np.ndarray | h5py.Dataset  # an array, perhaps still in its file
 
 
 def blank(array: Stored) -> np.ndarray:

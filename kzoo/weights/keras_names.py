@@ -29,7 +29,7 @@ class KerasNames:
         layers = dict.fromkeys(layer for layer, _ in values)
         own = {layer.name for layer in model.layers}
         foreign = not any(layer.partition("/")[0] in own for layer in layers)
-        rules = RULES.get(family_of(model)) if foreign else None
+        rules = RULES.get(family_of(model) or "") if foreign else None
         self._model, self._values = model, values
         self._names = rules.layer_names(model, layers) if rules else {layer: layer for layer in layers}
         self._blue_first = first_kernel(model) if rules and rules.reads_blue_first(model) else None

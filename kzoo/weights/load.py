@@ -69,6 +69,7 @@ def _match(model: keras.Model, source: str | Path, strict: bool, head: str) -> t
     path = find(fetch_hub(text.removeprefix(HUB)) if text.startswith(HUB) else Path(source))
     _check_preprocessing(model, path)
     report = WeightsReport(source=text)
+    names: Names
     if is_torch(path):
         names = TorchNames(read_torch(path), model)
         return report, match(model, path, names, report, strict, head), names

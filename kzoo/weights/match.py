@@ -35,8 +35,8 @@ def match(model: keras.Model, path: Path, names: Names, report: WeightsReport, s
     Raises:
         WeightsError: the arrays do not fit, or are no finite floating-point numbers.
     """
-    for name, array in names.arrays.items():
-        check_kind(path, name, array)
+    for stored, array in names.arrays.items():
+        check_kind(path, stored, array)
     found = {variable.path: names.find(variable) for variable in model.weights}
     random = _random_layers(model, names, found, head)
     taken, wrong = [], []
@@ -89,7 +89,7 @@ def _random_layers(model: keras.Model, names: Names, found: dict[str, str | None
         return set(classifiers) if head == "initialise" else set()
 
     def fits(variables: list[keras.Variable]) -> bool:
-        held = [(variable, found[variable.path]) for variable in variables if found[variable.path]]
+        held = [(variable, name) for variable in variables if (name := found[variable.path])]
         arrays = ((variable, names.convert(variable, name, blank(names.arrays[name]))[0]) for variable, name in held)
         return bool(held) and all(array.shape == tuple(variable.shape) for variable, array in arrays)
 

@@ -15,9 +15,11 @@ A number that none of these states is left out.
 
 import csv
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
+from typing import Any, Literal
 
 from kzoo.errors import WeightsError, did_you_mean
 from kzoo.weights.fetch import fetch_hub, fetch_keras
@@ -69,14 +71,19 @@ class WeightsSpec:
     channel_order: str
     size: int
     crop: float
-    interpolation: str
+    interpolation: Literal["bilinear", "bicubic"]
     num_classes: int
     top1: float | None
     published: str
 
 
 def _read() -> dict[str, dict[str, WeightsSpec]]:
-    parse = {"size": int, "crop": float, "num_classes": int, "top1": lambda text: float(text) if text else None}
+    parse: dict[str, Callable[[str], Any]] = {
+        "size": int,
+        "crop": float,
+        "num_classes": int,
+        "top1": lambda text: float(text) if text else None,
+    }
     table: dict[str, dict[str, WeightsSpec]] = {}
     with (resources.files(__package__) / "checkpoints.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):

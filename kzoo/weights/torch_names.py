@@ -36,7 +36,7 @@ def torch_names(path: str, model: keras.Model) -> list[str]:
     ['layer2.0.conv2.weight']
     """
     layer, _, variable = path.rpartition("/")
-    layer_names = LAYER_NAMES.get(family_of(model))
+    layer_names = LAYER_NAMES.get(family_of(model) or "")
     if layer_names is None or variable not in _VARIABLES:
         return []
     return [f"{name}.{_VARIABLES[variable]}".removesuffix(".") for name in layer_names(layer, model)]
