@@ -38,7 +38,7 @@ def run(plan: Plan, watch: Watch = lambda report, stage: None) -> BenchReport:
         InvalidValueError, UnknownNameError: the plan asks for what cannot be measured; nothing was done.
 
     Example:
-        >>> report = kzoo.bench.run(kzoo.bench.Plan(names=("resnet50",), precisions=("float32", "int8"), threads=(2,)))
+        >>> report = run(Plan(names=("resnet50",), precisions=("float32", "int8"), threads=(2,)))
         >>> report.models[0].row("int8, 2 threads").ratios["speed / float32"].median
         3.41
     """
