@@ -144,6 +144,11 @@ def read_report(model: Path) -> dict[str, Any]:
     return report
 
 
+def as_tuple(value: Any) -> Any:
+    """A list of JSON as a tuple; anything else as it is."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 def check_type(value: object, annotation: Any, what: str) -> None:
     """Raises `InvalidValueError` unless a value from a JSON file is of a type.
 

@@ -12,7 +12,7 @@ import tyro
 from kzoo.errors import InvalidValueError, UnknownNameError, check_choice, did_you_mean, explain
 from kzoo.images import Pixels
 from kzoo.precisions import PRECISIONS, PrecisionName
-from kzoo.reading import check_type, read_report
+from kzoo.reading import as_tuple, check_type, read_report
 
 Augmentation = Literal[
     "flip",
@@ -215,7 +215,7 @@ def recipe_beside(model: Path, dataset: str) -> dict[str, Any]:
         return {}
     found = {field: recipe[field] for field in _OF_DATA if field in recipe}
     check_fields(found, str(model.with_name("report.json")))
-    return {field: _tuple(value) for field, value in found.items()}
+    return {field: as_tuple(value) for field, value in found.items()}
 
 
 def check_fields(fields: Any, source: str) -> None:
@@ -229,10 +229,6 @@ def check_fields(fields: Any, source: str) -> None:
     types = get_type_hints(Recipe)
     for name in fields.keys() & types.keys():
         check_type(fields[name], types[name], f"{source}: {name}")
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def recipe_dir() -> Path:

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kzoo.reading import as_tuple
+
 PATH = Path(__file__).with_name("catalogue.json")
 
 
@@ -49,12 +51,7 @@ class Listed:
 def read_catalogue() -> list[Listed]:
     """The models of the zoo, by name."""
     rows = json.loads(PATH.read_text(encoding="utf-8"))
-    return [Listed(**{key: _tuple(value) for key, value in row.items()}) for row in rows]
-
-
-def _tuple(value: Any) -> Any:
-    """A list of JSON as a tuple; anything else as it is."""
-    return tuple(value) if isinstance(value, list) else value
+    return [Listed(**{key: as_tuple(value) for key, value in row.items()}) for row in rows]
 
 
 def list_of(name: str) -> Listed:
