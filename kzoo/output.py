@@ -11,6 +11,7 @@ from typing import Literal, Protocol, get_args
 
 import keras
 import numpy as np
+from scipy.special import softmax
 
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.graph import has_graph
@@ -105,7 +106,7 @@ class Output:
         if self.units == 1:
             second = _sigmoid(outputs) if self.values == "logits" else outputs
             return np.concatenate([1 - second, second], axis=-1)
-        return softmax(outputs) if self.values == "logits" else outputs
+        return softmax(outputs, axis=-1) if self.values == "logits" else outputs
 
     def decide(self, outputs: np.ndarray) -> np.ndarray:
         """The most probable class of outputs (..., units) as indices (...); of several labels a 0 or 1 for each.
@@ -208,12 +209,6 @@ class Output:
         if lacking:
             raise InvalidValueError(f"the output lacks {', '.join(lacking)}")
         return cls(**{name: value[name] for name in fields})
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities along the last axis."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -343,8 +343,8 @@ FAULTS = (
     Fault(
         "independent sigmoids stay as they are",
         "output.py",
-        'return softmax(outputs) if self.values == "logits" else outputs',
-        "return softmax(outputs)",
+        'return softmax(outputs, axis=-1) if self.values == "logits" else outputs',
+        "return softmax(outputs, axis=-1)",
         ("test_output.py::test_probabilities_and_decisions", "test_answers.py"),
     ),
     Fault(
@@ -490,16 +490,16 @@ FAULTS = (
     ),
     Fault(
         "weight decay spares all but kernels",
-        "train/loop.py",
-        "weight_decay=recipe.optimizer.weight_decay)",
-        "weight_decay=0.0)",
+        "train/optimizer.py",
+        "weight_decay=settings.weight_decay,",
+        "weight_decay=0.0,",
         ("train/test_loop.py::test_optimizer_warms_up_follows_a_cosine_and_spares_vectors",),
     ),
     Fault(
         "the cosine ends at zero after the last step",
-        "train/loop.py",
-        "decay_steps=max(1, recipe.schedule.epochs * steps - warmup)",
-        "decay_steps=max(1, recipe.schedule.epochs * steps)",
+        "train/optimizer.py",
+        "rest = max(1, schedule.epochs * steps - warmup)",
+        "rest = max(1, schedule.epochs * steps)",
         ("train/test_loop.py::test_optimizer_warms_up_follows_a_cosine_and_spares_vectors",),
     ),
     Fault(
@@ -526,8 +526,8 @@ FAULTS = (
     Fault(
         "the best epoch is kept, not the last",
         "train/callbacks.py",
-        "better = self.best is None or reached > self.best",
-        "better = True",
+        "if best_epoch(self.rows, self.monitor) == epoch + 1:",
+        "if True:",
         ("train/test_checkpoints.py", "train/test_loop.py::test_best_epoch_is_kept_not_the_last"),
     ),
     Fault(

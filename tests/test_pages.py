@@ -34,8 +34,8 @@ from kzoo.weights import load, resolve
 
 ROOT = Path(__file__).parents[1]
 ROOMS = (
-    *("layers", "models", "weights", "surgery", "edge", "images", "data", "tasks", "train", "report", "predict"),
-    *("check", "bench", "commands"),
+    *("layers", "models", "weights", "surgery", "edge", "images", "data", "recipe", "tasks", "train", "report"),
+    *("predict", "check", "bench", "commands"),
 )
 PAGES = [
     path

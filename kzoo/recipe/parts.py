@@ -23,6 +23,8 @@ Augmentation = Literal[
     "erase",
 ]
 AUGMENTATIONS = get_args(Augmentation)
+OptimizerName = Literal["sgd", "adamw", "lamb", "muon"]
+Decay = Literal["cosine", "linear", "step", "constant"]
 ClassWeights = Literal["median_frequency", "log"]
 
 
@@ -82,17 +84,34 @@ class Augment:
 class Optimizer:
     """How a gradient becomes a step."""
 
-    name: Annotated[Literal["sgd", "adamw"], arg(name="optimizer")] = "sgd"
-    """Optimizer: SGD with Nesterov momentum 0.9, or AdamW."""
+    name: Annotated[OptimizerName, arg(name="optimizer")] = "sgd"
+    """Optimizer: SGD with Nesterov momentum 0.9; AdamW (arXiv:1711.05101); LAMB (arXiv:1904.00962), with the decay
+    outside its trust ratio as Keras has it; or Muon (arXiv:2502.16982) for matrices with AdamW for all else, kernels
+    of convolutions too."""
     learning_rate: float = 0.1
-    """Peak of the learning rate, reached after the warm-up; a cosine leads from it to zero."""
+    """Peak of the learning rate, reached after the warm-up."""
     weight_decay: float = 5e-3
     """Decoupled weight decay, times the learning rate; of kernels only, no biases and no normalisation. An L2 penalty
     inside the gradient, as papers state it, acts 1 / (1 - momentum) times as strongly: their 5e-4 is 5e-3 here."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient of all weights together, to which a larger one is scaled (arXiv:1211.5063; Swin has
+    5); None clips nothing."""
+    accumulate: int = 1
+    """Number of batches whose gradients make one step, their mean; batch normalisation sees each by itself."""
+    ema: float | None = None
+    """Momentum of an exponential moving average of the weights, batch by batch, which is judged and kept instead of
+    the last ones, such as 0.999; statistics of batch normalisation are estimated anew for it (arXiv:1803.05407,
+    section 3.2). None keeps the weights themselves."""
 
     def __post_init__(self):
-        check_choice("optimizer", self.name, ("sgd", "adamw"))
+        check_choice("optimizer", self.name, get_args(OptimizerName))
         _check_not_negative(learning_rate=self.learning_rate, weight_decay=self.weight_decay)
+        if self.clip_norm is not None and not 0 < self.clip_norm < float("inf"):
+            raise InvalidValueError(f"clip_norm={self.clip_norm} must be above zero")
+        if self.accumulate < 1:
+            raise InvalidValueError(f"accumulate={self.accumulate} must be at least 1")
+        if self.ema is not None:
+            _check_shares(ema=self.ema)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,8 +124,24 @@ class Schedule:
     """Images per step."""
     warmup_epochs: float = 1.0
     """Epochs in which the learning rate rises from zero."""
+    decay: Decay = "cosine"
+    """Way of the learning rate after the warm-up: a half cosine to zero (arXiv:1608.03983), a line to zero, a tenth
+    after each of step_epochs, or none."""
+    step_epochs: tuple[int, ...] = ()
+    """Epochs after which the learning rate is a tenth of what it was, with the decay "step"; ResNet on ImageNet has
+    30 60 90 (arXiv:1512.03385)."""
+    patience: int | None = None
+    """Number of epochs without a better one after which the run ends early; None trains all epochs."""
 
     def __post_init__(self):
+        check_choice("decay", self.decay, get_args(Decay))
+        if (self.decay == "step") != bool(self.step_epochs) or list(self.step_epochs) != sorted({*self.step_epochs}):
+            raise InvalidValueError(
+                f"step_epochs={self.step_epochs} with decay={self.decay!r}: rising numbers of epochs go with 'step', "
+                "and with it alone"
+            )
+        if self.patience is not None and self.patience < 1:
+            raise InvalidValueError(f"patience={self.patience} must be at least 1")
         for field in ("epochs", "batch_size"):
             if getattr(self, field) < 1:
                 raise InvalidValueError(f"{field}={getattr(self, field)} must be at least 1")

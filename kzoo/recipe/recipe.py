@@ -62,7 +62,7 @@ class Recipe:
     schedule: OmitArgPrefixes[Schedule] = dataclasses.field(default_factory=Schedule)
     """Length of the run."""
     task: AvoidSubcommands[OmitArgPrefixes[TaskOptions]] = dataclasses.field(default_factory=Classify)
-    """What is particular to the model's task. The defaults of another task give way to those of the model's."""
+    """Settings that the model's task alone has. The defaults of another task give way to those of the model's."""
 
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     """Precision of the training step; the finished model is always float32."""

@@ -51,18 +51,24 @@ class Checkpoints:
         """Where an epoch is kept."""
         return self.folder / f"{kind}_{epoch:04d}.keras"
 
-    def save(self, model: keras.Model, epoch: int, best: bool) -> None:
+    def save_best(self, model: keras.Model, epoch: int) -> None:
+        """Keeps the best epoch yet; called before `save` of that epoch."""
+        self._write(model, self.path(epoch, "best"))
+
+    def save(self, model: keras.Model, epoch: int) -> None:
         """Keeps an epoch, with the state of the optimizer, and removes those that are no longer needed."""
-        self.folder.mkdir(exist_ok=True)
-        for kind in ("best", "epoch") if best else ("epoch",):
-            with atomic_path(self.path(epoch, kind)) as partial:
-                model.save(partial)
+        self._write(model, self.path(epoch))
         kept = self.epochs()[:KEPT]
         bests = self.epochs("best")
         needed = {next((number for number in bests if number <= last), None) for last in kept}
         for kind, numbers, keep in (("epoch", self.epochs(), kept), ("best", bests, needed)):
             for number in set(numbers) - set(keep):  # only now: a kill before leaves the older ones whole
                 self.path(number, kind).unlink()
+
+    def _write(self, model: keras.Model, path: Path) -> None:
+        self.folder.mkdir(exist_ok=True)
+        with atomic_path(path) as partial:
+            model.save(partial)
 
     def restore(self, model: keras.Model) -> int:
         """Takes weights and optimizer state over from the newest checkpoint that can be used.
@@ -89,13 +95,17 @@ class Checkpoints:
             raise OutputError(f"none of the checkpoints can be used: {first}; {AGAIN}") from first
         return 0
 
-    def best(self, epoch: int) -> Path:
+    def best(self, epoch: int, averaged: bool = False) -> Path:
         """The file of the best epoch.
+
+        Args:
+            epoch: number of it.
+            averaged: whether the best is an average of weights, which the file of the epoch is not.
 
         Raises:
             OutputError: it is absent or damaged.
         """
-        for kind in ("best", "epoch"):  # the same weights
+        for kind in ("best",) if averaged else ("best", "epoch"):
             if _is_whole(self.path(epoch, kind)):
                 return self.path(epoch, kind)
         path = self.path(epoch, "best")

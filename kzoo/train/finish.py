@@ -39,10 +39,11 @@ CALIBRATION_IMAGES = 200
 def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> dict:
     """Turns the checkpoints of `directory` into finished, measured files; returns the report."""
     show("evaluating on the test images")
-    history = read_history(directory / HISTORY, recipe.schedule.epochs, task.monitor)
+    checkpoints = checkpoints_of(directory)
+    history = read_history(directory / HISTORY, max(checkpoints.epochs()), task.monitor)
     draw_curves(history, directory / "curves.png", recipe.name, ("loss", task.monitor))
     epoch = best_epoch(history, task.monitor)
-    best = open_keras(checkpoints_of(directory).best(epoch))
+    best = open_keras(checkpoints.best(epoch, averaged=recipe.optimizer.ema is not None))
     options = dict(input_shape=data.image_shape, num_classes=len(data.classes), **recipe.build_options)
 
     def with_names(finished: keras.Model) -> keras.Model:

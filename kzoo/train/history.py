@@ -28,6 +28,11 @@ def best_epoch(rows: Sequence[Row], monitor: str) -> int:
     return int(max(rows, key=lambda row: rank(row, monitor))["epoch"]) + 1
 
 
+def is_over(rows: Sequence[Row], monitor: str, patience: int | None) -> bool:
+    """Whether the last `patience` epochs were no better than the best before them."""
+    return patience is not None and bool(rows) and len(rows) - best_epoch(rows, monitor) >= patience
+
+
 def read_history(path: Path, epochs: int, monitor: str) -> list[Row]:
     """The rows of the first `epochs` epochs.
 

@@ -17,9 +17,10 @@ from kzoo.files import ensure_writable, exclusive, refuse_unwritable
 from kzoo.recipe import Recipe
 from kzoo.tasks import Task, task_of
 from kzoo.train import callbacks, quantization_aware, run_directory
-from kzoo.train.decay import without_decay
+from kzoo.train.averages import BATCHES, AveragedWeights
 from kzoo.train.finish import finish
-from kzoo.train.history import Row, best_epoch, cut_history, rank, read_history
+from kzoo.train.history import Row, best_epoch, cut_history, is_over, read_history
+from kzoo.train.optimizer import make_optimizer
 from kzoo.train.run_directory import HISTORY
 from kzoo.weights import resolve
 from kzoo.zoo import build, count_parameters
@@ -107,11 +108,12 @@ def _run(recipe: Recipe, task: Task, data: ImageDataset, model: keras.Model) -> 
     checkpoints = run_directory.checkpoints_of(directory)
     done, epochs = checkpoints.restore(model), recipe.schedule.epochs
     rows = read_history(directory / HISTORY, done, task.monitor)
+    left = done < epochs and not is_over(rows, task.monitor, recipe.schedule.patience)
     if done:
-        checkpoints.best(best_epoch(rows, task.monitor))
-        _say(f"resuming after {done} of {epochs} epochs" if done < epochs else "all epochs are done")
+        checkpoints.best(best_epoch(rows, task.monitor), averaged=recipe.optimizer.ema is not None)
+        _say(f"resuming after {done} of {epochs} epochs" if left else "all epochs are done")
     run_directory.describe(recipe, data.classes, directory)
-    if done < epochs:
+    if left:
         _say(f"model: {recipe.model}, {count_parameters(model):,} parameters; {_mode(recipe, model)}")
         _fit(recipe, task, model, data, rows)
     return finish(recipe, task, data, directory)
@@ -147,30 +149,15 @@ def compiled_model(recipe: Recipe, task: Task, data: ImageDataset, steps: int) -
     return model
 
 
-def make_optimizer(recipe: Recipe, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
-    """The recipe's optimizer with warm-up, cosine, and weight decay on kernels alone."""
-    peak, warmup = recipe.optimizer.learning_rate, round(recipe.schedule.warmup_epochs * steps)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else peak,
-        decay_steps=max(1, recipe.schedule.epochs * steps - warmup),
-        warmup_target=peak if warmup else None,
-        warmup_steps=warmup,
-    )
-    options = dict(learning_rate=schedule, weight_decay=recipe.optimizer.weight_decay)
-    if recipe.optimizer.name == "sgd":
-        optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, **options)
-    else:
-        optimizer = keras.optimizers.AdamW(**options)
-    optimizer.exclude_from_weight_decay(var_list=without_decay(model))
-    # wrapped here and not by compile, so that a checkpoint gives the same optimizer back whatever the global policy
-    return keras.optimizers.LossScaleOptimizer(optimizer) if recipe.precision == "mixed_float16" else optimizer
-
-
 def _fit(recipe: Recipe, task: Task, model: keras.Model, data: ImageDataset, rows: list[Row]) -> None:
     """Trains the epochs that follow those of `rows`."""
     directory, done, schedule = recipe.run_dir, len(rows), recipe.schedule
     cut_history(directory / HISTORY, rows)
-    best = max((rank(row, task.monitor) for row in rows), default=None)
+    averages = None
+    if recipe.optimizer.ema is not None:
+        averages = AveragedWeights(lambda epoch: task.training(recipe, data, epoch).take(BATCHES).map(lambda x, y: x))
+    checkpoints = run_directory.checkpoints_of(directory)
+    checkpoint = callbacks.Checkpoint(checkpoints, task.monitor, rows, schedule.patience, averages)
     started = time.perf_counter()
     try:
         model.fit(
@@ -185,7 +172,8 @@ def _fit(recipe: Recipe, task: Task, model: keras.Model, data: ImageDataset, row
                 callbacks.EpochSeconds(),
                 keras.callbacks.CSVLogger(str(directory / HISTORY), append=True),
                 keras.callbacks.TensorBoard(str(directory / "tensorboard"), write_graph=False),
-                callbacks.Checkpoint(run_directory.checkpoints_of(directory), task.monitor, best),
+                *([averages] if averages else []),
+                checkpoint,
                 *task.callbacks(data, directory),
             ],
             shuffle=False,  # the pipeline shuffles
@@ -196,9 +184,11 @@ def _fit(recipe: Recipe, task: Task, model: keras.Model, data: ImageDataset, row
         raise
     except OSError as error:
         raise OutputError(f"cannot write to {directory}: {error}; the last checkpoint is kept") from error
-    _say(f"trained {schedule.epochs - done} epochs in {time.perf_counter() - started:.0f} s")
-    reached = max(run_directory.checkpoints_of(directory).epochs(), default=0)
-    if reached < schedule.epochs:
+    reached = max(checkpoints.epochs(), default=0)
+    _say(f"trained {reached - done} epochs in {time.perf_counter() - started:.0f} s")
+    if is_over(checkpoint.rows, task.monitor, schedule.patience):
+        _say(f"ended early: the last {schedule.patience} epochs were no better than the best before")
+    elif reached < schedule.epochs:
         raise KzooError(
             f"the loss became NaN in epoch {reached + 1}; lower --learning-rate (it was "
             f"{recipe.optimizer.learning_rate:g}) and start again with --no-resume"

@@ -19,7 +19,7 @@ from kzoo.train.history import AGAIN, count_rows
 
 RECIPE, CLASSES, HISTORY = "recipe.json", "classes.json", "history.csv"
 # fields that may differ between an interrupted run and the one that goes on
-FREE = ("epochs", "resume", "output_dir", "data_dir", "jit_compile", "export")
+FREE = ("epochs", "patience", "resume", "output_dir", "data_dir", "jit_compile", "export")
 LOGS_BYTES = 4 * 2**20  # logs and pictures
 FINISHED = 4  # finished files as large as the weights
 

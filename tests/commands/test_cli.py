@@ -1,5 +1,6 @@
 """The `kzoo` command: useful output, and exit code 2 with one line for every mistake."""
 
+import dataclasses
 import inspect
 import re
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 import kzoo
 from kzoo.cli import COMMANDS, main
 from kzoo.commands.forms import FORMS
-from kzoo.recipe import Recipe
+from kzoo.recipe import KINDS, Recipe
 
 
 @pytest.fixture(scope="module")
@@ -173,9 +174,12 @@ def test_flags_that_errors_about_data_advise_are_those_of_the_command(command, c
 FRAGMENTS = re.compile(r"(Of|For|Where|How|What|Ends|As|With|In|On|To|By) ")
 
 
-@pytest.mark.parametrize("form", [*FORMS.values(), Recipe], ids=lambda form: form.__name__)
+PARTS = [kind for kinds in KINDS.values() for kind in kinds]
+
+
+@pytest.mark.parametrize("form", [*FORMS.values(), Recipe, *PARTS], ids=lambda form: form.__name__)
 def test_help_begins_with_what_the_option_is(form):
     """A noun or "Whether": what begins with "Of the run." makes sense beside the code alone."""
     helptext = re.findall(r'^    (\w+): [^\n]*(?:\n(?!    """)[^\n]*)*\n    """(\S+ )', inspect.getsource(form), re.M)
-    assert form is not Recipe or len(helptext) > 30
+    assert form is not Recipe or len(helptext) == len(dataclasses.fields(Recipe))
     assert [(name, start) for name, start in helptext if FRAGMENTS.match(start)] == []

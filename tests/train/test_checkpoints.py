@@ -27,7 +27,7 @@ def test_weights_and_state_of_the_optimizer_come_back_for_every_optimizer(optimi
     trained, other = make(), make()
     trained.fit(np.ones((4, 2)), np.zeros((4, 1)), verbose=0)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    checkpoints.save(trained, 1, best=True)
+    checkpoints.save(trained, 1)
     missing_bytes(other, tmp_path)
     assert checkpoints.restore(other) == 1
     for own, saved in ((other.weights, trained.weights), (other.optimizer.variables, trained.optimizer.variables)):

@@ -19,7 +19,7 @@ from kzoo.errors import InvalidValueError, KzooError, OutputError, UnknownNameEr
 from kzoo.files import exclusive
 from kzoo.tasks.classification import SMOKE_BATCH, SMOKE_IMAGES
 from kzoo.train import callbacks, checkpoints, loop, train
-from kzoo.train.loop import make_optimizer
+from kzoo.train.optimizer import make_optimizer
 from kzoo.train.run_directory import checkpoints_of
 
 STEPS = SMOKE_IMAGES // SMOKE_BATCH
@@ -156,7 +156,7 @@ KILLED = """
     import keras
     from pathlib import Path
     from kzoo import registry
-    from kzoo.train import Recipe, callbacks, train
+    from kzoo.train import Data, Recipe, Schedule, callbacks, train
     from kzoo.console import user_errors
 
     entry = registry.lookup("cifar_resnet20")
@@ -181,8 +181,8 @@ KILLED = """
         callbacks.Checkpoint.on_train_batch_end = on_train_batch_end
 
     with user_errors():
-        train(make_recipe(name="test", model="tiny", dataset="digits", image_size=16, epochs=2, smoke=True,
-                     output_dir=Path(directory)))
+        train(Recipe(name="test", model="tiny", data=Data("digits", image_size=16), schedule=Schedule(epochs=2),
+                     smoke=True, output_dir=Path(directory)))
 """
 
 

@@ -16,12 +16,14 @@ from PIL import Image
 import kzoo
 from kzoo import registry
 from kzoo.data.split import VOID
+from kzoo.errors import InvalidValueError
 from kzoo.files import ensure_writable
 from kzoo.images import Pixels
 from kzoo.recipe import flag_types
 from kzoo.tasks import task_of
 from kzoo.train import Recipe, finish, run_directory, train
 from kzoo.train.command import command_of
+from kzoo.train.history import is_over
 from kzoo.train.loop import _shrink, _take, compiled_model
 from kzoo.train.quantization_aware import take_weights
 
@@ -280,7 +282,10 @@ def batch_size(made):
 def optimizer(made):
     sgd = made.model(made.digits).optimizer
     assert (type(sgd).__name__, sgd.momentum, sgd.nesterov) == ("SGD", 0.9, True)
-    assert type(made.model(made.digits, optimizer="adamw").optimizer).__name__ == "AdamW"
+    for name, kind in (("adamw", "AdamW"), ("lamb", "Lamb"), ("muon", "Muon")):
+        assert type(made.model(made.digits, optimizer=name).optimizer).__name__ == kind
+    muon = made.model(made.digits, optimizer="muon", weight_decay=0.25).optimizer
+    assert (muon.weight_decay, muon.adam_weight_decay) == (0.25, 0.25)
 
 
 @promise
@@ -304,6 +309,79 @@ def weight_decay(made):
         zeros = [keras.ops.zeros_like(weight) for weight in trained.trainable_weights]
         trained.optimizer.apply(zeros, trained.trainable_weights)
         np.testing.assert_allclose(kernel.numpy(), before * (1 - 0.1 * decay), rtol=1e-5)
+
+
+@promise
+def decay(made):
+    """Of 4 epochs after one of warm-up, whose learning rate is 0.1."""
+    of = {
+        "cosine": lambda done: 0.05 * (1 + np.cos(np.pi * done)),
+        "linear": lambda done: 0.1 * (1 - done),
+        "constant": lambda done: 0.1,
+    }
+    for name, expected in of.items():
+        trained = made.model(made.digits, decay=name, epochs=5)
+        for step in range(STEPS, 5 * STEPS + 1, 3):
+            done = (step - STEPS) / (4 * STEPS)
+            assert rate(trained, step) == pytest.approx(expected(done), abs=1e-7), (name, step)
+        assert rate(trained, 1) == pytest.approx(0.1 / STEPS)
+    saved = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(trained.optimizer))
+    assert float(saved._learning_rate(2)) == pytest.approx(0.2 / STEPS)
+
+
+@promise
+def step_epochs(made):
+    trained = made.model(made.digits, decay="step", step_epochs=(2, 4), epochs=5)
+    found = [rate(trained, step) for step in (STEPS, 2 * STEPS - 1, 2 * STEPS, 4 * STEPS - 1, 4 * STEPS)]
+    assert found == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
+    for mistake in (dict(step_epochs=(1,)), dict(decay="step"), dict(decay="step", step_epochs=(3, 2))):
+        with pytest.raises(InvalidValueError, match="rising numbers of epochs go with 'step'"):
+            made.digits.replace(**mistake)
+
+
+def steps_of(made, gradients, **changes) -> list[np.ndarray]:
+    """How the weights change by some gradients, a step of learning rate 1 for each, without momentum in the first."""
+    trained = made.model(
+        made.digits, learning_rate=1.0, warmup_epochs=0.0, weight_decay=0.0, decay="constant", **changes
+    )
+    before = [weight.numpy() for weight in trained.trainable_weights]
+    for scale in gradients:
+        many = [keras.ops.full(weight.shape, scale) for weight in trained.trainable_weights]
+        trained.optimizer.apply(many, trained.trainable_weights)
+    return [weight.numpy() - first for weight, first in zip(trained.trainable_weights, before, strict=True)]
+
+
+@promise
+def clip_norm(made):
+    count = sum(change.size for change in steps_of(made, [1.0]))
+    for clip in (0.5, 1e6):
+        found = np.concatenate([change.ravel() for change in steps_of(made, [3.0], clip_norm=clip)])
+        # the first step of Nesterov's momentum 0.9 is 1.9 gradients
+        assert np.linalg.norm(found) == pytest.approx(1.9 * min(clip, 3 * np.sqrt(count)), rel=1e-4)
+
+
+@promise
+def accumulate(made):
+    nothing = steps_of(made, [1.0], accumulate=2)
+    assert all((change == 0).all() for change in nothing)
+    for one, two in zip(steps_of(made, [2.0]), steps_of(made, [1.0, 3.0], accumulate=2), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+
+
+@promise
+def ema(made):
+    optimizer = made.model(made.digits, ema=0.75).optimizer
+    assert (optimizer.use_ema, optimizer.ema_momentum) == (True, 0.75)
+    assert not made.model(made.digits).optimizer.use_ema
+
+
+@promise
+def patience(made):
+    rows = [{"epoch": epoch, "val_accuracy": value, "val_loss": 1.0} for epoch, value in enumerate((0.1, 0.5, 0.4))]
+    assert made.digits.replace(patience=2).schedule.patience == 2
+    assert not is_over(rows, "accuracy", 2)
+    assert is_over([*rows, {"epoch": 3, "val_accuracy": 0.5, "val_loss": 1.0}], "accuracy", 2)
+    assert not is_over(rows, "accuracy", None)
 
 
 @promise
