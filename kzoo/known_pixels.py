@@ -18,7 +18,7 @@ def known_pixels(model: str, weights: str | None = None, maps: bool = False) -> 
 
     Args:
         model: path of a file, or a name of the zoo.
-        weights: of a name of the zoo, as in `kzoo.build`.
+        weights: weights for a name of the zoo, as in `kzoo.build`.
         maps: whether the model gives a class for each pixel.
 
     Raises:
@@ -36,7 +36,7 @@ def known_pixels(model: str, weights: str | None = None, maps: bool = False) -> 
 
 
 def _of_run(model: Path) -> Pixels | None:
-    """What the report says that a recipe left beside a model's file; None if there is none."""
+    """What the report of a run says, beside a model's file; None where there is none."""
     where, report = model.with_name("report.json"), read_report(model)
     if "pixels" not in report:
         return STRETCHED if "recipe" in report else None  # all that older runs did

@@ -10,7 +10,7 @@ from helpers import pixels, randomise
 
 import kzoo
 from kzoo.edge import PRECISIONS, Card, LiteRTModel, draw_reports, exporting, read_card, source
-from kzoo.edge.compare import agreement, errors, scores
+from kzoo.edge.compare import agreement, output_errors, scores
 from kzoo.edge.quantize import find_ranges
 from kzoo.errors import ExportError, InvalidValueError
 from kzoo.images import Pixels
@@ -361,7 +361,7 @@ def test_bad_arguments(model, options, message, tmp_path):
 @pytest.mark.quick
 def test_measures():
     expected, outputs = np.array([[3.0, 4.0], [0.0, 1.0]]), np.array([[3.0, 4.0], [1.0, 1.0]])
-    found = errors(outputs, expected)
+    found = output_errors(outputs, expected)
     assert found == pytest.approx(
         {
             "max_abs_error": 1.0,
