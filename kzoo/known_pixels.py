@@ -10,7 +10,7 @@ from kzoo.reading import read_report
 from kzoo.weights import resolve
 
 
-def known_pixels(model: str, weights: str | None = None, maps: bool = False) -> Pixels:
+def known_pixels(model: str, weights: str | None = None, segments: bool = False) -> Pixels:
     """How a picture becomes the pixels of a model: by its card, by its run's report, or by its checkpoint.
 
     Where nobody tells, the centre of a picture is taken for a classifier, and the whole of it, stretched, for a model
@@ -19,7 +19,7 @@ def known_pixels(model: str, weights: str | None = None, maps: bool = False) -> 
     Args:
         model: path of a file, or a name of the zoo.
         weights: weights for a name of the zoo, as in `kzoo.build`.
-        maps: whether the model gives a class for each pixel.
+        segments: whether the model gives a class for each pixel.
 
     Raises:
         InvalidValueError: a card or report that cannot be right.
@@ -32,7 +32,7 @@ def known_pixels(model: str, weights: str | None = None, maps: bool = False) -> 
     else:
         source, spec = resolve(model, weights)
         found = Pixels("crop", spec.crop, spec.interpolation) if spec else _of_run(Path(source))
-    return found or Pixels.default(maps)
+    return found or Pixels.default(segments)
 
 
 def _of_run(model: Path) -> Pixels | None:

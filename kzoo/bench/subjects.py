@@ -177,12 +177,12 @@ def keras_functions(
     subjects = []
     for batch in batches:
         images = random_images(batch, model.inputs[0].shape[1:])
-        for form, each in (("plain", model), ("folded", folded)):
+        for variant, each in (("plain", model), ("folded", folded)):
             for mode, jit_compile in (("graph", False), ("XLA", True)):
-                over = {"speed / plain": ("plain", mode)} if form == "folded" else {}
-                over |= {"speed / graph": (form, "graph")} if mode == "XLA" else {}
+                over = {"speed / plain": ("plain", mode)} if variant == "folded" else {}
+                over |= {"speed / graph": (variant, "graph")} if mode == "XLA" else {}
                 subject = Subject(
-                    _keras_name(form, mode, batch),
+                    _keras_name(variant, mode, batch),
                     batch=batch,
                     over={title: _keras_name(*other, batch) for title, other in over.items()},
                 )
@@ -197,8 +197,8 @@ def keras_functions(
     return subjects
 
 
-def _keras_name(form: str, mode: str, batch: int) -> str:
-    return f"Keras, {form}, {mode}, {batch} image{'s' if batch > 1 else ''}"
+def _keras_name(variant: str, mode: str, batch: int) -> str:
+    return f"Keras, {variant}, {mode}, {batch} image{'s' if batch > 1 else ''}"
 
 
 def _predict_function(model: keras.Model, jit_compile: bool, images: np.ndarray) -> Callable[[], np.ndarray]:

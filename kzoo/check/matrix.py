@@ -35,7 +35,7 @@ class Outcome:
 
     Attributes:
         passed: whether the check passed; None if it was skipped.
-        note: a figure, or the reason of a failure or a skip.
+        note: a number, or the reason of a failure or a skip.
     """
 
     passed: bool | None

@@ -38,9 +38,9 @@ class Card:
     pixels: Pixels
 
     def __init__(self, output: Output, pixels: Pixels | None = None):
-        maps = output.task == "segmentation"
-        pixels = pixels or Pixels.default(maps)
-        if maps:
+        segments = output.task == "segmentation"
+        pixels = pixels or Pixels.default(segments)
+        if segments:
             pixels.check_whole("the file")
         object.__setattr__(self, "output", output)
         object.__setattr__(self, "pixels", pixels)

@@ -281,7 +281,7 @@ class _Map(NamedTuple):
 
 
 def _stride(node: Node, call: Call, height: int | None, shape: tuple) -> float:
-    """By how much what a call gives is coarser than the map of this height before it; below 1 if it is finer."""
+    """Factor by which a call's map is coarser than the map of this height before it; below 1 if it is finer."""
     operation = node.operation
     if hasattr(operation, "strides"):
         strides = float(np.max(operation.strides))

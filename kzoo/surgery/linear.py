@@ -63,7 +63,7 @@ def folded_weights(
     """Kernel(s) and bias of `layer` with its neighbours folded in, computed in float64.
 
     With W the kernel, `after(W before(x) + b)` is `W' x + b'` where `W' = s_after W s_before` and
-    `b' = s_after (b + sum(W o_before)) + o_after`; the sum is over the kernel's taps and input channels.
+    `b' = s_after (b + sum(W o_before)) + o_after`; the sum is over the kernel's places and input channels.
 
     Args:
         layer: one of `LINEAR`.

@@ -125,7 +125,7 @@ def test_layers_that_lose_most(exported):
     assert losses[0] > 5 * reports["float16"].layers[0][1]
 
 
-def test_reports_are_json_markdown_and_a_picture(exported, tmp_path):
+def test_reports_are_json_markdown_and_a_chart(exported, tmp_path):
     _, reports = exported
     report = reports["int8"]
     report.save(tmp_path)
