@@ -153,8 +153,8 @@ def test_labels(folder, tmp_path):
         ({"image_size": 0}, "image_size=0 must be at least 1"),
         ({"image_size": 32}, "takes images of 16×16 alone, not image_size=32"),
         ({"weights": "imagenet"}, "has its own weights"),
-        ({"labels": "absent.txt"}, "cannot read the labels in absent.txt"),
-        ({"labels": __file__}, r"there are labels for \d+ classes, .*model.keras has 10"),
+        ({"class_names_file": "absent.txt"}, "cannot read the labels in absent.txt"),
+        ({"class_names_file": __file__}, r"there are labels for \d+ classes, .*model.keras has 10"),
     ],
 )
 def test_bad_options(folder, options, message):
