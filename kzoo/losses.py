@@ -113,7 +113,10 @@ def class_weights(split: Split, num_classes: int, kind: str) -> list[float]:
         A weight for each class; 0 for one that never occurs.
     """
     counts = np.stack(
-        [np.bincount(mask.ravel(), minlength=256)[:num_classes] for _, mask in split.dataset.as_numpy_iterator()]
+        [
+            np.bincount(example["mask"].ravel(), minlength=256)[:num_classes]
+            for example in split.dataset.as_numpy_iterator()
+        ]
     )
     pixels = counts.sum(axis=0)
     seen = pixels > 0

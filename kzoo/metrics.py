@@ -1,6 +1,6 @@
 """Mean intersection over union, without void: in `compile`, and of finished models."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -54,10 +54,10 @@ class Confusion:
         self.classes = tuple(classes)
         self.images: list[np.ndarray] = []
 
-    def add(self, outputs: np.ndarray, masks: np.ndarray) -> None:
-        """Counts predictions (n, height, width, classes), whose largest value wins, against masks."""
+    def add(self, outputs: np.ndarray, examples: Mapping[str, np.ndarray]) -> None:
+        """Counts predictions (n, height, width, classes), whose largest value wins, against the `mask` of each."""
         number = len(self.classes)
-        for output, mask in zip(outputs.argmax(axis=-1), centre(masks, outputs), strict=True):
+        for output, mask in zip(outputs.argmax(axis=-1), centre(examples["mask"], outputs), strict=True):
             valid = mask != VOID
             pairs = mask[valid].astype("int64") * number + output[valid]
             self.images.append(np.bincount(pairs, minlength=number**2).reshape(number, number))

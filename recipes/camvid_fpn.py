@@ -12,7 +12,7 @@ mirror image (`kzoo evaluate saved_models/camvid_fpn/model.keras --dataset camvi
 0.464 and FC-DenseNet103 at 0.669 from these images at 480×360.
 """
 
-from kzoo.train import Recipe, main
+from kzoo.train import Augment, Data, Optimizer, Recipe, Schedule, Segment, main
 
 RECIPE = Recipe(
     name="camvid_fpn",
@@ -24,18 +24,11 @@ RECIPE = Recipe(
         channels=64,
         head_width=48,
     ),
-    dataset="camvid",
-    void=(11,),
-    epochs=300,
-    batch_size=4,
-    crop_size=(144, 192),
-    optimizer="adamw",
-    learning_rate=1e-3,
-    warmup_epochs=2,
-    weight_decay=5e-2,
-    augmentation=("flip", "scale", "brightness", "contrast", "saturation"),
-    dice_weight=1.0,
-    class_weights="log",
+    data=Data("camvid"),
+    augment=Augment(("flip", "scale", "brightness", "contrast", "saturation")),
+    optimizer=Optimizer("adamw", learning_rate=1e-3, weight_decay=5e-2),
+    schedule=Schedule(epochs=300, batch_size=4, warmup_epochs=2),
+    task=Segment(void=(11,), crop_size=(144, 192), dice_weight=1.0, class_weights="log"),
     precision="mixed_bfloat16",
     export=("float32", "int8"),
 )

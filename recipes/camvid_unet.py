@@ -6,12 +6,9 @@ Needs the data of `camvid_fpn`. With 24 epochs each (`--epochs 24`): mean IoU on
 of `camvid_fpn`.
 """
 
-import dataclasses
-
 from kzoo.train import load_recipe, main
 
-RECIPE = dataclasses.replace(
-    load_recipe("camvid_fpn"),
+RECIPE = load_recipe("camvid_fpn").replace(
     name="camvid_unet",
     model="unet",
     model_options=dict(backbone_options=dict(widths=(32, 64, 128, 256)), decoder_widths=(128, 64, 48, 32, 16)),

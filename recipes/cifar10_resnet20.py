@@ -7,16 +7,15 @@ The paper reports 91.25 % after 64,000 steps; these are 8,424. The files are in
 saved_models/cifar10_resnet20.
 """
 
-from kzoo.train import Recipe, main
+from kzoo.train import Augment, Data, Optimizer, Recipe, Schedule, main
 
 RECIPE = Recipe(
     name="cifar10_resnet20",
     model="cifar_resnet20",
-    dataset="cifar10",
-    epochs=24,
-    learning_rate=0.1,
-    warmup_epochs=2,
-    augmentation=("flip", "translate"),
+    data=Data("cifar10"),
+    augment=Augment(("flip", "translate")),
+    optimizer=Optimizer("sgd", learning_rate=0.1),
+    schedule=Schedule(epochs=24, warmup_epochs=2),
     export=("float32", "int8"),
 )
 

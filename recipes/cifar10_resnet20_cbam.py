@@ -7,13 +7,9 @@ shared, seed 0. The files are in saved_models/cifar10_resnet20_cbam. The default
 with `cifar10_resnet20`, is not measured yet.
 """
 
-import dataclasses
-
 from kzoo.train import load_recipe, main
 
-RECIPE = dataclasses.replace(
-    load_recipe("cifar10_resnet20"), name="cifar10_resnet20_cbam", model="cifar_resnet20_cbam"
-)
+RECIPE = load_recipe("cifar10_resnet20").replace(name="cifar10_resnet20_cbam", model="cifar_resnet20_cbam")
 
 if __name__ == "__main__":
     main(RECIPE)

@@ -7,13 +7,11 @@ kernels (`start_int4.tflite`), and 89.53 % after these 351 steps (`model_int4.tf
 Five minutes on two CPU cores that other work shared, seed 0. The files are in saved_models/cifar10_resnet20_int4.
 """
 
-import dataclasses
 from pathlib import Path
 
 from kzoo.train import load_recipe, main
 
-RECIPE = dataclasses.replace(
-    load_recipe("cifar10_resnet20"),
+RECIPE = load_recipe("cifar10_resnet20").replace(
     name="cifar10_resnet20_int4",
     weights=str(Path(__file__).resolve().parent.parent / "saved_models/cifar10_resnet20/model.keras"),
     quantization_aware="int4",

@@ -6,15 +6,15 @@ Measured: 92.99 % test accuracy, 93.05 % as an int8 file; 21 minutes on two CPU 
 The files are in saved_models/fashion_mnist_resnet20.
 """
 
-from kzoo.train import Recipe, main
+from kzoo.train import Augment, Data, Optimizer, Recipe, Schedule, main
 
 RECIPE = Recipe(
     name="fashion_mnist_resnet20",
     model="cifar_resnet20",
-    dataset="fashion_mnist",
-    epochs=8,
-    learning_rate=0.1,
-    augmentation=("flip", "translate"),
+    data=Data("fashion_mnist"),
+    augment=Augment(("flip", "translate")),
+    optimizer=Optimizer("sgd", learning_rate=0.1),
+    schedule=Schedule(epochs=8),
     export=("float32", "int8"),
 )
 

@@ -12,26 +12,17 @@ minutes of training on two CPU cores that other work shared, seed 0, before the 
 of their own.
 """
 
-from kzoo.train import Recipe, main
+from kzoo.train import Augment, Data, Optimizer, Recipe, Schedule, Segment, main
 
 RECIPE = Recipe(
     name="isbi_unet",
     model="unet_padded",
     model_options=dict(widths=(16, 32, 64, 128, 256)),
-    dataset="isbi_membrane",
-    class_names=("membrane", "cell"),
-    mask_values=(0, 255),
-    test_fraction=0.2,
-    validation_fraction=0.125,
-    epochs=100,
-    batch_size=7,
-    crop_size=256,
-    optimizer="adamw",
-    learning_rate=2e-3,
-    warmup_epochs=5,
-    weight_decay=1e-2,
-    augmentation=("flip", "flip_vertical", "rotate", "elastic", "contrast"),
-    dice_weight=1.0,
+    data=Data("isbi_membrane", test_fraction=0.2, validation_fraction=0.125),
+    augment=Augment(("flip", "flip_vertical", "rotate", "elastic", "contrast")),
+    optimizer=Optimizer("adamw", learning_rate=2e-3, weight_decay=1e-2),
+    schedule=Schedule(epochs=100, batch_size=7, warmup_epochs=5),
+    task=Segment(class_names=("membrane", "cell"), mask_values=(0, 255), crop_size=256, dice_weight=1.0),
     export=("float32", "int8"),
 )
 

@@ -6,25 +6,18 @@ TFDS downloads `oxford_iiit_pet` where there is a network. Its masks say 1 for t
 the outline between them, which is a class of its own here.
 """
 
-from kzoo.train import Recipe, main
+from kzoo.train import Augment, Data, Optimizer, Recipe, Schedule, Segment, main
 
 RECIPE = Recipe(
     name="pets_unet",
     model="unet",
     backbone="resnet18",
     model_options=dict(backbone_options=dict(widths=(32, 64, 128, 256)), decoder_widths=(128, 64, 32, 32, 16)),
-    dataset="oxford_iiit_pet",
-    image_size=160,
-    class_names=("pet", "background", "outline"),
-    mask_values=(1, 2, 3),
-    epochs=30,
-    batch_size=16,
-    optimizer="adamw",
-    learning_rate=2e-3,
-    warmup_epochs=1,
-    weight_decay=1e-2,
-    augmentation=("flip", "scale", "brightness", "contrast"),
-    dice_weight=1.0,
+    data=Data("oxford_iiit_pet", image_size=160),
+    augment=Augment(("flip", "scale", "brightness", "contrast")),
+    optimizer=Optimizer("adamw", learning_rate=2e-3, weight_decay=1e-2),
+    schedule=Schedule(epochs=30, batch_size=16),
+    task=Segment(class_names=("pet", "background", "outline"), mask_values=(1, 2, 3), dice_weight=1.0),
     export=("float32", "int8"),
 )
 

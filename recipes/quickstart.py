@@ -6,16 +6,15 @@ Measured: 99.72 % test accuracy in Keras, folded, as a float32 file and as an in
 two AVX2 cores, seed 0.
 """
 
-from kzoo.train import Recipe, main
+from kzoo.train import Augment, Data, Optimizer, Recipe, Schedule, main
 
 RECIPE = Recipe(
     name="quickstart",
     model="cifar_resnet20_cbam",
-    dataset="digits",
-    epochs=14,
-    batch_size=32,
-    learning_rate=0.1,
-    augmentation=("translate", "rotate"),
+    data=Data("digits"),
+    augment=Augment(("translate", "rotate")),
+    optimizer=Optimizer("sgd", learning_rate=0.1),
+    schedule=Schedule(epochs=14, batch_size=32),
     export=("float32", "int8"),
 )
 

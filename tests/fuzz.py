@@ -24,7 +24,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import h5py
 import keras
 import numpy as np
-from helpers import pixels, randomise
+from helpers import make_recipe, pixels, randomise
 from mutations import SECRET, damage_bytes, damage_hdf5, damage_json, damage_keras
 from PIL import Image
 
@@ -38,14 +38,14 @@ from kzoo.known_pixels import known_pixels
 from kzoo.layers import SqueezeExcite
 from kzoo.output import Output
 from kzoo.predict.classifier import classify, load_keras, open_classifier
-from kzoo.recipe import Recipe, recipe_beside
+from kzoo.recipe import recipe_beside
 from kzoo.train.run_directory import prepare
 
 CHUNK = 250
 LONGEST_SECONDS = 120
 MOST_MB = 1000  # that one case may take of this process, libraries that load with the first of them counted in
 CLASSES = ("cat", "dog", "emu")
-RECIPE = Recipe(name="small", model="cifar_resnet20", dataset="scenes", void=(255,), class_names=CLASSES)
+RECIPE = make_recipe("small", "unet", "scenes", void=(255,), class_names=CLASSES)
 
 
 def small_model() -> keras.Model:
@@ -181,7 +181,7 @@ def report(files: Files, rng: np.random.Generator) -> None:
     known_output(str(model), files.model())
     known_pixels(str(model))
     options = recipe_beside(model, "scenes")
-    Recipe(name="", model=str(model), dataset="scenes", **options)
+    make_recipe("", "unet", "scenes", **options)
 
 
 FORMATS = {

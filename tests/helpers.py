@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from kzoo.check.probe import feature_map, pixels, randomise, relative_error, weights_of, weights_without_gradient
+from kzoo.recipe import Data, Recipe
 from kzoo.registry import lookup
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "feature_map",
     "in_float64",
     "kinds",
+    "make_recipe",
     "one_of_each_kind",
     "pixels",
     "randomise",
@@ -29,6 +31,11 @@ __all__ = [
     "weights_of",
     "weights_without_gradient",
 ]
+
+
+def make_recipe(name: str, model: str, dataset: str, **flags) -> Recipe:
+    """A recipe from its settings by their flags, whichever parts they are in."""
+    return Recipe(name=name, model=model, data=Data(dataset)).replace(**flags)
 
 
 def kinds(names: Iterable[str]) -> list[str]:

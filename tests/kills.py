@@ -19,8 +19,9 @@ import zipfile
 from pathlib import Path
 
 import h5py
+from helpers import make_recipe
 
-from kzoo.train import Recipe, loop, train
+from kzoo.train import loop, train
 from kzoo.train.history import best_epoch, read_history
 from kzoo.train.run_directory import checkpoints_of
 
@@ -56,7 +57,7 @@ def start(name: str, threads: int, directory: Path) -> int:
         os.dup2(log, 1)
         os.dup2(log, 2)
         loop.finish = lambda *_: {}
-        train(Recipe(name=name, output_dir=directory, **COMMON, **RECIPES[name]))
+        train(make_recipe(name=name, output_dir=directory, **COMMON, **RECIPES[name]))
         code = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from helpers import fails, pixels
+from helpers import fails, make_recipe, pixels
 from keras import layers
 from PIL import Image
 
@@ -89,18 +89,17 @@ def test_predict_evaluate_and_export_print_names_escaped(tmp_path, capsys, monke
 
 
 def test_cards_and_reports_of_runs_escape_names(tmp_path):
-    from kzoo.recipe import Recipe
     from kzoo.tasks.segmentation import Segmentation
     from kzoo.train.card import model_card
 
     row = dict(file="m.keras", mean_iou=0.5, accuracy=0.5, dice=0.5, size_bytes=1, latency_ms=1.0, max_difference=0.0)
     row |= {f"{kind}_by_class": dict.fromkeys(NAMES, 0.5) for kind in ("iou", "dice")}
-    recipe = Recipe(name="n|<b>", model="unet", dataset="<img src=x>`\n", class_names=NAMES)
+    recipe = make_recipe(name="n|<b>", model="unet", dataset="<img src=x>`\n", class_names=NAMES)
     report = {
         "kzoo": "1",
         "recipe": recipe.to_json(),
         "environment": dict(cpu_cores=2, machine="x", tensorflow="2", keras="3", accelerators=0),
-        "dataset": dict(name=recipe.dataset, classes=list(NAMES), train=1, validation=1, test=1),
+        "dataset": dict(name=recipe.data.dataset, classes=list(NAMES), train=1, validation=1, test=1),
         "models": {"keras": row},
         "exports": {},
         "best_epoch": 1,

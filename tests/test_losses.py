@@ -196,7 +196,7 @@ def test_scores_are_counted_pixel_by_pixel(scene, absent):
     metric, scorer = MeanIoU(CLASSES), Confusion("abcd")
     for part in (slice(0, 2), slice(2, 3)):
         metric.update_state(masks[part], logits[part])
-        scorer.add(logits[part], masks[part])
+        scorer.add(logits[part], {"mask": masks[part]})
     scores = scorer.scores()
     assert float(metric.result()) == pytest.approx(np.mean(list(iou.values())), rel=1e-6)
     assert scores["mean_iou"] == pytest.approx(np.mean(list(iou.values())), rel=1e-9)
@@ -237,7 +237,7 @@ def test_class_weights_are_those_of_the_papers():
     masks = np.zeros((2, 2, 4), "uint8")
     masks[0, 0] = (1, 1, 1, VOID)
     masks[1, 0, 0] = 2
-    split = Split(tf.data.Dataset.from_tensor_slices((np.zeros((2, 2, 4, 3), "uint8"), masks)), 2)
+    split = Split(tf.data.Dataset.from_tensor_slices({"image": np.zeros((2, 2, 4, 3), "uint8"), "mask": masks}), 2)
     # image 1: 4 × 0, 3 × 1, a void; image 2: 7 × 0, 1 × 2; class 3 nowhere
     frequency = np.array([11 / 15, 3 / 7, 1 / 8])
     expected = [*(np.median(frequency) / frequency), 0]

@@ -28,7 +28,7 @@ from kzoo.commands.forms import FORMS
 from kzoo.console import parse
 from kzoo.layers import ATTENTION
 from kzoo.precisions import PRECISIONS
-from kzoo.recipe import Recipe, list_recipes, load_recipe
+from kzoo.recipe import Recipe, flag_types, list_recipes, load_recipe
 from kzoo.registry import lookup, select_models
 from kzoo.weights import load, resolve
 
@@ -212,7 +212,7 @@ def check(words: list[str]) -> None:
     elif program == "python":
         assert (ROOT / args[0]).is_file(), f"no file {args[0]}"
         source = (ROOT / args[0]).read_text(encoding="utf-8")
-        fields = {field.name for field in dataclasses.fields(Recipe)}
+        fields = flag_types()
         for option in (arg for arg in args[1:] if arg.startswith("--") and arg != "--help"):
             assert option in source or option[2:].replace("-", "_") in fields, f"{args[0]} has no {option}"
     elif program == "pytest":

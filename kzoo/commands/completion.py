@@ -1,12 +1,11 @@
 """`kzoo completion`: a script for a shell, which asks `kzoo __complete WORD...` for what the last word may become."""
 
-import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from kzoo.commands.catalogue import read_catalogue
 from kzoo.commands.forms import FORMS, Completion
-from kzoo.recipe import Recipe, list_recipes
+from kzoo.recipe import flag_types, list_recipes
 
 # Of files and folders the shell knows more: it completes them where nothing else is said.
 SCRIPTS = {
@@ -47,14 +46,17 @@ def complete(words: Sequence[str], commands: Iterable[str]) -> list[str]:
     if not before:
         return _starting(word, [*commands, "--help", "--version"])
     command, *given = before
-    form = Recipe if command == "train" else FORMS.get(command)
-    if form is None:
+    if command == "train":
+        known = flag_types()
+    elif command in FORMS:
+        known = get_type_hints(FORMS[command])
+    else:
         return []
     if word.startswith("-"):
-        options = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(form)]
+        options = [f"--{name.replace('_', '-')}" for name in known]
         return _starting(word, [*options, "--json", "--help"] if command == "train" else [*options, "--help"])
     if given and given[-1].startswith("--"):
-        return _starting(word, _values(form, given[-1]))
+        return _starting(word, _values(known, given[-1]))
     if command == "completion":
         return _starting(word, SCRIPTS)
     if command == "train":
@@ -62,9 +64,9 @@ def complete(words: Sequence[str], commands: Iterable[str]) -> list[str]:
     return _starting(word, [model.name for model in read_catalogue()]) if command in OF_MODELS else []
 
 
-def _values(form: type, option: str) -> list[str]:
-    """What an option may be, where it is one of a few."""
-    hint = get_type_hints(form).get(option.removeprefix("--").replace("-", "_"))
+def _values(known: dict[str, Any], option: str) -> list[str]:
+    """What an option may be, where it is one of a few, by the types of all."""
+    hint = known.get(option.removeprefix("--").replace("-", "_"))
     found, waiting = [], [hint]
     while waiting:
         inside = get_args(waiting.pop())

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kzoo.class_names import FILES, match_classes
+from kzoo.commands.dataset import load
 from kzoo.commands.forms import Evaluate
 from kzoo.console import make_table, show, show_json
 from kzoo.data.split import readable_images
@@ -11,7 +12,6 @@ from kzoo.errors import InvalidValueError
 from kzoo.escape import terminal
 from kzoo.predict.classifier import Opened, open_model
 from kzoo.predict.tiles import runner
-from kzoo.recipe import Recipe, recipe_beside
 from kzoo.tasks import task_of_output
 
 
@@ -30,26 +30,17 @@ def run(form: Evaluate) -> None:
         )
     height, width, _ = shape
     size = asked if height is None or width is None else (height, width)
-    options = recipe_beside(form.model, form.dataset) | form.mask_options
-    recipe = Recipe(
-        name="",
-        model=str(form.model),
-        dataset=form.dataset,
-        data_dir=form.data_dir,
-        image_size=size,
-        **opened.pixels.to_json(),
-        **options,
-    )
-    data = task.load(recipe)
+    data = load(form, output, size, opened.pixels)
     relabel = match_classes(output, data.classes, str(form.model), form.dataset)
     classes = output.class_names or data.classes
     split, scorer = getattr(data, form.split), task.scorer(output.named(classes))
     with readable_images():
-        for images, labels in split.dataset.batch(task.batch_size).as_numpy_iterator():
+        for examples in split.dataset.batch(task.batch_size).as_numpy_iterator():
+            images = examples["image"]
             predicted = predict(images)
             if form.flip:
                 predicted = (predicted + predict(images[:, :, ::-1])[:, :, ::-1]) / 2
-            scorer.add(predicted, relabel(labels))
+            scorer.add(predicted, {task.truth: relabel(examples[task.truth])})
     scores = scorer.scores()
     measured: dict[str, Any] = {"file": str(form.model), "dataset": data.name, "split": form.split}
     measured |= {"images": split.size, "scores": {column.key: scores[column.key] for column in task.columns}}

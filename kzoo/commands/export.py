@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from kzoo.class_names import FILES, imagenet_classes, known_output, match_classes, read_class_names
+from kzoo.class_names import imagenet_classes, known_output, match_classes, read_class_names
+from kzoo.commands.dataset import load
 from kzoo.commands.forms import ALL, Export
 from kzoo.console import make_table, show, show_json
 from kzoo.edge import Card, ExportReport, draw_reports, export, export_all
@@ -24,7 +25,6 @@ from kzoo.escape import printable, terminal
 from kzoo.files import refuse_unwritable
 from kzoo.known_pixels import known_pixels
 from kzoo.predict.classifier import load_keras
-from kzoo.recipe import Recipe, recipe_beside
 from kzoo.registry import SEGMENTATION
 from kzoo.surgery import fold_batch_norm, fold_preprocessing
 from kzoo.tasks import task_of_output
@@ -104,27 +104,15 @@ def _images(
     task = task_of_output(output, form.model)
     if not form.evaluate:
         return task.images(dataset, form.data_dir, tuple(shape[:2]), pixels, form.images), None
-    # a name of the zoo has nothing beside it, whatever lies in this folder
-    beside = recipe_beside(Path(form.model), dataset) if form.model.endswith(FILES) else {}
-    options = beside | form.mask_options
-    recipe = Recipe(
-        name="",
-        model=form.model,
-        dataset=dataset,
-        data_dir=form.data_dir,
-        image_size=tuple(shape[:2]),
-        **pixels.to_json(),
-        **options,
-    )
-    data = task.load(recipe)
+    data = load(form, output, tuple(shape[:2]), pixels)
     if output.multi_label:
         raise InvalidValueError(
             f"{form.model} gives each class a sigmoid of its own, and {dataset} one class to each image; "
             "give kzoo.export(evaluation=) labels of 0 and 1 for each class, or leave --evaluate out"
         )
     relabel = match_classes(output, data.classes, form.model, dataset)
-    images, labels = data.test.arrays(form.evaluate)
-    return data.train.arrays(form.images)[0], (images, relabel(labels))
+    test = data.test.arrays(form.evaluate)
+    return data.train.arrays(form.images)["image"], (test["image"], relabel(test[task.truth]))
 
 
 class _Stages(logging.Handler):

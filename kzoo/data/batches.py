@@ -16,7 +16,7 @@ def training_batches(split: Split, batch_size: int, prepare: Callable, *, seed: 
     Args:
         split: the training images.
         batch_size: images per step.
-        prepare: `(images, labels, seeds) -> (images, targets)`, of uint8 batches and `StepSeeds`; called in parallel.
+        prepare: `(examples, seeds) -> (images, targets)`, of a batch and `StepSeeds`; called in parallel.
         seed: of the run. What comes out is a function of it, of the epoch and of the step, for any number of threads.
         epochs: counted from zero, consecutive.
 
@@ -30,14 +30,14 @@ def training_batches(split: Split, batch_size: int, prepare: Callable, *, seed: 
     numbers = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps)
 
     def numbered(number, batch):
-        return prepare(*batch, StepSeeds(seed, number // steps, number % steps))
+        return prepare(batch, StepSeeds(seed, number // steps, number % steps))
 
     dataset = tf.data.Dataset.zip(numbers, examples.batch(batch_size, drop_remainder=True))
     return dataset.map(numbered, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def evaluation_batches(split: Split, batch_size: int, prepare: Callable):
-    """A `tf.data.Dataset` of what `prepare` makes of (uint8 images, labels): all of them, in their order."""
+    """A `tf.data.Dataset` of what `prepare` makes of batches of examples: all of them, in their order."""
     import tensorflow as tf
 
     dataset = split.dataset.cache() if _fits(split) else split.dataset
@@ -46,7 +46,7 @@ def evaluation_batches(split: Split, batch_size: int, prepare: Callable):
 
 def _fits(split: Split) -> bool:
     """Whether the images are kept in memory."""
-    height, width, channels = split.dataset.element_spec[0].shape
+    height, width, channels = split.dataset.element_spec["image"].shape
     return split.size * height * width * channels < CACHE_LIMIT_BYTES
 
 
@@ -69,7 +69,7 @@ def _examples(split: Split, count: int, seed: int, epochs: range):
         return split.decoded(shuffled)  # so that the buffer holds names of files and no pixels
 
     with tf.device("CPU"):
-        arrays = [tf.constant(array) for array in split.arrays()]
+        arrays = {name: tf.constant(array) for name, array in split.arrays().items()}
 
     def order(epoch):
         (indices,) = tf.numpy_function(
@@ -78,7 +78,7 @@ def _examples(split: Split, count: int, seed: int, epochs: range):
         return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(indices, (count,)))
 
     def read(index):
-        return tuple(array[index] for array in arrays)
+        return {name: array[index] for name, array in arrays.items()}
 
     numbers = tf.data.Dataset.range(epochs.start, epochs.stop)
     return numbers.flat_map(order).map(read, num_parallel_calls=tf.data.AUTOTUNE)

@@ -31,7 +31,7 @@ def load_digits(size: tuple[int, int], pixels: Pixels, validation_fraction: floa
     except ValueError as error:
         raise DatasetError(f"validation_fraction={validation_fraction} leaves a split without some digit") from error
     splits = (
-        Split(tf.data.Dataset.from_tensor_slices((images[part], labels[part])), len(part))
+        Split(tf.data.Dataset.from_tensor_slices({"image": images[part], "label": labels[part]}), len(part))
         for part in (train, validation, test)
     )
     return ImageDataset("digits", tuple("0123456789"), (*size, 3), *splits)

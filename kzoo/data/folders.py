@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kzoo.data.split import ImageDataset, Split, decoder, draw
+from kzoo.data.split import Example, ImageDataset, Split, decoder, draw
 from kzoo.errors import DatasetError, InvalidValueError
 from kzoo.images import SUFFIXES, Pixels, check_header, find_in, list_folder
 
@@ -56,8 +56,8 @@ def load_folder(
         train, validation = _hold_out(*train, validation_fraction, seed)
     shape = (*size, 3)
 
-    def decode(path: bytes, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return pixels.read(os.fsdecode(path), shape), label
+    def decode(image: bytes, label: np.ndarray) -> Example:
+        return {"image": pixels.read(os.fsdecode(image), shape), "label": label}
 
     splits = [_split(*part, decode, shape) for part in (train, validation, found["test"])]
     return ImageDataset(str(root), classes, shape, *splits)
@@ -123,5 +123,5 @@ def _split(paths: list[Path], labels: np.ndarray, decode, shape: tuple[int, int,
     import tensorflow as tf
 
     names = np.array([os.fsencode(path) for path in paths], object)
-    source = tf.data.Dataset.from_tensor_slices((names, labels.astype("int64")))
-    return Split(source, len(paths), decoder(decode, (shape, tf.uint8), ((), tf.int64)))
+    source = tf.data.Dataset.from_tensor_slices({"image": names, "label": labels.astype("int64")})
+    return Split(source, len(paths), decoder(decode, image=(shape, "uint8"), label=((), "int64")))

@@ -14,12 +14,13 @@ import numpy as np
 from kzoo.class_names import read_class_names
 from kzoo.data.folders import is_pairs
 from kzoo.data.mask_values import Labels, declare
-from kzoo.data.split import VOID, ImageDataset, Split, decoder, readable_images
+from kzoo.data.split import VOID, Example, ImageDataset, Split, decoder, readable_images
 from kzoo.data.tfds_sets import image_shape, prepared_builder, tfds_splits, undecoded
 from kzoo.errors import DatasetError, InvalidValueError
 from kzoo.images import STRETCHED, SUFFIXES, Pixels, list_folder, read_numbers, read_picture
 
 DIGITS = "digits"
+MASK = "segmentation_mask"  # of TFDS
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # of formats that keep numbers; GIF gives colours new ones
 
 
@@ -166,8 +167,8 @@ def read_pair(
     shape: tuple[int, int] | None,
     pixels: Pixels = STRETCHED,
     names: tuple[str, str] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Image (height, width, 3) and mask (height, width) of classes, uint8, fitted to `shape`.
+) -> Example:
+    """Image and mask of classes, fitted to `shape`.
 
     Args:
         pair: files of the image and of its mask, or their contents; both are turned as their cameras say.
@@ -191,7 +192,7 @@ def read_pair(
             f"{image.height}×{image.width}; they must be of one size"
         )
     shape = shape or found.shape
-    return pixels.apply(image, (*shape, 3)), pixels.apply_to_mask(found, shape, VOID)
+    return {"image": pixels.apply(image, (*shape, 3)), "mask": pixels.apply_to_mask(found, shape, VOID)}
 
 
 def _check(
@@ -201,7 +202,7 @@ def _check(
     pairs = [pair for part in parts for pair in part]
 
     def check(pair: Pair) -> tuple[tuple[int, int], bool]:
-        mask = read_pair(pair, labels, image_size, pixels)[1]
+        mask = read_pair(pair, labels, image_size, pixels)["mask"]
         return mask.shape, bool((mask != VOID).any())
 
     with ThreadPoolExecutor() as pool:
@@ -226,35 +227,34 @@ def _all_void(masks: str, labels: Labels) -> str:
 def _folder_split(pairs: list[Pair], labels: Labels, shape: tuple[int, int], pixels: Pixels) -> Split:
     import tensorflow as tf
 
-    def decode(image: bytes, mask: bytes) -> tuple[np.ndarray, np.ndarray]:
+    def decode(image: bytes, mask: bytes) -> Example:
         return read_pair((Path(os.fsdecode(image)), Path(os.fsdecode(mask))), labels, shape, pixels)
 
-    names = tuple(np.array([os.fsencode(path) for path in paths], object) for paths in zip(*pairs, strict=True))
-    return Split(tf.data.Dataset.from_tensor_slices(names), len(pairs), _pair_decoder(decode, shape))
+    images, masks = (np.array([os.fsencode(path) for path in paths], object) for paths in zip(*pairs, strict=True))
+    source = tf.data.Dataset.from_tensor_slices({"image": images, "mask": masks})
+    return Split(source, len(pairs), _pair_decoder(decode, shape))
 
 
 def _pair_decoder(decode: Callable, shape: tuple[int, int]) -> Callable:
-    return decoder(decode, ((*shape, 3), "uint8"), (shape, "uint8"))
+    return decoder(decode, image=((*shape, 3), "uint8"), mask=(shape, "uint8"))
 
 
 def _load_tfds(name, data_dir, image_size, pixels, validation_fraction, class_names, values, void) -> ImageDataset:
     builder = prepared_builder(name, data_dir)
     features = builder.info.features
-    if not {"image", "segmentation_mask"} <= set(features):
-        raise DatasetError(
-            f"{name} has {', '.join(features)}; a segmentation set has an image and a segmentation_mask"
-        )
+    if not {"image", MASK} <= set(features):
+        raise DatasetError(f"{name} has {', '.join(features)}; a segmentation set has an image and a {MASK}")
     labels = declare(class_names, values, void, f"TFDS {name}")
     shape = image_shape(builder, image_size, "160 160")
     names = f"an image of {name}", f"a mask of {name}"
 
-    def decode(image: bytes, mask: bytes) -> tuple[np.ndarray, np.ndarray]:
+    def decode(image: bytes, mask: bytes) -> Example:
         return read_pair((image, mask), labels, shape[:2], pixels, names)
 
     specs = tfds_splits(builder, validation_fraction)
     _check_tfds(builder, specs, labels)
     splits = [
-        Split(undecoded(builder, split, ("image", "segmentation_mask")), count, _pair_decoder(decode, shape[:2]))
+        Split(undecoded(builder, split, image="image", mask=MASK), count, _pair_decoder(decode, shape[:2]))
         for split, count in specs.items()
     ]
     return ImageDataset(name, labels.classes, shape, *splits)
@@ -265,11 +265,11 @@ def _check_tfds(builder, specs: dict[str, int], labels: Labels) -> None:
     for split in specs:
         name = f"{builder.info.name}, {split},"
 
-        def decode(content: bytes, name: str = name) -> tuple[np.ndarray]:
-            return (np.array((labels.classes_of(read_numbers(content, name), name) != VOID).any()),)
+        def decode(mask: bytes, name: str = name) -> Example:
+            return {"labelled": np.array((labels.classes_of(read_numbers(mask, name), name) != VOID).any())}
 
-        masks = undecoded(builder, split, ("segmentation_mask",)).map(decoder(decode, ((), "bool")))
+        masks = undecoded(builder, split, mask=MASK).map(decoder(decode, labelled=((), "bool")))
         with readable_images():
-            labelled = [bool(found) for (found,) in masks.as_numpy_iterator()]
+            labelled = [bool(example["labelled"]) for example in masks.as_numpy_iterator()]
         if not any(labelled):
             raise DatasetError(_all_void(f"{builder.info.name}, {split}", labels))

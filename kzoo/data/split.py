@@ -1,9 +1,13 @@
-"""The images of a dataset in their splits, whatever they come from."""
+"""The examples of a dataset in their splits, whatever they come from.
+
+example: a dict of one picture and what is known of it: `image`, uint8 (height, width, 3), and `label`, the number of
+its class, or `mask`, uint8 (height, width), the number of the class of each pixel.
+"""
 
 import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,19 +15,19 @@ import numpy as np
 from kzoo.errors import DatasetError, InvalidValueError
 
 VOID = 255  # in masks, of pixels that are neither trained on nor counted
+Example = dict[str, np.ndarray]  # of one example, or of a batch
 DRAWN_FROM = 20_000  # images at the beginning of a split among which a few are chosen
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Images of one split, in an order of their own, decoded only when they are asked for.
+    """Examples of one split, in an order of their own, decoded only when they are asked for.
 
     Attributes:
-        source: `tf.data.Dataset` of what is known of each image before it is decoded, and its label: an integer, or
-            for segmentation what its mask is made of.
-        size: their number.
-        read: what makes an image, uint8 (height, width, 3), and its label, an integer or a mask, uint8 (height,
-            width), of an element of `source`; None where they are that already.
+        source: `tf.data.Dataset` of dicts: what is known of each example before it is decoded, under the names that it
+            has afterwards.
+        size: number of examples.
+        read: function that makes an example of an element of `source`; None where it is one already.
     """
 
     source: Any
@@ -32,17 +36,17 @@ class Split:
 
     @property
     def dataset(self):
-        """A `tf.data.Dataset` of images and labels, decoded in parallel, in the order of the split."""
+        """A `tf.data.Dataset` of examples, decoded in parallel, in the order of the split."""
         return self.decoded(self.source)
 
     def decoded(self, source):
-        """The images and labels of `source`, which holds elements of the split's own in any order."""
+        """The examples of `source`, which holds elements of the split's own in any order."""
         import tensorflow as tf
 
         return source if self.read is None else source.map(self.read, num_parallel_calls=tf.data.AUTOTUNE)
 
     def take(self, count: int, seed: int = 0) -> "Split":
-        """`count` images drawn by `seed`, of each class its share; of a huge split from its beginning alone."""
+        """`count` examples drawn by `seed`, of each class its share; of a huge split from its beginning alone."""
         import tensorflow as tf
 
         if count >= self.size:
@@ -50,27 +54,26 @@ class Split:
         chosen = np.zeros(self.size, bool)
         chosen[draw(self._classes(max(count, DRAWN_FROM)), count, seed)] = True
         table = tf.constant(chosen)
-        source = self.source.enumerate().filter(lambda index, *_: table[index])
+        source = self.source.enumerate().filter(lambda index, example: table[index])
         return dataclasses.replace(self, source=source.map(lambda index, example: example).take(count), size=count)
 
-    def arrays(self, count: int | None = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Images (n, height, width, 3) uint8 and labels (n,), or masks, in memory: all, or those of `take`.
+    def arrays(self, count: int | None = None, seed: int = 0) -> Example:
+        """The examples in memory, an array (n, ...) for each name: all, or those of `take`.
 
         Raises:
-            DatasetError: naming a file that cannot be read.
+            DatasetError: a file that cannot be read, which it names.
         """
         split = self if count is None else self.take(count, seed)
         with readable_images():
             examples = list(split.dataset.as_numpy_iterator())
-        images, labels = zip(*examples, strict=True)
-        return np.stack(images), np.asarray(labels)
+        return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
     def _classes(self, most: int) -> np.ndarray:
-        """The class of each of the first images; the same for all where a mask has many."""
-        spec = self.source.element_spec[1]
-        if spec.shape.rank != 0 or not spec.dtype.is_integer:
+        """The class of each of the first images; the same for all that have no label."""
+        if "label" not in self.source.element_spec:
             return np.zeros(min(self.size, most), int)
-        return np.fromiter(self.source.take(most).map(lambda _, label: label).as_numpy_iterator(), int)
+        labels = self.source.take(most).map(lambda example: example["label"])
+        return np.fromiter(labels.as_numpy_iterator(), int)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,25 +108,27 @@ def draw(classes: np.ndarray, count: int, seed: int) -> np.ndarray:
     return np.sort(by_class[np.minimum(places, len(classes) - 1)])
 
 
-def decoder(decode: Callable[..., Any], *specs) -> Callable:
+def decoder(decode: Callable[..., Mapping[str, Any]], **specs: tuple[tuple[int, ...], str]) -> Callable:
     """A function for `Split.read` that decodes with Python.
 
     Args:
-        decode: takes an element of `Split.source` as NumPy values, returns arrays; an `InvalidValueError` of it names
-            the file.
-        specs: (shape, type) of each array.
+        decode: takes the entries of an element of `Split.source` by name, as NumPy values, and returns an example; an
+            `InvalidValueError` of it names the file.
+        specs: (shape, type) of each array of the example.
     """
     import tensorflow as tf
 
-    def run(*values):
-        try:
-            return decode(*values)
-        except InvalidValueError as error:
-            raise DatasetError(f"{error}; repair or remove it") from error
+    def read(element):
+        def run(*values):
+            try:
+                example = decode(**dict(zip(element, values, strict=True)))
+            except InvalidValueError as error:
+                raise DatasetError(f"{error}; repair or remove it") from error
+            return [example[name] for name in specs]
 
-    def read(*tensors):
-        arrays = tf.numpy_function(run, tensors, [tf.as_dtype(dtype) for _, dtype in specs])
-        return tuple(tf.ensure_shape(array, shape) for array, (shape, _) in zip(arrays, specs, strict=True))
+        arrays = tf.numpy_function(run, list(element.values()), [tf.as_dtype(dtype) for _, dtype in specs.values()])
+        shaped = zip(specs, arrays, specs.values(), strict=True)
+        return {name: tf.ensure_shape(array, shape) for name, array, (shape, _) in shaped}
 
     return read
 

@@ -1,10 +1,10 @@
 """Datasets of TFDS: finding and preparing them, and their images as they lie on the disk."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Set
 
 import numpy as np
 
-from kzoo.data.split import ImageDataset, Split, decoder
+from kzoo.data.split import Example, ImageDataset, Split, decoder
 from kzoo.errors import DatasetError, did_you_mean
 from kzoo.images import Pixels, read_picture
 
@@ -27,7 +27,6 @@ def load_tfds(
     Raises:
         DatasetError: unknown, absent, no such set, or one whose images have no labels.
     """
-    import tensorflow as tf
     import tensorflow_datasets as tfds
 
     builder = prepared_builder(name, data_dir)
@@ -37,14 +36,16 @@ def load_tfds(
     shape = image_shape(builder, size, "224")
     classes = tuple(features["label"].names)
 
-    def decode(content: bytes, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def decode(image: bytes, label: np.ndarray) -> Example:
         if not 0 <= label < len(classes):
             raise DatasetError(f"{name} has an image of the label {label}; the labels are 0 to {len(classes) - 1}")
-        return pixels.apply(read_picture(content, 3, f"an image of {name}"), shape), label
+        return {"image": pixels.apply(read_picture(image, 3, f"an image of {name}"), shape), "label": label}
 
-    read = decoder(decode, (shape, tf.uint8), ((), tf.int64))
+    read = decoder(decode, image=(shape, "uint8"), label=((), "int64"))
     specs = tfds_splits(builder, validation_fraction, unlabelled=_unlabelled(builder))
-    splits = [Split(undecoded(builder, split, ("image", "label")), count, read) for split, count in specs.items()]
+    splits = [
+        Split(undecoded(builder, split, image="image", label="label"), count, read) for split, count in specs.items()
+    ]
     return ImageDataset(name, classes, shape, *splits)
 
 
@@ -52,8 +53,8 @@ def _unlabelled(builder) -> set[str]:
     """Splits whose labels are not published, which TFDS marks by -1: those of their first images tell."""
 
     def labels(split: str, count: int) -> list[int]:
-        first = undecoded(builder, f"{split}[:{min(count, LOOKED_AT)}]", ("label",))
-        return [int(label) for (label,) in first.as_numpy_iterator()]
+        first = undecoded(builder, f"{split}[:{min(count, LOOKED_AT)}]", label="label")
+        return [int(example["label"]) for example in first.as_numpy_iterator()]
 
     counts = {split: info.num_examples for split, info in builder.info.splits.items()}
     return {split for split, count in counts.items() if count and max(labels(split, count)) < 0}
@@ -73,17 +74,16 @@ def image_shape(builder, size: tuple[int, int] | None, example: str) -> tuple[in
     return (*(size or (height, width)), 3)
 
 
-def undecoded(builder, split: str, features: Sequence[str]):
-    """A `tf.data.Dataset` of these features of each example, images as the bytes of their files."""
+def undecoded(builder, split: str, **features: str):
+    """A `tf.data.Dataset` for `Split.source`: name -> feature of TFDS, images as the bytes of their files."""
     import tensorflow_datasets as tfds
 
     known = builder.info.features
-    decoders = {
-        feature: tfds.decode.SkipDecoding() for feature in features if isinstance(known[feature], tfds.features.Image)
-    }
-    partial = tfds.decode.PartialDecoding({feature: known[feature] for feature in features}, decoders=decoders)
+    wanted = {feature: known[feature] for feature in features.values()}
+    images = [feature for feature, kind in wanted.items() if isinstance(kind, tfds.features.Image)]
+    partial = tfds.decode.PartialDecoding(wanted, decoders=dict.fromkeys(images, tfds.decode.SkipDecoding()))
     dataset = builder.as_dataset(split=split, shuffle_files=False, decoders=partial)
-    return dataset.map(lambda example: tuple(example[feature] for feature in features))
+    return dataset.map(lambda example: {name: example[feature] for name, feature in features.items()})
 
 
 def tfds_splits(builder, validation_fraction: float, unlabelled: Set[str] = frozenset()) -> dict[str, int]:

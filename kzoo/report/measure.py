@@ -18,8 +18,8 @@ LATENCY_ROUNDS = 40
 class Scorer(Protocol):
     """Collects the predictions of one model."""
 
-    def add(self, outputs: np.ndarray, labels: np.ndarray) -> None:
-        """Takes a batch."""
+    def add(self, outputs: Any, examples: Mapping[str, np.ndarray]) -> None:
+        """Takes what a model gave for a batch of examples, and the batch."""
 
     def scores(self) -> dict[str, Any]:
         """Of all that was added."""
@@ -34,7 +34,7 @@ class Measurement:
         scores: of its task.
         size_bytes: of the file.
         latency_ms: median of one image, all models timed in turn in the same run.
-        max_difference: largest absolute difference of a class probability to the Keras model.
+        max_difference: largest absolute difference of a number of its outputs to the first model's.
     """
 
     file: str
@@ -67,14 +67,14 @@ def keras_runner(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 
 def measure(
     models: Mapping[str, tuple[Path, Callable, Callable]],
-    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    batches: Iterable[Mapping[str, np.ndarray]],
     make_scorer: Callable[[], Scorer],
 ) -> tuple[dict[str, Measurement], Scorer]:
     """Measures models against the first of them, batch by batch.
 
     Args:
         models: name -> (file, predict for many images, run for one batch of one image).
-        batches: of images (n, height, width, 3), pixels, and their labels.
+        batches: batches of examples, the pixels of which are `image` (n, height, width, 3).
         make_scorer: gives an empty scorer.
 
     Returns:
@@ -83,14 +83,15 @@ def measure(
     scorers = {name: make_scorer() for name in models}
     differences = dict.fromkeys(models, 0.0)
     one = None
-    for images, labels in batches:
+    for examples in batches:
+        images = examples["image"]
         one = np.asarray(images[:1], "float32") if one is None else one
         reference = None
         for name, (_, predict, _) in models.items():
-            outputs = np.asarray(predict(images), "float32")
+            outputs = keras.tree.map_structure(lambda output: np.asarray(output, "float32"), predict(images))
             reference = outputs if reference is None else reference
-            scorers[name].add(outputs, labels)
-            differences[name] = max(differences[name], float(np.abs(outputs - reference).max()))
+            scorers[name].add(outputs, examples)
+            differences[name] = max(differences[name], _difference(outputs, reference))
     if one is None:
         raise InvalidValueError("no images to measure on; give one batch or more")
     times = _latencies({name: run for name, (_, _, run) in models.items()}, one)
@@ -105,6 +106,12 @@ def measure(
         for name, (file, _, _) in models.items()
     }
     return measurements, next(iter(scorers.values()))
+
+
+def _difference(outputs: Any, reference: Any) -> float:
+    """The largest absolute difference, over all outputs of a model that has several."""
+    pairs = keras.tree.map_structure(lambda mine, theirs: float(np.abs(mine - theirs).max()), outputs, reference)
+    return max(keras.tree.flatten(pairs))
 
 
 def _latencies(runs: Mapping[str, Callable], one: np.ndarray) -> dict[str, float]:

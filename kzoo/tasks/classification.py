@@ -1,5 +1,6 @@
 """One class for each image, in the recipe engine."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
@@ -12,7 +13,7 @@ from kzoo.data.split import ImageDataset
 from kzoo.errors import InvalidValueError
 from kzoo.images import Pixels
 from kzoo.output import Output
-from kzoo.recipe import SEGMENTATION_FIELDS, Recipe
+from kzoo.recipe import Data, Recipe, TaskOptions
 from kzoo.report.measure import score
 from kzoo.report.pictures import draw_predictions
 from kzoo.tasks.task import Column, Task
@@ -31,41 +32,41 @@ class Classification(Task):
     quality = "accuracy"
     smoke_batch, smoke_images = SMOKE_BATCH, SMOKE_IMAGES
     batch_size = 256
-    unused = SEGMENTATION_FIELDS
+    truth = "label"
 
-    def load(self, recipe: Recipe) -> ImageDataset:
-        given = recipe.to_json()
-        changed = [field for field in sorted(self.unused) if given[field] != Recipe.default(field)]
-        if changed:
-            raise InvalidValueError(f"{', '.join(changed)}: for segmentation models, and {recipe.model} classifies")
+    def load(self, data: Data, options: TaskOptions, seed: int) -> ImageDataset:
+        if data.test_fraction != Data.test_fraction:
+            raise InvalidValueError(
+                f"test_fraction={data.test_fraction} is for segmentation; datasets of classes come with test images"
+            )
         return load_dataset(
-            recipe.dataset,
-            data_dir=recipe.data_dir,
-            image_size=recipe.image_size,
-            pixels=recipe.pixels,
-            validation_fraction=recipe.validation_fraction,
-            seed=recipe.seed,
+            data.dataset,
+            data_dir=data.data_dir,
+            image_size=data.image_size,
+            pixels=data.pixels,
+            validation_fraction=data.validation_fraction,
+            seed=seed,
         )
 
     def images(
         self, name: str, data_dir: str | None, size: tuple[int, int] | None, pixels: Pixels, count: int
     ) -> np.ndarray:
         """Training images, to calibrate with."""
-        return load_dataset(name, data_dir=data_dir, image_size=size, pixels=pixels).train.arrays(count)[0]
+        return load_dataset(name, data_dir=data_dir, image_size=size, pixels=pixels).train.arrays(count)["image"]
 
     def training(self, recipe: Recipe, data: ImageDataset, done: int):
         import tensorflow as tf
 
-        augment = Augmentation(recipe.augmentation)
+        augment = Augmentation(recipe.augment.changes)
         return training_batches(
             data.train,
-            recipe.batch_size,
-            lambda images, labels, seeds: (
-                augment(tf.cast(images, tf.float32), seeds),
-                tf.one_hot(labels, len(data.classes)),
+            recipe.schedule.batch_size,
+            lambda examples, seeds: (
+                augment(tf.cast(examples["image"], tf.float32), seeds),
+                tf.one_hot(examples["label"], len(data.classes)),
             ),
             seed=recipe.seed,
-            epochs=range(done, recipe.epochs),
+            epochs=range(done, recipe.schedule.epochs),
         )
 
     def validation(self, recipe: Recipe, data: ImageDataset):
@@ -73,12 +74,15 @@ class Classification(Task):
 
         return evaluation_batches(
             data.validation,
-            recipe.batch_size,
-            lambda images, labels: (tf.cast(images, tf.float32), tf.one_hot(labels, len(data.classes))),
+            recipe.schedule.batch_size,
+            lambda examples: (
+                tf.cast(examples["image"], tf.float32),
+                tf.one_hot(examples["label"], len(data.classes)),
+            ),
         )
 
     def loss(self, recipe: Recipe, data: ImageDataset) -> keras.losses.Loss:
-        return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+        return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.task.label_smoothing)
 
     def metrics(self, data: ImageDataset) -> list[keras.metrics.Metric]:
         return [keras.metrics.CategoricalAccuracy(name="accuracy")]
@@ -90,7 +94,8 @@ class Classification(Task):
         return Probabilities(output.multi_label)
 
     def draw(self, data: ImageDataset, model: keras.Model, scorer: "Probabilities", path: Path) -> None:
-        draw_predictions(*data.test.arrays(), scorer.probabilities, data.classes, path)
+        test = data.test.arrays()
+        draw_predictions(test["image"], test["label"], scorer.probabilities, data.classes, path)
 
 
 class Probabilities:
@@ -105,10 +110,10 @@ class Probabilities:
         self._outputs: list[np.ndarray] = []
         self._labels: list[np.ndarray] = []
 
-    def add(self, outputs: np.ndarray, labels: np.ndarray) -> None:
-        """Takes probabilities (n, classes) and labels (n,)."""
+    def add(self, outputs: np.ndarray, examples: Mapping[str, np.ndarray]) -> None:
+        """Takes probabilities (n, classes) and the `label` (n,) of each example."""
         self._outputs.append(outputs)
-        self._labels.append(labels)
+        self._labels.append(examples["label"])
 
     @property
     def probabilities(self) -> np.ndarray:

@@ -13,7 +13,7 @@ from kzoo.images import Pixels
 from kzoo.losses import SegmentationLoss, class_weights
 from kzoo.metrics import Confusion, MeanIoU
 from kzoo.output import Output
-from kzoo.recipe import Recipe
+from kzoo.recipe import Data, Recipe, Segment, TaskOptions
 from kzoo.report.sheets import SheetWriter, draw_sheet
 from kzoo.tasks.task import Column, Task
 
@@ -38,20 +38,21 @@ class Segmentation(Task):
     quality = "mean IoU"
     smoke_batch, smoke_images = 4, 12
     batch_size = 16
-    unused = frozenset()
+    truth = "mask"
 
-    def load(self, recipe: Recipe) -> ImageDataset:
+    def load(self, data: Data, options: TaskOptions, seed: int) -> ImageDataset:
+        masks = _segment(options)
         return load_pairs(
-            recipe.dataset,
-            data_dir=recipe.data_dir,
-            image_size=recipe.shape,
-            pixels=recipe.pixels,
-            class_names=recipe.class_names,
-            mask_values=recipe.mask_values,
-            void=recipe.void,
-            validation_fraction=recipe.validation_fraction,
-            test_fraction=recipe.test_fraction,
-            seed=recipe.seed,
+            data.dataset,
+            data_dir=data.data_dir,
+            image_size=data.shape,
+            pixels=data.pixels,
+            class_names=masks.class_names,
+            mask_values=masks.mask_values,
+            void=masks.void,
+            validation_fraction=data.validation_fraction,
+            test_fraction=data.test_fraction,
+            seed=seed,
         )
 
     def images(
@@ -66,39 +67,44 @@ class Segmentation(Task):
             void=(253, 254, 255),
             pixels=pixels,
         )
-        return data.train.arrays(count)[0]
+        return data.train.arrays(count)["image"]
 
     def training(self, recipe: Recipe, data: ImageDataset, done: int):
         import tensorflow as tf
 
-        augment = Augmentation(recipe.augmentation)
+        augment, crop = Augmentation(recipe.augment.changes), _segment(recipe.task).crop_shape
 
-        def prepare(images, masks, seeds):
-            if recipe.crop_shape:
-                images, masks = random_crop(images, masks, recipe.crop_shape, seeds)
+        def prepare(examples, seeds):
+            images, masks = examples["image"], examples["mask"]
+            if crop:
+                images, masks = random_crop(images, masks, crop, seeds)
             return augment.with_masks(tf.cast(images, tf.float32), masks, seeds)
 
-        return training_batches(
-            data.train, recipe.batch_size, prepare, seed=recipe.seed, epochs=range(done, recipe.epochs)
-        )
+        schedule = recipe.schedule
+        epochs = range(done, schedule.epochs)
+        return training_batches(data.train, schedule.batch_size, prepare, seed=recipe.seed, epochs=epochs)
 
     def validation(self, recipe: Recipe, data: ImageDataset):
         import tensorflow as tf
 
         return evaluation_batches(
-            data.validation, recipe.batch_size, lambda images, masks: (tf.cast(images, tf.float32), masks)
+            data.validation,
+            recipe.schedule.batch_size,
+            lambda examples: (tf.cast(examples["image"], tf.float32), examples["mask"]),
         )
 
     def loss(self, recipe: Recipe, data: ImageDataset) -> keras.losses.Loss:
-        weights = class_weights(data.train, len(data.classes), recipe.class_weights) if recipe.class_weights else None
-        return SegmentationLoss(recipe.dice_weight, weights, recipe.label_smoothing)
+        options = _segment(recipe.task)
+        kind = options.class_weights
+        weights = class_weights(data.train, len(data.classes), kind) if kind else None
+        return SegmentationLoss(options.dice_weight, weights, options.label_smoothing)
 
     def metrics(self, data: ImageDataset) -> list[keras.metrics.Metric]:
         return [MeanIoU(len(data.classes))]
 
     def callbacks(self, data: ImageDataset, directory: Path) -> list[keras.callbacks.Callback]:
-        images, masks = data.validation.arrays(SHOWN)
-        return [SheetWriter(images, masks, data.classes, directory / "sheets")]
+        shown = data.validation.arrays(SHOWN)
+        return [SheetWriter(shown["image"], shown["mask"], data.classes, directory / "sheets")]
 
     def scorer(self, output: Output) -> Confusion:
         return Confusion(output.names)
@@ -111,9 +117,15 @@ class Segmentation(Task):
         chosen = dict.fromkeys(
             order[[0, 1 % len(order), middle, -(-len(order) // 2) % len(order), -2 % len(order), -1]]
         )
-        pairs = enumerate(data.test.dataset.as_numpy_iterator())
-        found = {index: pair for index, pair in pairs if index in chosen}
-        images, masks = (np.stack(part) for part in zip(*(found[index] for index in chosen), strict=True))
+        examples = enumerate(data.test.dataset.as_numpy_iterator())
+        found = {index: example for index, example in examples if index in chosen}
+        images, masks = (np.stack([found[index][name] for index in chosen]) for name in ("image", "mask"))
         predicted = model.predict_on_batch(images.astype("float32")).argmax(axis=-1)
         titles = [f"test image {index + 1}, mean IoU {scores[index]:.3f}" for index in chosen]
         draw_sheet(images, masks, predicted, data.classes, path, titles)
+
+
+def _segment(options: TaskOptions) -> Segment:
+    if not isinstance(options, Segment):
+        raise TypeError(f"segmentation takes Segment(...), not {options}")
+    return options

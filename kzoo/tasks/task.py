@@ -10,7 +10,7 @@ import numpy as np
 from kzoo.data.split import ImageDataset
 from kzoo.images import Pixels
 from kzoo.output import Output
-from kzoo.recipe import Recipe
+from kzoo.recipe import Data, Recipe, TaskOptions
 from kzoo.report.measure import Scorer
 
 
@@ -33,7 +33,8 @@ class Column(NamedTuple):
 class Task(Protocol):
     """How a kind of model is trained, judged and shown.
 
-    `training` gives the batches of all epochs but the first `done`; `draw` is told what `scorer` gave.
+    `load` is told the parts of a recipe that say how a dataset is read and divided; `training` gives the batches of
+    all epochs but the first `done`; `draw` is told what `scorer` gave.
 
     Attributes:
         name: as in `kzoo.registry.Entry.task`.
@@ -45,7 +46,7 @@ class Task(Protocol):
         smoke_batch: batch size of a smoke run.
         smoke_images: of each split in a smoke run.
         batch_size: of evaluation.
-        unused: fields of the recipe that say nothing here.
+        truth: name of the true classes in an example.
     """
 
     name: str
@@ -57,9 +58,9 @@ class Task(Protocol):
     smoke_batch: int
     smoke_images: int
     batch_size: int
-    unused: frozenset[str]
+    truth: str
 
-    def load(self, recipe: Recipe) -> ImageDataset: ...
+    def load(self, data: Data, options: TaskOptions, seed: int) -> ImageDataset: ...
 
     def images(
         self, name: str, data_dir: str | None, size: tuple[int, int] | None, pixels: Pixels, count: int

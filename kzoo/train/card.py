@@ -51,8 +51,7 @@ def model_card(recipe: Recipe, task: Task, report: dict) -> str:
         f"{item['max_abs_error']:.1e} absolute and {item['max_rel_error']:.1e} relative on {item['verified_on']}"
         for name, item in report["exports"].items()
     )
-    told = {key: value for key, value in report["recipe"].items() if key not in task.unused}
-    changed = {key: value for key, value in told.items() if value not in (None, [], {}, False)}
+    changed = {flag: value for flag, value in recipe.flags().items() if value not in (None, [], {}, False)}
     settings = "\n".join(f"| {key} | {markdown(str(value))} |" for key, value in changed.items())
     classes = ", ".join(map(markdown, data["classes"][:20])) + (", ..." if len(data["classes"]) > 20 else "")
     titles = [column.title for column in task.columns]

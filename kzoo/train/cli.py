@@ -1,5 +1,6 @@
 """The command line of a recipe: every field of it is a flag."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -11,7 +12,16 @@ from kzoo.train.loop import train
 def run(recipe: Recipe, args: Sequence[str], prog: str) -> dict:
     """Trains `recipe` with its fields changed by `args`; returns the contents of `report.json`."""
     with user_errors():
-        return train(parse(Recipe, args, prog, default=recipe, description=f"Train the recipe {recipe.name}."))
+        options, description = _for_model(recipe, args), f"Train the recipe {recipe.name}."
+        return train(parse(Recipe, args, prog, default=options, description=description))
+
+
+def _for_model(recipe: Recipe, args: Sequence[str]) -> Recipe:
+    """The recipe with the model of the arguments, which decides what else they may be."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--model", nargs="?")
+    model = parser.parse_known_args(args)[0].model
+    return recipe.replace(model=model) if model else recipe
 
 
 def main(recipe: Recipe) -> None:

@@ -1,6 +1,5 @@
 """The commands that run a recipe again, and export what it trained."""
 
-import dataclasses
 import shlex
 from pathlib import Path
 
@@ -16,20 +15,19 @@ def command_of(recipe: Recipe) -> str | None:
         The command; None for a recipe that no name and flags lead to, such as one from a file of the user's own.
 
     Example:
-        >>> command_of(dataclasses.replace(load_recipe("quickstart"), seed=3))
+        >>> command_of(load_recipe("quickstart").replace(seed=3))
         'kzoo train quickstart --seed 3'
     """
     if recipe.name not in list_recipes():
         return None
-    named, wanted = load_recipe(recipe.name).to_json(), recipe.to_json()
+    named = load_recipe(recipe.name).flags()
     words = ["kzoo", "train", recipe.name]
-    for field in dataclasses.fields(Recipe):
-        value = wanted[field.name]
-        if field.name in _PLACES or value == named[field.name]:
+    for name, value in recipe.flags().items():
+        if name in _PLACES or value == named.get(name):
             continue
         if isinstance(value, dict):
             return None
-        flag = field.name.replace("_", "-")
+        flag = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
@@ -46,5 +44,5 @@ def export_command_of(recipe: Recipe, directory: Path) -> str:
     """
     output = directory if len(recipe.export) > 1 else directory / f"model_{recipe.export[0]}.tflite"
     words = ["kzoo", "export", str(directory / "folded.keras"), str(output), "--precision", *recipe.export]
-    where = ["--data-dir", recipe.data_dir] if recipe.data_dir else []
-    return shlex.join([*words, "--dataset", recipe.dataset, *where])
+    where = ["--data-dir", recipe.data.data_dir] if recipe.data.data_dir else []
+    return shlex.join([*words, "--dataset", recipe.data.dataset, *where])

@@ -38,7 +38,7 @@ CALIBRATION_IMAGES = 200
 def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> dict:
     """Turns the checkpoints of `directory` into finished, measured files; returns the report."""
     show("evaluating on the test images")
-    history = read_history(directory / HISTORY, recipe.epochs, task.monitor)
+    history = read_history(directory / HISTORY, recipe.schedule.epochs, task.monitor)
     draw_curves(history, directory / "curves.png", recipe.name, ("loss", task.monitor))
     epoch = best_epoch(history, task.monitor)
     best = open_keras(checkpoints_of(directory).best(epoch))
@@ -68,10 +68,10 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
             f"{command}"
         )
         wanted = ()
-    calibration = data.train.arrays(CALIBRATION_IMAGES)[0] if wanted else None
+    calibration = data.train.arrays(CALIBRATION_IMAGES)["image"] if wanted else None
     for stem, (source, reference) in exported.items() if wanted else ():
         show(f"exporting {stem}")
-        card = Card(output, recipe.pixels)
+        card = Card(output, recipe.data.pixels)
         named = dict(name=stem, card=card, reference=reference)
         for precision, result in export_each(source, directory, wanted, calibration, **named):
             if isinstance(result, ExportError):  # it must not cost the run its report
@@ -97,7 +97,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
             "validation": data.validation.size,
             "test": data.test.size,
         },
-        "pixels": recipe.pixels.to_json(),
+        "pixels": recipe.data.pixels.to_json(),
         "output": output.to_json(),
         "training_seconds": round(sum(row["seconds"] for row in history)),
         "best_epoch": epoch,

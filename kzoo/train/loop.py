@@ -46,7 +46,7 @@ def train(recipe: Recipe) -> dict:
         KeyboardInterrupt: after saying how to go on.
 
     Example:
-        >>> report = train(dataclasses.replace(load_recipe("cifar10_resnet20"), epochs=3))
+        >>> report = train(load_recipe("cifar10_resnet20").replace(epochs=3))
         >>> report["models"]["keras"]["accuracy"]
     """
     task = task_of(recipe.model)
@@ -58,8 +58,8 @@ def train(recipe: Recipe) -> dict:
     for model, weights in ((recipe.model, recipe.weights), (recipe.backbone, recipe.backbone_weights)):
         if model is not None and weights is not None:
             resolve(model, weights)
-    _say(f"data: {recipe.dataset}")
-    data = task.load(recipe)
+    _say(f"data: {recipe.data.dataset}")
+    data = task.load(recipe.data, recipe.task, recipe.seed)
     data = _take(data, task.smoke_images) if recipe.smoke else data
     with readable_images():
         return _train(recipe, task, data)
@@ -67,9 +67,10 @@ def train(recipe: Recipe) -> dict:
 
 def _train(recipe: Recipe, task: Task, data: ImageDataset) -> dict:
     directory = recipe.run_dir
-    steps = data.train.size // recipe.batch_size
+    batch_size = recipe.schedule.batch_size
+    steps = data.train.size // batch_size
     if steps == 0:
-        raise InvalidValueError(f"batch_size={recipe.batch_size} is more than the {data.train.size} training images")
+        raise InvalidValueError(f"batch_size={batch_size} is more than the {data.train.size} training images")
     _say(
         f"  {data.train.size} training, {data.validation.size} validation, {data.test.size} test images of "
         f"{data.image_shape}, {len(data.classes)} classes"
@@ -104,13 +105,13 @@ def _check_crop(recipe: Recipe, data: ImageDataset) -> None:
 def _run(recipe: Recipe, task: Task, data: ImageDataset, model: keras.Model) -> dict:
     directory = recipe.run_dir
     checkpoints = run_directory.checkpoints_of(directory)
-    done = checkpoints.restore(model)
+    done, epochs = checkpoints.restore(model), recipe.schedule.epochs
     rows = read_history(directory / HISTORY, done, task.monitor)
     if done:
         checkpoints.best(best_epoch(rows, task.monitor))
-        _say(f"resuming after {done} of {recipe.epochs} epochs" if done < recipe.epochs else "all epochs are done")
+        _say(f"resuming after {done} of {epochs} epochs" if done < epochs else "all epochs are done")
     run_directory.describe(recipe, data.classes, directory)
-    if done < recipe.epochs:
+    if done < epochs:
         _say(f"model: {recipe.model}, {count_parameters(model):,} parameters; {_mode(recipe, model)}")
         _fit(recipe, task, model, data, rows)
     return finish(recipe, task, data, directory)
@@ -124,7 +125,7 @@ def compiled_model(recipe: Recipe, task: Task, data: ImageDataset, steps: int) -
     try:
         model = build(
             recipe.model,
-            input_shape=(None, None, 3) if recipe.crop_size else data.image_shape,
+            input_shape=(None, None, 3) if recipe.crop_shape else data.image_shape,
             num_classes=len(data.classes),
             weights=recipe.weights,
             classifier_activation=None,
@@ -148,16 +149,15 @@ def compiled_model(recipe: Recipe, task: Task, data: ImageDataset, steps: int) -
 
 def make_optimizer(recipe: Recipe, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
     """The recipe's optimizer with warm-up, cosine, and weight decay on kernels alone."""
-    warmup = round(recipe.warmup_epochs * steps)
-    total = recipe.epochs * steps
+    peak, warmup = recipe.optimizer.learning_rate, round(recipe.schedule.warmup_epochs * steps)
     schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else recipe.learning_rate,
-        decay_steps=max(1, total - warmup),
-        warmup_target=recipe.learning_rate if warmup else None,
+        initial_learning_rate=0.0 if warmup else peak,
+        decay_steps=max(1, recipe.schedule.epochs * steps - warmup),
+        warmup_target=peak if warmup else None,
         warmup_steps=warmup,
     )
-    options = dict(learning_rate=schedule, weight_decay=recipe.weight_decay)
-    if recipe.optimizer == "sgd":
+    options = dict(learning_rate=schedule, weight_decay=recipe.optimizer.weight_decay)
+    if recipe.optimizer.name == "sgd":
         optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, **options)
     else:
         optimizer = keras.optimizers.AdamW(**options)
@@ -168,16 +168,16 @@ def make_optimizer(recipe: Recipe, model: keras.Model, steps: int) -> keras.opti
 
 def _fit(recipe: Recipe, task: Task, model: keras.Model, data: ImageDataset, rows: list[Row]) -> None:
     """Trains the epochs that follow those of `rows`."""
-    directory, done = recipe.run_dir, len(rows)
+    directory, done, schedule = recipe.run_dir, len(rows), recipe.schedule
     cut_history(directory / HISTORY, rows)
     best = max((rank(row, task.monitor) for row in rows), default=None)
     started = time.perf_counter()
     try:
         model.fit(
             task.training(recipe, data, done),
-            steps_per_epoch=data.train.size // recipe.batch_size,
+            steps_per_epoch=data.train.size // schedule.batch_size,
             validation_data=task.validation(recipe, data),
-            epochs=recipe.epochs,
+            epochs=schedule.epochs,
             initial_epoch=done,
             callbacks=[
                 EpochSeeds(recipe.seed),
@@ -196,17 +196,17 @@ def _fit(recipe: Recipe, task: Task, model: keras.Model, data: ImageDataset, row
         raise
     except OSError as error:
         raise OutputError(f"cannot write to {directory}: {error}; the last checkpoint is kept") from error
-    _say(f"trained {recipe.epochs - done} epochs in {time.perf_counter() - started:.0f} s")
+    _say(f"trained {schedule.epochs - done} epochs in {time.perf_counter() - started:.0f} s")
     reached = max(run_directory.checkpoints_of(directory).epochs(), default=0)
-    if reached < recipe.epochs:
+    if reached < schedule.epochs:
         raise KzooError(
-            f"the loss became NaN in epoch {reached + 1}; lower --learning-rate (it was {recipe.learning_rate:g}) "
-            "and start again with --no-resume"
+            f"the loss became NaN in epoch {reached + 1}; lower --learning-rate (it was "
+            f"{recipe.optimizer.learning_rate:g}) and start again with --no-resume"
         )
 
 
 def _shrink(recipe: Recipe, task: Task) -> Recipe:
-    return dataclasses.replace(recipe, epochs=min(recipe.epochs, SMOKE_EPOCHS), batch_size=task.smoke_batch)
+    return recipe.replace(epochs=min(recipe.schedule.epochs, SMOKE_EPOCHS), batch_size=task.smoke_batch)
 
 
 def _take(data: ImageDataset, count: int) -> ImageDataset:

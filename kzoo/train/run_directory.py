@@ -13,7 +13,7 @@ from kzoo.errors import InvalidValueError, OutputError
 from kzoo.escape import terminal
 from kzoo.files import LOCK, PARTIAL, ensure_writable, exclusive, write_text
 from kzoo.reading import check_type, read_json
-from kzoo.recipe import Recipe
+from kzoo.recipe import Data, Recipe, stored_flags
 from kzoo.train.checkpoints import KEPT, Checkpoints, build_optimizer
 from kzoo.train.history import AGAIN, count_rows
 
@@ -96,17 +96,17 @@ def _check_settings(recipe: Recipe, directory: Path, done: int) -> None:
             raise InvalidValueError(f"{directory / RECIPE} holds no recipe")
     except InvalidValueError as error:
         raise OutputError(f"{error}; put it back, or {AGAIN}") from error
-    now = recipe.to_json()
-    before = {key: before.get(key, Recipe.default(key)) for key in now}  # an older run lacks newer fields
+    now, defaults = recipe.flags(), Recipe(name="", model=recipe.model, data=Data("")).flags()
+    before = defaults | stored_flags(before)  # an older run lacks newer settings
     changed = [key for key in now if key not in FREE and before[key] != now[key]]
     if changed:
         changes = ", ".join(f"{key} {before[key]!r} -> {now[key]!r}" for key in changed)
         raise OutputError(
             f"{directory} holds a run with other settings ({changes}); choose another --output-dir, or {AGAIN}"
         )
-    if done > recipe.epochs:
+    if done > recipe.schedule.epochs:
         raise OutputError(
-            f"{directory} holds a run of {done} epochs, more than the {recipe.epochs} asked for; "
+            f"{directory} holds a run of {done} epochs, more than the {recipe.schedule.epochs} asked for; "
             f"choose another --output-dir, or {AGAIN}"
         )
 

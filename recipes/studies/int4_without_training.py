@@ -23,9 +23,10 @@ CALIBRATION_IMAGES = 200
 
 def main(weights: str) -> None:
     data = load_dataset("cifar10")
-    calibration = data.train.arrays(CALIBRATION_IMAGES)[0].astype("float32")
+    calibration = data.train.arrays(CALIBRATION_IMAGES)["image"].astype("float32")
     model = kzoo.fold_batch_norm(kzoo.build("cifar_resnet20", weights=weights))
     equal = equalize_ranges(model)
+    test = data.test.arrays()
     models = {
         "as it is": model,
         "equalised": equal,
@@ -36,7 +37,7 @@ def main(weights: str) -> None:
     with tempfile.TemporaryDirectory() as directory:
         for name, each in models.items():
             path = Path(directory) / "model.tflite"
-            report = kzoo.export(each, path, "int4", calibration, evaluation=data.test.arrays())
+            report = kzoo.export(each, path, "int4", calibration, evaluation=(test["image"], test["label"]))
             table.add_row(name, f"{report.scores['accuracy']['file']:.2%}")
     rich.print(table)
 

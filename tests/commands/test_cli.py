@@ -118,7 +118,7 @@ def test_export_then_evaluate_both(digit_model, capsys, tmp_path):
     text = capsys.readouterr().out
     assert "XNNPACK" in text
     assert "partitions" in text
-    images, labels = kzoo.data.datasets.load_dataset("digits").test.arrays()
+    images, labels = kzoo.data.datasets.load_dataset("digits").test.arrays().values()
     expected = keras.saving.load_model(digit_model).predict(images.astype("float32"), verbose=0)
     main(["evaluate", str(digit_model), "--dataset", "digits"])
     assert f"{np.mean(expected.argmax(1) == labels):.2%}" in capsys.readouterr().out

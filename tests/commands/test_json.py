@@ -40,7 +40,7 @@ def test_info(ask):
 
 def test_evaluate(model, ask):
     found = ask("evaluate", model / "model.keras", "--dataset", "digits")
-    images, labels = load_dataset("digits").test.arrays()
+    images, labels = load_dataset("digits").test.arrays().values()
     expected = keras.saving.load_model(model / "model.keras").predict(images.astype("float32"), verbose=0)
     assert found["scores"]["accuracy"] == pytest.approx((expected.argmax(1) == labels).mean())
     assert (found["images"], found["split"]) == (len(labels), "test")

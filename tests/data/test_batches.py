@@ -23,12 +23,14 @@ def split(request, monkeypatch) -> Split:
         monkeypatch.setattr(batches, "CACHE_LIMIT_BYTES", 0)
     numbers = np.arange(SIZE)
     images = np.broadcast_to(numbers.astype("uint8")[:, None, None, None], (SIZE, 6, 5, 3)).copy()
-    return Split(tf.data.Dataset.from_tensor_slices((images, numbers)), SIZE)
+    return Split(tf.data.Dataset.from_tensor_slices({"image": images, "label": numbers}), SIZE)
 
 
 def labels(split, seed, epochs) -> np.ndarray:
     """(epochs, steps * batch) labels in the order of training; each of the image that it came with."""
-    dataset = training_batches(split, BATCH, lambda images, labels, _: (images, labels), seed=seed, epochs=epochs)
+    dataset = training_batches(
+        split, BATCH, lambda examples, _: (examples["image"], examples["label"]), seed=seed, epochs=epochs
+    )
     found = list(dataset.as_numpy_iterator())
     assert len(found) == len(epochs) * STEPS
     for images, numbers in found:
@@ -63,8 +65,8 @@ def test_an_order_has_no_memory_of_the_order_of_the_examples():
 def test_changes_do_not_depend_on_the_number_of_threads(split):
     augment = Augmentation(("flip", "translate"))
 
-    def prepare(images, numbers, seeds):
-        return augment(tf.cast(images, tf.float32) + tf.range(5.0)[:, None], seeds), numbers
+    def prepare(examples, seeds):
+        return augment(tf.cast(examples["image"], tf.float32) + tf.range(5.0)[:, None], seeds), examples["label"]
 
     dataset = training_batches(split, BATCH, prepare, seed=3, epochs=range(3))
     reference = [images for images, _ in dataset.as_numpy_iterator()]
@@ -79,9 +81,9 @@ def test_changes_do_not_depend_on_the_number_of_threads(split):
 
 
 def test_evaluation_sees_all_images_in_their_order(split):
-    found = list(evaluation_batches(split, BATCH, lambda images, labels: (images, labels)).as_numpy_iterator())
-    np.testing.assert_array_equal(np.concatenate([numbers for _, numbers in found]), np.arange(SIZE))
-    np.testing.assert_array_equal(np.concatenate([images for images, _ in found]), split.arrays()[0])
+    found = list(evaluation_batches(split, BATCH, lambda examples: examples).as_numpy_iterator())
+    np.testing.assert_array_equal(np.concatenate([batch["label"] for batch in found]), np.arange(SIZE))
+    np.testing.assert_array_equal(np.concatenate([batch["image"] for batch in found]), split.arrays()["image"])
 
 
 def test_dropout_and_stochastic_depth_start_each_epoch_from_its_seed():

@@ -17,11 +17,11 @@ from kzoo.data.seeds import StepSeeds
 from kzoo.data.split import Split, readable_images
 from kzoo.errors import DatasetError
 from kzoo.images import Pixels
-from kzoo.recipe import AUGMENTATIONS
+from kzoo.recipe.parts import AUGMENTATIONS
 
 
 def rows(split) -> set[bytes]:
-    return {image.tobytes() for image in split.arrays()[0]}
+    return {image.tobytes() for image in split.arrays()["image"]}
 
 
 @pytest.mark.quick
@@ -32,7 +32,7 @@ def test_digits_splits_are_disjoint_and_complete():
     assert not train & test
     assert not validation & test
     assert not train & validation
-    images, labels = data.test.arrays()
+    images, labels = data.test.arrays().values()
     assert images.shape == (360, 32, 32, 3)
     assert images.dtype == np.uint8
     assert (images.min(), images.max()) == (0, 255)
@@ -42,7 +42,7 @@ def test_digits_splits_are_disjoint_and_complete():
 def test_digits_are_resized_digits():
     digits = load_digits()
     data = load_dataset("digits", image_size=8)
-    images, labels = data.test.arrays()
+    images, labels = data.test.arrays().values()
     originals = np.round(digits.images * 255 / 16)
     for image, label in zip(images[:20], labels[:20], strict=True):
         assert digits.target[np.abs(originals - image[..., 0]).sum(axis=(1, 2)).argmin()] == label
@@ -58,7 +58,8 @@ def test_test_images_do_not_depend_on_seed_or_fraction():
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_augmentation_changes_images_one_by_one_and_stays_in_range(name):
-    images = np.repeat(load_dataset("digits").train.arrays(1)[0], 16, axis=0) * np.array([1, 0.8, 0.5], "float32")
+    digit = load_dataset("digits").train.arrays(1)["image"]
+    images = np.repeat(digit, 16, axis=0) * np.array([1, 0.8, 0.5], "float32")
     changed = Augmentation((name,))(images, StepSeeds(0, 0, 0)).numpy()
     assert changed.shape == images.shape
     assert changed.min() >= 0
@@ -112,7 +113,7 @@ def test_tfds_set_by_name_holds_out_the_end_of_train(tfds_dir):
     assert data.classes == ("even", "odd")
     assert data.image_shape == (12, 12, 3)
     assert (data.train.size, data.validation.size, data.test.size) == (40, 10, 10)
-    seen = [split.arrays() for split in (data.train, data.validation)]
+    seen = [split.arrays().values() for split in (data.train, data.validation)]
     values = np.concatenate([images[:, 0, 0, 1] for images, _ in seen])
     assert sorted(values) == list(range(50))
     for images, labels in seen:
@@ -122,7 +123,7 @@ def test_tfds_set_by_name_holds_out_the_end_of_train(tfds_dir):
 def test_tfds_images_are_fitted_as_files_are(tfds_dir):
     pixels = Pixels("pad", interpolation="bicubic")
     data = load_dataset("tiny_gray", data_dir=tfds_dir, image_size=(6, 10), pixels=pixels)
-    images, labels = data.test.arrays()
+    images, labels = data.test.arrays().values()
     for image, label in zip(images, labels, strict=True):
         value = int(image[3, 5, 0])
         assert value % 2 == label
@@ -134,7 +135,7 @@ def test_a_tfds_split_without_labels_is_left_out(tfds_dir):
     """ImageNet's test images have the label -1: its validation images are the test then."""
     data = load_dataset("hidden_labels", data_dir=tfds_dir, validation_fraction=0.25)
     assert (data.train.size, data.validation.size, data.test.size) == (15, 5, 8)
-    assert sorted(set(data.test.arrays()[1].tolist())) == [0, 1]
+    assert sorted(set(data.test.arrays()["label"].tolist())) == [0, 1]
     with pytest.raises(DatasetError, match=r"only_hidden has splits train; test without labels; train, and test or"):
         load_dataset("only_hidden", data_dir=tfds_dir)
 
@@ -148,13 +149,13 @@ def test_a_single_image_without_a_label_is_an_error(tfds_dir):
 def test_a_few_images_of_a_tfds_set_are_drawn_from_all_classes(tfds_dir):
     data = load_dataset("in_order", data_dir=tfds_dir)
     for seed in range(3):
-        assert np.bincount(data.test.arrays(10, seed)[1]).tolist() == [5, 5]
+        assert np.bincount(data.test.arrays(10, seed)["label"]).tolist() == [5, 5]
 
 
 def test_tfds_set_without_test_is_tested_on_its_validation(tfds_dir):
     data = load_dataset("any_size", data_dir=tfds_dir, image_size=6, validation_fraction=0.25)
     assert (data.train.size, data.validation.size, data.test.size) == (3, 1, 4)
-    assert data.test.arrays()[0].shape == (4, 6, 6, 3)
+    assert data.test.arrays()["image"].shape == (4, 6, 6, 3)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ def test_image_folder(folder):
     data = load_dataset(str(folder), image_size=8, validation_fraction=0.2)
     assert data.classes == ("cat", "dog")
     assert (data.train.size, data.validation.size, data.test.size) == (16, 4, 6)
-    images, labels = data.train.arrays()
+    images, labels = data.train.arrays().values()
     np.testing.assert_array_equal(images[:, 4, 4, 0] // 100, labels)
     assert not rows(data.train) & rows(data.validation)
 
@@ -207,7 +208,7 @@ def test_image_folder_with_its_own_validation_mixes_the_classes_in_training(fold
     data = load_dataset(str(folder), image_size=8)
     assert (data.train.size, data.validation.size, data.test.size) == (20, 6, 6)
     assert rows(data.validation) == rows(data.test)
-    assert 0 < data.train.arrays(10)[1].sum() < 10
+    assert 0 < data.train.arrays(10)["label"].sum() < 10
 
 
 def test_image_folder_errors(folder):
@@ -231,4 +232,6 @@ def test_broken_image_is_named(folder):
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
     model.compile(loss="mse")
     with pytest.raises(DatasetError, match=r"^[^\n]*dog/3\.png cannot be read"), readable_images():
-        model.fit(evaluation_batches(both, 4, lambda images, labels: (images, tf.one_hot(labels, 2))), verbose=0)
+        model.fit(
+            evaluation_batches(both, 4, lambda batch: (batch["image"], tf.one_hot(batch["label"], 2))), verbose=0
+        )

@@ -97,15 +97,15 @@ def test_a_train_folder_without_classes_is_one_error(tmp_path):
 
 
 def keys(split):
-    return {(int(label), image.tobytes()) for image, label in zip(*split.arrays(), strict=True)}
+    return {(int(label), image.tobytes()) for image, label in zip(*split.arrays().values(), strict=True)}
 
 
 def test_validation_is_drawn_by_class_and_by_the_seed(folder):
     held_out = {}
     for seed in (0, 1, 2, 1):
         data = load(folder, validation_fraction=0.25, seed=seed)
-        assert np.bincount(data.validation.arrays()[1]).tolist() == [3, 1]
-        assert np.bincount(data.train.arrays()[1]).tolist() == [9, 3]
+        assert np.bincount(data.validation.arrays()["label"]).tolist() == [3, 1]
+        assert np.bincount(data.train.arrays()["label"]).tolist() == [9, 3]
         assert not keys(data.train) & keys(data.validation)
         assert len(keys(data.train) | keys(data.validation)) == 16
         assert held_out.setdefault(seed, keys(data.validation)) == keys(data.validation)
@@ -117,7 +117,7 @@ def test_a_class_of_one_picture_is_trained_on(folder):
     write(folder / "test/bird", ["a.png"], seed=8)
     for seed in range(4):
         data = load(folder, validation_fraction=0.5, seed=seed)
-        assert np.bincount(data.train.arrays()[1], minlength=3).min() >= 1
+        assert np.bincount(data.train.arrays()["label"], minlength=3).min() >= 1
         assert data.train.size + data.validation.size == 17
     for fraction in (0.01, 0.99):
         with pytest.raises(
@@ -143,13 +143,13 @@ def test_a_few_images_are_drawn_from_all_classes():
 
 def test_what_smoke_runs_calibration_and_evaluation_take_is_spread_over_the_classes(folder):
     data = load(folder, validation_fraction=0.25)
-    images, labels = data.test.arrays(4)
+    images, labels = data.test.arrays(4).values()
     assert sorted(labels.tolist()) == [0, 0, 1, 1]
     assert data.test.take(4).size == 4
-    np.testing.assert_array_equal(data.test.take(4).arrays()[0], images)
-    assert sorted(data.train.take(4).arrays()[1].tolist()) == [0, 0, 0, 1]
+    np.testing.assert_array_equal(data.test.take(4).arrays()["image"], images)
+    assert sorted(data.train.take(4).arrays()["label"].tolist()) == [0, 0, 0, 1]
     digits = load_dataset("digits", image_size=8)
-    assert np.bincount(digits.test.arrays(10)[1], minlength=10).max() <= 2
+    assert np.bincount(digits.test.arrays(10)["label"], minlength=10).max() <= 2
     assert digits.test.take(1000).size == 360
 
 
@@ -176,7 +176,7 @@ def test_training_evaluation_calibration_and_prediction_see_the_same_pixels(tmp_
     assert len(predicted) == 7
     data = load_dataset(str(tmp_path), image_size=shape[:2], pixels=pixels)
     for split in (data.train, data.validation, data.test):
-        images, labels = split.arrays()
+        images, labels = split.arrays().values()
         assert {image.tobytes() for image in images} == predicted
         assert np.bincount(labels).tolist() == [7, 7]
     calibration = Classification().images(str(tmp_path), None, shape[:2], pixels, 14)

@@ -49,7 +49,7 @@ def expected_mask(number, values=(0, 1, 2, 11), classes=(0, 1, 2, VOID)):
 
 def numbers(split):
     """Which images a split holds, each with the mask that belongs to it."""
-    images, masks = split.arrays()
+    images, masks = split.arrays().values()
     found = images[:, 0, 0, 0].tolist()
     for number, image, mask in zip(found, images, masks, strict=True):
         assert (image == number).all()
@@ -107,7 +107,7 @@ def test_values_are_declared(tmp_path, mode):
     write_pairs(tmp_path, range(10), mode, values=(255, 0, 7))
     data = load_pairs(str(tmp_path), mask_values=(0, 255), class_names=("membrane", "cell"), void=(7,))
     assert data.classes == ("membrane", "cell")
-    images, masks = data.test.arrays()
+    images, masks = data.test.arrays().values()
     for image, mask in zip(images, masks, strict=True):
         expected = expected_mask(image[0, 0, 0], (255, 0, 7), (1, 0, VOID))
         np.testing.assert_array_equal(mask, expected)
@@ -121,10 +121,10 @@ def test_resizing_takes_masks_from_the_nearest_pixel(folder):
         suffix = {"images": "bmp", "masks": "png"}[kind]
         Image.fromarray(picture.astype("uint8")).save(folder / "test" / kind / f"scene.20.{suffix}")
     data = load_pairs(str(folder), void=(11,), image_size=(20, 40))
-    images, masks = data.test.arrays()
+    images, masks = data.test.arrays().values()
     np.testing.assert_array_equal(masks[0], mask[::2, ::2])
     np.testing.assert_allclose(images[0, :, 2:-2, 0], (columns[::2, ::2] * 3 + 1.5)[:, 2:-2], atol=1)
-    assert data.train.arrays()[0].shape == (8, 20, 40, 3)
+    assert data.train.arrays()["image"].shape == (8, 20, 40, 3)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -138,7 +138,7 @@ def test_an_image_and_its_mask_are_turned_alike(tmp_path, orientation):
         saved(tmp_path / f"masks/{number}.png", mask, exif=exif)
     data = load_pairs(str(tmp_path), class_names=("dark", "bright"))
     assert data.image_shape == ((6, 10, 3) if orientation < 5 else (10, 6, 3))
-    images, masks = data.train.arrays()
+    images, masks = data.train.arrays().values()
     np.testing.assert_array_equal(images[..., 0], masks * 200)
     if orientation == 6:  # a quarter to the right
         np.testing.assert_array_equal(masks[0], np.rot90(mask, -1))
@@ -149,7 +149,7 @@ def test_what_padding_adds_is_void(tmp_path):
         saved(tmp_path / f"images/{number}.png", np.full((10, 40, 3), 90, "uint8"))
         saved(tmp_path / f"masks/{number}.tif", np.ones((10, 40), "uint8"))
     pair = dict(class_names=("a", "b"), image_size=(20, 20))
-    images, masks = load_pairs(str(tmp_path), pixels=Pixels("pad"), **pair).test.arrays()
+    images, masks = load_pairs(str(tmp_path), pixels=Pixels("pad"), **pair).test.arrays().values()
     expected = np.full((20, 20), VOID, "uint8")
     expected[8:13] = 1  # 40×10 becomes 20×5
     np.testing.assert_array_equal(masks[0], expected)
@@ -168,7 +168,7 @@ def one_mask(folder, mask, mode=None, **options):
 
 
 def masks_of(folder, **options):
-    return load_pairs(str(folder), class_names=("a", "b"), **options).test.arrays()[1][0]
+    return load_pairs(str(folder), class_names=("a", "b"), **options).test.arrays()["mask"][0]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
@@ -390,7 +390,7 @@ def test_tfds_trimaps(tfds_dir):
     assert data.classes == PETS["class_names"]
     seen = []
     for split in (data.train, data.validation, data.test):
-        images, masks = split.arrays()
+        images, masks = split.arrays().values()
         assert images.shape[1:] == (4, 6, 3)
         np.testing.assert_array_equal(masks, np.broadcast_to(images[..., 0] % 3, masks.shape))
         seen.append(images[:, 0, 0, 0].tolist())

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from helpers import make_recipe
 from PIL import Image
 
 from kzoo.cli import main
 from kzoo.data.split import VOID, Split
 from kzoo.edge import LiteRTModel
-from kzoo.errors import InvalidValueError, OutputError
+from kzoo.errors import InvalidValueError, OutputError, UnknownOptionError
 from kzoo.recipe import load_recipe
 from kzoo.tasks.segmentation import Segmentation
-from kzoo.train import Recipe, callbacks, train
+from kzoo.train import Data, Recipe, Segment, callbacks, train
 from kzoo.train.loop import compiled_model
 from kzoo.train.run_directory import checkpoints_of
 
@@ -53,7 +54,7 @@ def scenes(tmp_path):
 @pytest.fixture
 def recipe(scenes, tmp_path):
     """Two epochs of a U-Net with two levels."""
-    return Recipe(
+    return make_recipe(
         name="test",
         model="unet_padded",
         model_options=dict(widths=(4, 8)),
@@ -96,8 +97,7 @@ def iou_by_hand(masks, predicted):
 
 
 def test_whole_run(recipe, capsys):
-    recipe = dataclasses.replace(
-        recipe,
+    recipe = recipe.replace(
         epochs=8,
         augmentation=("flip", "translate"),
         dice_weight=0.5,
@@ -141,27 +141,27 @@ def test_whole_run(recipe, capsys):
 
     capsys.readouterr()
     for name in ("keras", "int8"):
-        main(["evaluate", str(directory / measured[name]["file"]), "--dataset", recipe.dataset])
+        main(["evaluate", str(directory / measured[name]["file"]), "--dataset", recipe.data.dataset])
         text = capsys.readouterr().out
         assert f"{measured[name]['mean_iou']:.4f}" in text
         assert f"{measured[name]['iou_by_class']['blue']:.3f}" in text
     flipped = (probabilities + model.predict(images[:, :, ::-1].astype("float32"), verbose=0)[:, :, ::-1]) / 2
-    main(["evaluate", str(directory / "model.keras"), "--dataset", recipe.dataset, "--flip"])
+    main(["evaluate", str(directory / "model.keras"), "--dataset", recipe.data.dataset, "--flip"])
     assert f"{np.mean(iou_by_hand(masks, flipped.argmax(-1))):.4f}" in capsys.readouterr().out
-    main(["evaluate", str(directory / "model.keras"), "--dataset", recipe.dataset, "--split", "validation"])
+    main(["evaluate", str(directory / "model.keras"), "--dataset", recipe.data.dataset, "--split", "validation"])
     assert f"{float(best['val_mean_iou']):.4f}" in capsys.readouterr().out, "training counts as evaluation does"
 
 
 def test_files_away_from_their_report_need_to_be_told(recipe, tmp_path, capsys):
-    model = compiled(recipe, Segmentation().load(recipe))
+    model = compiled(recipe, Segmentation().load(recipe.data, recipe.task, recipe.seed))
     model.save(tmp_path / "alone.keras")
     with pytest.raises(SystemExit):
-        main(["evaluate", str(tmp_path / "alone.keras"), "--dataset", recipe.dataset])
+        main(["evaluate", str(tmp_path / "alone.keras"), "--dataset", recipe.data.dataset])
     assert "value 9, which is no class" in capsys.readouterr().err
-    main(["evaluate", str(tmp_path / "alone.keras"), "--dataset", recipe.dataset, "--void", "9"])
+    main(["evaluate", str(tmp_path / "alone.keras"), "--dataset", recipe.data.dataset, "--void", "9"])
     assert "mean IoU" in capsys.readouterr().out
     lite = tmp_path / "alone.tflite"
-    main(["export", str(tmp_path / "alone.keras"), str(lite), "--precision", "int8", "--dataset", recipe.dataset])
+    main(["export", str(tmp_path / "alone.keras"), str(lite), "--precision", "int8", "--dataset", recipe.data.dataset])
     assert LiteRTModel(lite).output["shape"].tolist() == [1, *SIZE, 3]
 
 
@@ -181,7 +181,7 @@ def test_best_epoch_is_that_of_the_best_mean_iou(recipe, monkeypatch):
 
 
 def test_interrupted_run_goes_on_with_its_loss_and_options(recipe, monkeypatch, capsys):
-    recipe = dataclasses.replace(recipe, dice_weight=0.3, class_weights="log", label_smoothing=0.1)
+    recipe = recipe.replace(dice_weight=0.3, class_weights="log", label_smoothing=0.1)
     original = callbacks.Checkpoint.on_epoch_end
 
     def stop(self, epoch, logs=None):
@@ -193,7 +193,7 @@ def test_interrupted_run_goes_on_with_its_loss_and_options(recipe, monkeypatch, 
         train(recipe)
     monkeypatch.setattr(callbacks.Checkpoint, "on_epoch_end", original)
     with pytest.raises(OutputError, match=r"model_options \{'widths': \[4, 8\]\} -> \{'widths': \[4, 9\]\}"):
-        train(dataclasses.replace(recipe, model_options=dict(widths=(4, 9))))
+        train(recipe.replace(model_options=dict(widths=(4, 9))))
     train(recipe)
     assert "resuming after 1 of 2 epochs" in capsys.readouterr().out
     assert [row["epoch"] for row in history(recipe)] == ["0", "1"]
@@ -203,8 +203,7 @@ def test_interrupted_run_goes_on_with_its_loss_and_options(recipe, monkeypatch, 
 
 @pytest.mark.slow
 def test_crops_under_xla_in_bfloat16(recipe):
-    recipe = dataclasses.replace(
-        recipe,
+    recipe = recipe.replace(
         epochs=1,
         crop_size=(8, 12),
         jit_compile="true",
@@ -223,7 +222,7 @@ def test_unpadded_network_is_judged_where_it_predicts(recipe, scenes):
     for folder in ("train", "val", "test"):
         for path in (scenes / folder / "images").iterdir():
             write_scene(scenes / folder, int(path.stem), (44, 44))
-    recipe = dataclasses.replace(recipe, model="unet", epochs=1)
+    recipe = recipe.replace(model="unet", epochs=1)
     report = train(recipe)
     images, masks = test_masks(recipe)
     model = keras.saving.load_model(recipe.run_dir / "model.keras")
@@ -235,12 +234,14 @@ def test_unpadded_network_is_judged_where_it_predicts(recipe, scenes):
 
 
 def test_random_crops_train_and_whole_images_validate(recipe):
-    recipe = dataclasses.replace(recipe, crop_size=(8, 12), epochs=1)
+    recipe = recipe.replace(crop_size=(8, 12), epochs=1)
     task = Segmentation()
-    data = task.load(recipe)
+    data = task.load(recipe.data, recipe.task, recipe.seed)
     numbered = np.arange(16 * 24).reshape(16, 24)
     image = np.stack([numbered // 256, numbered % 256, np.zeros_like(numbered)], -1).astype("uint8")
-    split = Split(tf.data.Dataset.from_tensors((image, (numbered % 251).astype("uint8"))).repeat(8), 8)
+    split = Split(
+        tf.data.Dataset.from_tensors({"image": image, "mask": (numbered % 251).astype("uint8")}).repeat(8), 8
+    )
     images, masks = next(iter(task.training(recipe, dataclasses.replace(data, train=split), 0)))
     assert images.shape == (4, 8, 12, 3)
     places = images[..., 0] * 256 + images[..., 1]
@@ -250,8 +251,7 @@ def test_random_crops_train_and_whole_images_validate(recipe):
 
 
 def test_frozen_backbone_keeps_its_weights_and_statistics(recipe):
-    recipe = dataclasses.replace(
-        recipe,
+    recipe = recipe.replace(
         model="unet",
         backbone="resnet18",
         model_options=dict(backbone_options=dict(widths=(4, 4, 4, 4)), decoder_widths=(4, 4, 4, 4, 4)),
@@ -259,7 +259,7 @@ def test_frozen_backbone_keeps_its_weights_and_statistics(recipe):
         freeze_backbone=True,
     )
     task = Segmentation()
-    data = task.load(recipe)
+    data = task.load(recipe.data, recipe.task, recipe.seed)
     model = compiled(recipe, data)
     before = [weight.numpy() for weight in model.weights]
     model.train_on_batch(*next(iter(task.training(recipe, data, 0))))
@@ -271,17 +271,19 @@ def test_frozen_backbone_keeps_its_weights_and_statistics(recipe):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            dict(dice_weight=1.0, void=(3,)),
-            "dice_weight, void: for segmentation models, and cifar_resnet20 classifies",
-        ),
-        (dict(backbone="resnet18"), "backbone: for segmentation models"),
+        (dict(dice_weight=1.0), "a recipe of this task has no 'dice_weight'; it has .*label_smoothing"),
+        (dict(task=Segment(void=(3,))), r"task=Segment\(.*: cifar_resnet20 is for classification; give task=Classify"),
+        (dict(task=3), r"task=3 must be Classify\(\.\.\.\) or Segment"),
+        (dict(backbone="resnet18"), "backbone: for models on a backbone, and cifar_resnet20 has none"),
+        (dict(backbone_weights="imagenet", freeze_backbone=True), "backbone_weights, freeze_backbone: for models on"),
+        (dict(test_fraction=0.3), "test_fraction=0.3 is for segmentation"),
     ],
 )
 def test_a_classifier_refuses_options_of_segmentation(change, message, tmp_path):
-    recipe = Recipe(name="x", model="cifar_resnet20", dataset="digits", output_dir=tmp_path / "run", **change)
-    with pytest.raises(InvalidValueError, match=message):
-        train(recipe)
+    recipe = Recipe(name="x", model="cifar_resnet20", data=Data("digits"), output_dir=tmp_path / "run")
+    make = dataclasses.replace if "task" in change else Recipe.replace
+    with pytest.raises((InvalidValueError, UnknownOptionError), match=message):
+        train(make(recipe, **change))
     assert not (tmp_path / "run").exists()
 
 
@@ -302,7 +304,7 @@ def test_a_classifier_refuses_options_of_segmentation(change, message, tmp_path)
 )
 def test_what_would_fail_later_is_refused_before_the_first_epoch(change, message, recipe):
     with pytest.raises(InvalidValueError, match=message):
-        train(dataclasses.replace(recipe, **change))
+        train(recipe.replace(**change))
     assert not recipe.run_dir.exists()
 
 
@@ -351,8 +353,7 @@ def test_pets_recipe_on_a_set_of_its_form(tmp_path):
         features=real.info.features,
         split_datasets={"train": examples(12), "test": examples(5)},
     )
-    recipe = dataclasses.replace(
-        load_recipe("pets_unet"),
+    recipe = load_recipe("pets_unet").replace(
         data_dir=str(tmp_path),
         image_size=32,
         model_options=dict(backbone_options=dict(widths=(4, 4, 4, 4)), decoder_widths=(4, 4, 4, 4, 4)),
@@ -365,4 +366,4 @@ def test_pets_recipe_on_a_set_of_its_form(tmp_path):
     assert report["dataset"]["classes"] == ["pet", "background", "outline"]
     assert (report["dataset"]["train"], report["dataset"]["test"]) == (11, 5)
     assert None not in report["models"]["keras"]["iou_by_class"].values()
-    assert VOID not in Segmentation().load(recipe).train.arrays()[1]
+    assert VOID not in Segmentation().load(recipe.data, recipe.task, recipe.seed).train.arrays()["mask"]

@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 
 import pytest
+from helpers import make_recipe
 
 from kzoo import registry
 from kzoo.train import Recipe, train
@@ -19,7 +20,7 @@ def register_tiny(monkeypatch) -> str:
 
 def two_epochs(model: str, directory) -> Recipe:
     """Two epochs of the model on 64 digits."""
-    return Recipe(
+    return make_recipe(
         name="test",
         model=model,
         dataset="digits",

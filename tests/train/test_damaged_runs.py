@@ -9,11 +9,12 @@ import shutil
 import keras
 import numpy as np
 import pytest
+from helpers import make_recipe
 
 from kzoo import registry
 from kzoo.errors import KzooError, OutputError
 from kzoo.tasks.classification import Classification
-from kzoo.train import Recipe, loop, train
+from kzoo.train import loop, train
 from kzoo.train.history import AGAIN, best_epoch
 from kzoo.train.loop import compiled_model
 from kzoo.train.run_directory import checkpoints_of, missing_bytes
@@ -28,7 +29,7 @@ def finished(tmp_path_factory):
         config = dataclasses.replace(entry.config, depths=(1, 1), widths=(4, 8))
         patch.setitem(registry._ENTRIES, "tiny", dataclasses.replace(entry, name="tiny", config=config))
         patch.setattr(loop, "finish", lambda *_: {})
-        recipe = Recipe(
+        recipe = make_recipe(
             name="test",
             model="tiny",
             dataset="digits",
@@ -39,7 +40,7 @@ def finished(tmp_path_factory):
             output_dir=folder / "run",
         )
         train(recipe)
-        data = Classification().load(recipe)
+        data = Classification().load(recipe.data, recipe.task, recipe.seed)
         return recipe, data, compiled_model(recipe, Classification(), data, 4)
 
 
@@ -51,7 +52,7 @@ def run(finished, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "finish", lambda *_: {})
     monkeypatch.setattr(Classification, "load", lambda *_: data)
     monkeypatch.setattr(loop, "compiled_model", lambda *_: model)
-    return dataclasses.replace(recipe, output_dir=tmp_path / "run")
+    return recipe.replace(output_dir=tmp_path / "run")
 
 
 def cut(path):
@@ -154,7 +155,7 @@ def test_the_advice_to_start_again_helps_and_keeps_the_earlier_run(run):
     best = checkpoints_of(run.run_dir).best(best_of(run))
     kept = best.read_bytes()
     cut(run.run_dir / "recipe.json")
-    train(dataclasses.replace(run, resume=False, epochs=1))
+    train(run.replace(resume=False, epochs=1))
     assert checkpoints_of(run.run_dir).epochs() == [1]
     aside = run.run_dir.with_name("run-smoke.1")
     assert (aside / "checkpoints" / best.name).read_bytes() == kept
@@ -243,4 +244,4 @@ def test_going_on_asks_for_the_room_that_is_still_missing(run, finished, monkeyp
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
     train(run)
     with pytest.raises(KzooError, match="are needed; free some space"):
-        train(dataclasses.replace(run, output_dir=run.run_dir.parent / "elsewhere"))
+        train(run.replace(output_dir=run.run_dir.parent / "elsewhere"))

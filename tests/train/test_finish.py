@@ -1,6 +1,5 @@
 """What a run leaves tells what its output means, and a backend that cannot export costs no report."""
 
-import dataclasses
 import json
 import shlex
 import subprocess
@@ -25,7 +24,7 @@ DIGITS = tuple("0123456789")
 
 
 def test_the_report_and_the_card_tell_what_the_output_means(recipe):
-    report = train(dataclasses.replace(recipe, epochs=1, export=("float32",)))
+    report = train(recipe.replace(epochs=1, export=("float32",)))
     meaning = Output("classification", "softmax", 10, DIGITS)
     assert Output.from_json(report["output"]) == meaning
     file, path = recipe.run_dir / "model_float32.tflite", recipe.run_dir / "report.json"
@@ -53,7 +52,7 @@ def test_the_report_and_the_card_tell_what_the_output_means(recipe):
 
 def test_files_evaluation_and_prediction_take_the_pixels_of_the_recipe(recipe):
     pixels = Pixels("pad", interpolation="bicubic")
-    report = train(dataclasses.replace(recipe, epochs=1, export=("float32",), resize="pad", interpolation="bicubic"))
+    report = train(recipe.replace(epochs=1, export=("float32",), resize="pad", interpolation="bicubic"))
     assert Pixels.from_json(report["pixels"]) == pixels
     assert read_card(recipe.run_dir / "model_float32.tflite").pixels == pixels
     for name in ("model.keras", "folded.keras", "model_float32.tflite"):
@@ -74,7 +73,7 @@ def test_a_backend_that_cannot_export_finishes_with_the_report_and_says_how_to_e
             return finish(*args)
 
     monkeypatch.setattr(loop, "finish", under_jax)
-    report = train(dataclasses.replace(recipe, epochs=1, export=("float32", "int8")))
+    report = train(recipe.replace(epochs=1, export=("float32", "int8")))
     assert list(report["models"]) == ["keras", "folded"]
     assert report["exports"] == {}
     assert (recipe.run_dir / "README.md").exists()
@@ -86,7 +85,7 @@ def test_a_backend_that_cannot_export_finishes_with_the_report_and_says_how_to_e
 @pytest.mark.parametrize("export", [("float32",), ("float32", "float16")])
 def test_the_command_that_is_told_exports(export, recipe, tmp_path):
     kzoo.build("tiny", input_shape=(16, 16, 3), num_classes=10).save(tmp_path / "folded.keras")
-    words = shlex.split(export_command_of(dataclasses.replace(recipe, export=export), tmp_path))
+    words = shlex.split(export_command_of(recipe.replace(export=export), tmp_path))
     assert words[0] == "kzoo"
     main(words[1:])
     assert len(list(tmp_path.glob("*.tflite"))) == len(export)

@@ -1,6 +1,5 @@
 """Quantization-aware fine-tuning by the recipe engine: from a trained file to integer files and their card."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -31,8 +30,7 @@ def fine_tuning(recipe, tmp_path):
     """One epoch for 4-bit kernels, from a model of random weights."""
     model = randomise(kzoo.build(recipe.model, input_shape=SHAPE))
     model.save(tmp_path / "trained.keras")
-    return dataclasses.replace(
-        recipe,
+    return recipe.replace(
         weights=str(tmp_path / "trained.keras"),
         quantization_aware="int4_per_tensor",
         epochs=1,
@@ -83,7 +81,7 @@ def test_from_a_trained_model_to_integer_files(fine_tuning, tmp_path):
 @pytest.mark.slow
 def test_goes_on_where_it_stopped(fine_tuning):
     train(fine_tuning)
-    longer = dataclasses.replace(fine_tuning, epochs=2, export=())
+    longer = fine_tuning.replace(epochs=2, export=())
     train(longer)
     checkpoints = checkpoints_of(fine_tuning.run_dir)
     assert checkpoints.epochs() == [2, 1]
@@ -91,7 +89,7 @@ def test_goes_on_where_it_stopped(fine_tuning):
 
 
 def test_a_plain_run_has_no_start_files(recipe):
-    report = train(dataclasses.replace(recipe, epochs=1))
+    report = train(recipe.replace(epochs=1))
     assert list(report["models"]) == ["keras", "folded"]
     assert "`start`" not in (recipe.run_dir / "README.md").read_text()
 
@@ -106,7 +104,7 @@ def test_a_plain_run_has_no_start_files(recipe):
 )
 def test_what_it_needs_is_checked_first(fine_tuning, changes, message):
     with pytest.raises(InvalidValueError, match=message):
-        train(dataclasses.replace(fine_tuning, **changes))
+        train(fine_tuning.replace(**changes))
     assert not fine_tuning.run_dir.exists()
 
 

@@ -1,0 +1,30 @@
+"""The recipe: everything that a training run depends on, as data, and where recipes are found.
+
+part: what belongs together in a recipe, such as `Data`.
+flag: the name of a setting without its part, as the command line, reports and `Recipe.replace` have it.
+"""
+
+from kzoo.recipe.files import check_flags, list_recipes, load_recipe, recipe_beside, recipe_dir
+from kzoo.recipe.parts import Augment, Classify, Data, Optimizer, Schedule, Segment, TaskOptions
+from kzoo.recipe.recipe import KINDS, OPTIONS, Recipe, flag_types, flags_of, stored_flags
+
+__all__ = [
+    "KINDS",
+    "OPTIONS",
+    "Augment",
+    "Classify",
+    "Data",
+    "Optimizer",
+    "Recipe",
+    "Schedule",
+    "Segment",
+    "TaskOptions",
+    "check_flags",
+    "flag_types",
+    "flags_of",
+    "list_recipes",
+    "load_recipe",
+    "recipe_beside",
+    "recipe_dir",
+    "stored_flags",
+]

@@ -1,0 +1,101 @@
+"""Where recipes are: Python files of the tree or of the user, and reports that finished runs leave."""
+
+import importlib.util
+import re
+import traceback
+from pathlib import Path
+from typing import Any
+
+from kzoo.errors import InvalidValueError, UnknownNameError, did_you_mean, explain
+from kzoo.reading import as_tuple, check_type, read_report
+from kzoo.recipe.recipe import KINDS, Recipe, flag_types, flags_of, stored_flags
+
+_OF_DATA = ("class_names", "mask_values", "void", "validation_fraction", "test_fraction", "seed")
+
+
+def recipe_beside(model: Path, dataset: str) -> dict[str, Any]:
+    """How the recipe that wrote a model's file read and divided `dataset`; nothing if no report says so.
+
+    Args:
+        model: file of a run, which has its `report.json` beside it.
+        dataset: name; of another one the recipe says nothing.
+
+    Raises:
+        InvalidValueError: the report cannot be read, or has a field of a wrong type.
+    """
+    recipe = stored_flags(read_report(model).get("recipe", {}))
+    if recipe.get("dataset") != dataset:
+        return {}
+    found = {field: recipe[field] for field in _OF_DATA if field in recipe}
+    check_flags(found, str(model.with_name("report.json")))
+    return {field: as_tuple(value) for field, value in found.items()}
+
+
+def check_flags(fields: Any, source: str) -> None:
+    """Raises `InvalidValueError` unless these are settings of a recipe as `Recipe.flags` gives them.
+
+    Args:
+        fields: flag -> value, some or all; names that recipes no longer have may be among them.
+        source: the file that they are from.
+    """
+    check_type(fields, dict[str, Any], f"{source}: recipe")
+    types = flag_types()
+    for name in fields.keys() & types.keys():
+        check_type(fields[name], types[name], f"{source}: {name}")
+
+
+def recipe_dir() -> Path:
+    """The folder of the recipes: `recipes/` of a checkout, or the copy inside an installed package."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "_recipes"
+    return installed if installed.is_dir() else package.parent / "recipes"
+
+
+def list_recipes() -> list[str]:
+    """Names that `kzoo train` accepts."""
+    return sorted(path.stem for path in recipe_dir().glob("*.py"))
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe called `name`, or the one in the Python file at that path, which is run.
+
+    Raises:
+        UnknownNameError: there is none; the message lists those that exist.
+        InvalidValueError: the file cannot be run, and in which line, or holds no recipe.
+    """
+    path = Path(name) if name.endswith(".py") else recipe_dir() / f"{name}.py"
+    if not path.is_file():
+        names = list_recipes()
+        hint = did_you_mean(name, names) or f"; there are {', '.join(names)}"
+        raise UnknownNameError(f"unknown recipe {name!r}{hint}")
+    spec = importlib.util.spec_from_file_location(f"kzoo_recipe_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InvalidValueError(f"{path} is no Python file that can be run")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever the code in it does
+        raise InvalidValueError(f"{path}{_line_of(error, path)}: {explain(error)}{_moved(error)}") from error
+    recipe = getattr(module, "RECIPE", None)
+    if not isinstance(recipe, Recipe):
+        raise InvalidValueError(f"{path} must define RECIPE = kzoo.train.Recipe(...)")
+    return recipe
+
+
+def _line_of(error: BaseException, path: Path) -> str:
+    """Where in a file an error arose, for a message."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f", line {error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f", line {lines[-1]}" if lines else ""
+
+
+def _moved(error: BaseException) -> str:
+    """Which part has a setting that recipes before 0.2 had in themselves, for a message."""
+    unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    name = unexpected[1] if unexpected else ""
+    for part, kinds in KINDS.items():
+        for kind in kinds:
+            if field := flags_of(part, kind).get(name):
+                return f"; say {part}={kind.__name__}({field}=...)"
+    return ""

@@ -1,0 +1,186 @@
+"""The parts of a recipe, as data."""
+
+import dataclasses
+from typing import Annotated, Literal, get_args
+
+from tyro.conf import arg
+
+from kzoo.errors import InvalidValueError, check_choice
+from kzoo.images import Interpolation, Pixels, Resize
+
+Augmentation = Literal[
+    "flip",
+    "flip_vertical",
+    "translate",
+    "rotate",
+    "zoom",
+    "scale",
+    "elastic",
+    "brightness",
+    "contrast",
+    "saturation",
+    "color",
+    "erase",
+]
+AUGMENTATIONS = get_args(Augmentation)
+ClassWeights = Literal["median_frequency", "log"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Where the images come from, how they become pixels, and how they are divided."""
+
+    dataset: str
+    """Dataset: "digits", a TFDS name such as "cifar10", or a folder with train/CLASS/*.png and test/CLASS/*.png. For
+    segmentation a TFDS name or a folder, by path or by its name in data_dir, with images/ and masks/, in train/, test/
+    and perhaps validation/, or once."""
+    data_dir: str | None = None
+    """Directory where TFDS keeps its datasets; None means TFDS_DATA_DIR or ~/tensorflow_datasets."""
+    image_size: int | tuple[int, int] | None = None
+    """Height and width that images are resized to, or one number for both; None leaves them as they are."""
+    resize: Resize = "stretch"
+    """Way in which a picture of another shape is fitted: stretched to it, its centre cut out, or whole, in the middle
+    of black; files, evaluation and prediction of this run do the same."""
+    crop: float = 1.0
+    """Side of the centre that is cut out, over the shorter side of the picture."""
+    interpolation: Interpolation = "bilinear"
+    """Interpolation of the resizing, which averages the pixels that it leaves out."""
+    test_fraction: float = 0.2
+    """Share of a folder without splits that is held out for the test, whatever the seed; for segmentation."""
+    validation_fraction: float = 0.1
+    """Share of the training images that is held out to choose the best epoch; test images are never used."""
+
+    def __post_init__(self):
+        _check_shares(validation_fraction=self.validation_fraction, test_fraction=self.test_fraction)
+        _check_size("image_size", self.image_size)
+        Pixels(self.resize, self.crop, self.interpolation)  # refuses what it does not know
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(height, width) that images are resized to."""
+        return _pair(self.image_size)
+
+    @property
+    def pixels(self) -> Pixels:
+        """How a picture becomes the pixels of an image."""
+        return Pixels(self.resize, self.crop, self.interpolation)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """How training images are changed at random."""
+
+    changes: Annotated[tuple[Augmentation, ...], arg(name="augmentation")] = ()
+    """Random changes of the training images, made in the input pipeline."""
+
+    def __post_init__(self):
+        for name in self.changes:
+            check_choice("augmentation", name, AUGMENTATIONS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """How a gradient becomes a step."""
+
+    name: Annotated[Literal["sgd", "adamw"], arg(name="optimizer")] = "sgd"
+    """Optimizer: SGD with Nesterov momentum 0.9, or AdamW."""
+    learning_rate: float = 0.1
+    """Peak of the learning rate, reached after the warm-up; a cosine leads from it to zero."""
+    weight_decay: float = 5e-3
+    """Decoupled weight decay, times the learning rate; of kernels only, no biases and no normalisation. An L2 penalty
+    inside the gradient, as papers state it, acts 1 / (1 - momentum) times as strongly: their 5e-4 is 5e-3 here."""
+
+    def __post_init__(self):
+        check_choice("optimizer", self.name, ("sgd", "adamw"))
+        _check_not_negative(learning_rate=self.learning_rate, weight_decay=self.weight_decay)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long a run is, and in which steps."""
+
+    epochs: int = 30
+    """Passes over the training images."""
+    batch_size: int = 128
+    """Images per step."""
+    warmup_epochs: float = 1.0
+    """Epochs in which the learning rate rises from zero."""
+
+    def __post_init__(self):
+        for field in ("epochs", "batch_size"):
+            if getattr(self, field) < 1:
+                raise InvalidValueError(f"{field}={getattr(self, field)} must be at least 1")
+        _check_not_negative(warmup_epochs=self.warmup_epochs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Classify:
+    """What is particular to one class for each image."""
+
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes."""
+
+    def __post_init__(self):
+        _check_smoothing(self.label_smoothing)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Segment:
+    """What is particular to a class for each pixel: what masks mean, and the loss."""
+
+    class_names: tuple[str, ...] = ()
+    """Names of the classes; without them the lines of the folder's classes.txt."""
+    mask_values: tuple[int, ...] = ()
+    """Value of each class in the mask files; without them 0, 1, ..."""
+    void: tuple[int, ...] = ()
+    """Values in the mask files of pixels that are neither trained on nor counted."""
+    crop_size: int | tuple[int, int] | None = None
+    """Height and width of a random part of each image to train on, or one number for both; validation and test see
+    whole images."""
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes."""
+    dice_weight: float = 0.0
+    """Weight of the Dice loss, which is added to the cross-entropy."""
+    class_weights: ClassWeights | None = None
+    """Weights of the classes in the cross-entropy by how rare they are in the training masks."""
+
+    def __post_init__(self):
+        _check_size("crop_size", self.crop_size)
+        _check_smoothing(self.label_smoothing)
+        _check_not_negative(dice_weight=self.dice_weight)
+        if self.class_weights is not None:
+            check_choice("class_weights", self.class_weights, get_args(ClassWeights))
+
+    @property
+    def crop_shape(self) -> tuple[int, int] | None:
+        """(height, width) of the parts that are trained on."""
+        return _pair(self.crop_size)
+
+
+TaskOptions = Classify | Segment
+
+
+def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _check_size(name: str, size: int | tuple[int, int] | None) -> None:
+    if min(_pair(size) or (1,)) < 1:
+        raise InvalidValueError(f"{name}={size} must be at least 1")
+
+
+def _check_not_negative(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if not 0 <= number < float("inf"):
+            raise InvalidValueError(f"{name}={number} must be zero or more")
+
+
+def _check_shares(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0 < share < 1:
+            raise InvalidValueError(f"{name}={share} must be between 0 and 1")
+
+
+def _check_smoothing(share: float) -> None:
+    if not 0 <= share < 1:
+        raise InvalidValueError(f"label_smoothing={share} must be at least 0 and below 1")
