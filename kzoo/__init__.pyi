@@ -1,6 +1,7 @@
 from . import check, edge, images, layers, models, output, registry, surgery, taps, train, weights, zoo
 from .edge import ExportReport, export, export_all
 from .fused_batch_norm import use_fused_batch_norm
+from .meaning import with_classes
 from .models.backbone import backbone, freeze_backbone
 from .predict.tiles import predict_tiles
 from .registry import list_models
@@ -38,5 +39,6 @@ __all__ = [
     "train",
     "use_fused_batch_norm",
     "weights",
+    "with_classes",
     "zoo",
 ]

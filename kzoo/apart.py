@@ -17,20 +17,20 @@ from typing import IO, AnyStr
 from kzoo.errors import InvalidValueError
 
 LONGEST_LOG = 300
+PROCESS = Path(__file__).with_name("apart_process.py")
 
 
 class Apart:
-    """A Python script in a process of its own: started when it is first needed, kept, ended with Python.
+    """A job in a process of its own: started when it is first needed, kept, ended with Python.
 
-    The script reads orders from its standard input, each a line of JSON and, where it has some, bytes, and answers
-    each with a line of JSON; the answer `{"crash": how}` tells of a crash.
+    It is given orders, and answers each as `kzoo.apart_process` says.
 
     Args:
-        script: path of the script.
+        job: path of a Python file.
     """
 
-    def __init__(self, script: Path):
-        self._script = script
+    def __init__(self, job: Path):
+        self._job = job
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
@@ -43,7 +43,7 @@ class Apart:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process
             pipe = subprocess.PIPE
             self._process = subprocess.Popen(
-                [sys.executable, str(self._script)],
+                [sys.executable, "-P", str(PROCESS), str(self._job)],  # -P: no module of kzoo hides another
                 stdin=pipe,
                 stdout=pipe,
                 stderr=self._log,

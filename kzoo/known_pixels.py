@@ -2,28 +2,36 @@
 
 from pathlib import Path
 
+import keras
+
 from kzoo.class_names import FILES
-from kzoo.edge import read_card
+from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import InvalidValueError
 from kzoo.images import STRETCHED, Pixels
+from kzoo.meaning import carried_pixels
 from kzoo.reading import read_report
 from kzoo.weights import resolve
 
 
-def known_pixels(model: str, weights: str | None = None, segments: bool = False) -> Pixels:
-    """How a picture becomes the pixels of a model: by its card, by its run's report, or by its checkpoint.
+def known_pixels(
+    model: str, opened: keras.Model | LiteRTModel, weights: str | None = None, segments: bool = False
+) -> Pixels:
+    """How a picture becomes the pixels of a model: by what it carries or its card, its run's report, its checkpoint.
 
     Where nobody tells, the centre of a picture is taken for a classifier, and the whole of it, stretched, for a model
     that gives maps.
 
     Args:
         model: path of a file, or a name of the zoo.
+        opened: model that was opened.
         weights: weights for a name of the zoo, as in `kzoo.build`.
         segments: whether the model gives a class for each pixel.
 
     Raises:
         InvalidValueError: a card or report that cannot be right.
     """
+    if isinstance(opened, keras.Model) and (found := carried_pixels(opened)):
+        return found
     if model.endswith(FILES):
         card = read_card(model) if model.endswith(".tflite") else None
         found = card.pixels if card else _of_run(Path(model))

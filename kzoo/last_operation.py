@@ -9,6 +9,7 @@ import numpy as np
 from kzoo.arithmetic import operation_scale_and_offset
 from kzoo.flatten import FlatGraph, Node
 from kzoo.graph import Call, has_graph
+from kzoo.layers.meaning import Meaning
 
 Values = Literal["softmax", "sigmoid", "logits", "unknown"]
 SOFTMAX: Final = "softmax"
@@ -22,7 +23,7 @@ DROPOUTS = {  # layers of Keras that change numbers in training alone
     *("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"),
 }
 SAME = {  # in inference each number is what it was
-    *("Identity", "ActivityRegularization", "Cast", "StopGradient", "SideOutput", "FakeQuantize"),
+    *("Identity", "ActivityRegularization", "Cast", "StopGradient", "SideOutput", "FakeQuantize", "Meaning"),
     *DROPOUTS,
 }
 AVERAGES = {  # over places, each class by itself: probabilities stay probabilities
@@ -66,6 +67,18 @@ def last_values(model: keras.Model) -> Values:
         'logits'
     """
     return _of_node(FlatGraph(model).outputs[0], tuple(model.outputs[0].shape))
+
+
+def carried_meaning(model: keras.Model) -> Meaning | None:
+    """The layer that tells what the only output of a model means, if nothing but identities comes behind it."""
+    node = FlatGraph(model).outputs[0] if has_graph(model) and len(model.outputs) == 1 else None
+    while node is not None and node.call is not None:
+        if isinstance(node.operation, Meaning):
+            return node.operation
+        if _name(node.operation) not in SAME or not _is_known(node.operation):
+            break
+        node = node.sources[0]
+    return None
 
 
 def _of_node(node: Node, shape: tuple) -> Values:

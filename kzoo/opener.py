@@ -1,19 +1,17 @@
-"""The process in which files from anywhere are opened for the first time: one that crashes a library does it here.
+"""Opens files from anywhere, a job of `kzoo.apart_process`: a file that crashes a library does it there.
 
-An order is `{"kind": "litert", "hdf5" or "numbers", "size": bytes, ...}` and the file's bytes; the answer is `{}`,
-`{"error": text}` or `{"crash": how}`. Each file is opened in a fork with limits on memory and time. It is run as a
-script, as importing it from kzoo would import Keras too.
+An order is `{"kind": "litert", "hdf5" or "numbers", "size": bytes, ...}` and the file's bytes. Memory and time of the
+fork that opens them are limited.
 """
 
 import contextlib
-import importlib
 import io
-import json
 import os
-import signal
-import sys
-import tempfile
+import resource
 from collections.abc import Callable
+
+import h5py
+from ai_edge_litert.interpreter import Interpreter
 
 MEMORY_BYTES = 2**31  # that a file may take when it is opened, or ...
 EXPANSION = 20  # ... this many times its size, if that is more
@@ -22,41 +20,13 @@ EXPANSION = 20  # ... this many times its size, if that is more
 # --precisions int16x8 --threads 1 --no-keras`, so that U-Net's 151 G at its own size take 100 s.
 SECONDS = {"litert": 600, "hdf5": 2, "numbers": 2}
 BYTES_PER_SECOND = 10**7
-MODULES = {"litert": "ai_edge_litert.interpreter", "hdf5": "h5py", "numbers": "h5py"}
 
 
-def main() -> None:
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print goes to the log
-    while line := sys.stdin.buffer.readline():
-        order = json.loads(line)
-        content = sys.stdin.buffer.read(order.pop("size"))
-        importlib.import_module(MODULES[order["kind"]])  # here, and not in every fork
-        answer = _apart(content, **order)
-        del content  # which may be large, while the next order is waited for
-        print(json.dumps(answer), file=answers, flush=True)
-
-
-def _apart(content: bytes, kind: str, memory_bytes: int = 0, **options) -> dict:
+def run(content: bytes, kind: str, memory_bytes: int = 0, **options) -> str:
+    """Opens a file; returns what went wrong."""
     memory_bytes = memory_bytes or max(MEMORY_BYTES, EXPANSION * len(content))
-    with tempfile.TemporaryFile() as report:
-        child = os.fork()
-        if child == 0:
-            try:
-                _limit(_held_bytes() + memory_bytes, SECONDS[kind] + len(content) // BYTES_PER_SECOND)
-                report.write(_OPEN[kind](content, **options).encode(errors="replace"))
-                report.flush()
-                os._exit(0)
-            finally:
-                os._exit(1)
-        _, status = os.waitpid(child, 0)
-        if os.WIFSIGNALED(status):
-            return {"crash": signal.Signals(os.WTERMSIG(status)).name}
-        if status:
-            return {"crash": f"exit status {os.waitstatus_to_exitcode(status)}"}
-        report.seek(0)
-        error = report.read().decode()
-    return {"error": error} if error else {}
+    _limit(_held_bytes() + memory_bytes, SECONDS[kind] + len(content) // BYTES_PER_SECOND)
+    return _OPEN[kind](content, **options)
 
 
 def _held_bytes() -> int:
@@ -69,8 +39,6 @@ def _held_bytes() -> int:
 
 
 def _limit(memory_bytes: int, seconds: int) -> None:
-    import resource
-
     for limit, most in (
         (resource.RLIMIT_DATA, (memory_bytes, memory_bytes)),
         (resource.RLIMIT_CPU, (seconds, seconds + 1)),  # the first of them says what it is
@@ -82,8 +50,6 @@ def _limit(memory_bytes: int, seconds: int) -> None:
 
 def _open_litert(content: bytes, threads: int) -> str:
     """Does what a user of a LiteRT file will do; returns what went wrong."""
-    from ai_edge_litert.interpreter import Interpreter
-
     try:
         interpreter = Interpreter(model_content=content, num_threads=threads)
         interpreter.allocate_tensors()
@@ -102,8 +68,6 @@ def _open_hdf5(content: bytes) -> str:
 
     A dataset that cannot be read is no matter here: only numbers are read of one, where they are as large as declared.
     """
-    import h5py
-
     seen, path = set(), ""
 
     def look(item) -> None:
@@ -136,8 +100,6 @@ def _open_hdf5(content: bytes) -> str:
 
 def _read_numbers(content: bytes, paths: list[str]) -> str:
     """Reads datasets of an HDF5 file whose numbers may be packed; returns what went wrong."""
-    import h5py
-
     with h5py.File(io.BytesIO(content)) as file:
         for path in paths:
             try:
@@ -148,6 +110,3 @@ def _read_numbers(content: bytes, paths: list[str]) -> str:
 
 
 _OPEN: dict[str, Callable[..., str]] = {"litert": _open_litert, "hdf5": _open_hdf5, "numbers": _read_numbers}
-
-if __name__ == "__main__":
-    main()

@@ -14,7 +14,8 @@ import numpy as np
 
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.graph import has_graph
-from kzoo.last_operation import UNKNOWN, Values, last_values
+from kzoo.last_operation import UNKNOWN, Values, carried_meaning, last_values
+from kzoo.layers.meaning import Meaning
 
 Task = Literal["classification", "segmentation", "unknown"]
 MOST_CLASSES = 100_000  # of a card or a report; ImageNet-21k has 21,843
@@ -162,13 +163,13 @@ class Output:
 
     @classmethod
     def of_model(cls, model: keras.Model, class_names: Sequence[str] | None = None) -> "Output":
-        """What the output of a Keras model means, read from the last operation of its graph.
+        """What the output of a Keras model means: what it carries (`kzoo.with_classes`), and its last operation.
 
         Dropout, identities, averages, resizing and reshaping behind it are looked through, and so are models inside
         the model and wrappers. The values of a subclassed model are `"unknown"`.
 
         Raises:
-            InvalidValueError: several outputs, or an output without a width.
+            InvalidValueError: several outputs, an output without a width, or a model that carries what cannot be.
         """
         outputs = getattr(model, "outputs", None) or []
         if len(outputs) != 1 or isinstance(getattr(model, "output", None), (dict, list, tuple)):
@@ -178,7 +179,10 @@ class Output:
                 "image = keras.Input(shape)"
             )
         shape = tuple(outputs[0].shape)
-        return _make(shape, last_values(model) if has_graph(model) else UNKNOWN, model.name).named(class_names)
+        output = _make(shape, last_values(model) if has_graph(model) else UNKNOWN, model.name)
+        if meaning := carried_meaning(model):
+            output = _carried(output, meaning, model.name)
+        return output if class_names is None else output.named(class_names)
 
     @classmethod
     def of_file(cls, file: File, class_names: Sequence[str] | None = None) -> "Output":
@@ -224,6 +228,21 @@ def _make(shape: tuple, values: Values, model: str) -> Output:
         raise InvalidValueError(f"{model} gives outputs of shape {shape}; the last axis must have a width")
     tasks: dict[int, Task] = {2: "classification", 4: "segmentation"}
     return Output(tasks.get(len(shape), UNKNOWN), values, int(shape[-1]))
+
+
+def _carried(own: Output, meaning: Meaning, model: str) -> Output:
+    """What a model tells of its output in words, where that can be; its graph knows better what the values are."""
+    where = f"layer {meaning.name!r} of {model}"
+    try:
+        told = Output.from_json(meaning.output_fields)
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{where} cannot be right: {error}") from error
+    if (told.task, told.units) != (own.task, own.units):
+        raise InvalidValueError(
+            f"{where} tells of {told.units} units for {told.task}, and the model gives {own.units} for {own.task}; "
+            "name its classes anew with kzoo.with_classes"
+        )
+    return told if own.values == UNKNOWN else dataclasses.replace(told, values=own.values)
 
 
 def _check_names(names: object, count: int) -> tuple[str, ...]:

@@ -16,6 +16,8 @@ from kzoo.graph import count_macs
 from kzoo.layers import ATTENTION
 from kzoo.layers.checks import activation, check_flag
 from kzoo.models.blocks import preprocess
+from kzoo.models.inception import without_auxiliary
+from kzoo.output import Output
 from kzoo.registry import Entry, configure, lookup
 from kzoo.taps import tap_names
 
@@ -167,6 +169,7 @@ class ModelInfo:
         family: it belongs to.
         input_shape: default (height, width, channels).
         num_classes: default.
+        output: what its output means, with the default activation of the classifier.
         trainable_parameters: at the default shape and classes.
         macs: multiply-adds for one image at the default shape.
         taps: shape (height, width, channels) of each feature map.
@@ -179,6 +182,7 @@ class ModelInfo:
     family: str
     input_shape: tuple[int, int, int]
     num_classes: int
+    output: Output
     trainable_parameters: int
     macs: int
     taps: dict[str, tuple[int, int, int]]
@@ -213,6 +217,7 @@ def describe(name: str, **overrides: Any) -> ModelInfo:
         family=entry.family,
         input_shape=entry.input_shape,
         num_classes=entry.num_classes,
+        output=Output.of_model(without_auxiliary(model)),
         trainable_parameters=count_parameters(model),
         macs=count_macs(model),
         taps={tap: tuple(model.get_layer(tap).output.shape[1:]) for tap in tap_names(model)},

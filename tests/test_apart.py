@@ -1,7 +1,6 @@
 """Processes apart: whose answer is whose, how they end, and what counts as a crash."""
 
 import os
-import runpy
 import select
 import signal
 import time
@@ -13,19 +12,24 @@ import kzoo.apart
 
 ROOM = Path(kzoo.apart.__file__).parent
 SLEEPER = """
-import json, sys, time
-for line in sys.stdin:
-    order = json.loads(line)
-    time.sleep(order["seconds"])
-    print(json.dumps({"of": order["name"]}), flush=True)
+import time
+def run(name, seconds):
+    time.sleep(seconds)
+    return f"of {name}"
+"""
+FORKING = """
+import os, time
+def run():
+    if not os.fork():
+        time.sleep(60)
+    return ""
 """
 
 
 @pytest.fixture
 def sleeper(tmp_path):
-    script = tmp_path / "sleeper.py"
-    script.write_text(SLEEPER)
-    process = kzoo.apart.Apart(script)
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    process = kzoo.apart.Apart(tmp_path / "sleeper.py")
     yield process
     process.stop()
 
@@ -42,7 +46,7 @@ def test_an_interrupted_order_leaves_no_answer_for_the_next(sleeper):
             sleeper.ask({"name": "first", "seconds": 2})
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert sleeper.ask({"name": "second", "seconds": 0}) == {"of": "second"}
+    assert sleeper.ask({"name": "second", "seconds": 0}) == {"error": "of second"}
 
 
 def test_it_ends_though_a_fork_holds_its_input(sleeper):
@@ -61,10 +65,9 @@ def test_it_ends_though_a_fork_holds_its_input(sleeper):
 
 
 def test_its_forks_end_with_it(tmp_path):
-    script = tmp_path / "forking.py"
-    script.write_text("import os, time\nif os.fork(): print('{}', flush=True)\ntime.sleep(60)")
-    process = kzoo.apart.Apart(script)
-    process.ask({})
+    (tmp_path / "forking.py").write_text(FORKING)
+    process = kzoo.apart.Apart(tmp_path / "forking.py")
+    assert process.ask({}) == {}
     output = os.dup(process._process.stdout.fileno())  # which the fork holds open too
     process.stop()
     try:
@@ -85,14 +88,16 @@ def test_a_file_is_not_kept_once_it_has_been_opened():
         opener.stop()
 
 
-@pytest.mark.parametrize("how", [lambda content: os._exit(3), lambda content: 1 / 0], ids=["exits", "raises"])
-def test_opening_that_ends_without_a_word_is_a_crash(how):
-    module = runpy.run_path(str(ROOM / "opener.py"))
-    module["_OPEN"]["litert"] = how
-    assert module["_apart"](b"", "litert")["crash"].startswith("exit status")
-
-
-def test_a_conversion_that_ends_without_a_word_is_a_crash(tmp_path):
-    module = runpy.run_path(str(ROOM / "edge" / "worker.py"))
-    module["main"].__globals__["_convert"] = lambda tf, **order: os._exit(3)
-    assert module["_apart"](None, {})["crash"] == "exit status 3"
+@pytest.mark.parametrize(
+    ("end", "crash"),
+    [
+        ("os._exit(3)", "exit status 3"),
+        ("1 / 0", "exit status 1: ZeroDivisionError: division by zero"),
+        ("os.abort()", "SIGABRT"),
+    ],
+)
+def test_a_job_that_ends_without_a_word_is_a_crash(end, crash, tmp_path):
+    (tmp_path / "job.py").write_text(f"import os\ndef run(): {end}")
+    process = kzoo.apart.Apart(tmp_path / "job.py")
+    assert process.ask({}) == {"crash": crash}
+    process.stop()

@@ -89,7 +89,7 @@ def _open(form: Export) -> tuple[keras.Model, Card]:
         model = build(form.model, weights=form.weights)
     class_names = None if form.labels is None else read_class_names(form.labels)
     output = known_output(form.model, model, class_names, form.values)
-    pixels = known_pixels(form.model, form.weights, segments=output.task == SEGMENTATION)
+    pixels = known_pixels(form.model, model, form.weights, segments=output.task == SEGMENTATION)
     return model, Card(output, pixels.changed(**form.pixel_options))
 
 

@@ -23,6 +23,8 @@ def run(form: Info) -> None:
     table.add_row("family", info.family)
     table.add_row("input", "×".join(map(str, info.input_shape)))
     table.add_row("classes", str(info.num_classes))
+    table.add_row("task", info.output.task)
+    table.add_row("output", info.output.values)
     table.add_row("trainable parameters", f"{info.trainable_parameters:,}")
     table.add_row("multiply-adds", f"{info.macs / 1e9:.3f} G")
     for tap, shape in info.taps.items():

@@ -11,6 +11,7 @@ from kzoo.edge.precisions import PRECISIONS
 from kzoo.errors import ExportError, InvalidValueError, OutputError, check_choice
 from kzoo.flatten import all_layers
 from kzoo.layers.checks import is_integer
+from kzoo.meaning import carried_pixels
 from kzoo.models.inception import without_auxiliary
 from kzoo.output import UNKNOWN, Output
 from kzoo.preprocessing import normalisation
@@ -94,11 +95,13 @@ def check_reference(model: keras.Model, reference: keras.Model | None) -> keras.
     return reference
 
 
-def check_card(model: keras.Model, card: Card | None) -> Card:
+def check_card(model: keras.Model, card: Card | None, class_names: Sequence[str] | None = None) -> Card:
     """The card, or one of what the model tells by itself; raises `InvalidValueError` if it tells of another model."""
     own = Output.of_model(model)
     if card is None:
-        return Card(own)
+        return Card(own if class_names is None else own.named(class_names), carried_pixels(model))
+    if class_names is not None:
+        raise InvalidValueError("class_names go into the card that is given too; give one of both")
     if not isinstance(card, Card):
         raise InvalidValueError(f"card={card!r} must be a kzoo.edge.Card")
     told = card.output

@@ -1,6 +1,6 @@
 """From a Keras model to a float32 LiteRT file. TensorFlow's converter runs in a process apart (`kzoo.edge.worker`)."""
 
-import functools
+import bisect
 import re
 import tempfile
 from pathlib import Path
@@ -10,11 +10,8 @@ import keras
 from kzoo.apart import Apart
 from kzoo.errors import ExportError, explain
 
-WORKER = Path(__file__).with_name("worker.py")
 SCOPE = r"[A-Za-z0-9_.\\/>-]"  # the characters of a name scope of TensorFlow
-
-
-_CONVERTER = Apart(WORKER)
+_CONVERTER = Apart(Path(__file__).with_name("worker.py"))
 
 
 def convert(model: keras.Model, input_shape: tuple[int, ...]) -> bytes:
@@ -31,11 +28,11 @@ def convert(model: keras.Model, input_shape: tuple[int, ...]) -> bytes:
     _check_names(model)
     if not re.fullmatch(rf"[A-Za-z0-9.]{SCOPE}*", model.name):
         model = keras.Model(model.inputs, model.outputs, name="model")
-    content, error, crash = _try(model, input_shape)
+    content, failure = _try(model, input_shape)
     if content is not None:
         return content
-    layer = _named(model, error) or _first_that_fails(model, input_shape)
-    raise ExportError(_explain(model, layer, error, crash))
+    layer = _named(model, failure.get("error", "")) or _first_that_fails(model, input_shape)
+    raise ExportError(_explain(model, layer, **failure))
 
 
 def _check_names(model: keras.Model) -> None:
@@ -49,23 +46,18 @@ def _check_names(model: keras.Model) -> None:
             _check_names(layer)
 
 
-def _try(model: keras.Model, input_shape: tuple[int, ...]) -> tuple[bytes | None, str, str]:
-    """The file, the converter's error, and how it crashed."""
+def _try(model: keras.Model, input_shape: tuple[int, ...]) -> tuple[bytes | None, dict[str, str]]:
+    """The file, or None and the converter's error or how it crashed."""
     _CONVERTER.start()
     signature = [keras.InputSpec(shape=input_shape, dtype="float32", name=re.sub(r"\W", "_", model.inputs[0].name))]
     with tempfile.TemporaryDirectory() as directory:
+        saved_model, output = Path(directory, "saved_model"), Path(directory, "model.tflite")
         try:
-            archive = keras.export.ExportArchive()
-            archive.track(model)
-            run = functools.partial(model.__call__, training=False)
-            archive.add_endpoint("serve", run, input_signature=signature)
-            archive.write_out(f"{directory}/saved_model", verbose=False)
+            model.export(saved_model, verbose=False, input_signature=signature)
         except Exception as failure:  # of any layer's call
-            return None, explain(failure), ""
-        output = Path(directory) / "model.tflite"
-        answer = _CONVERTER.ask({"saved_model": str(Path(directory) / "saved_model"), "output": str(output)})
-        error, crash = answer.get("error", ""), answer.get("crash", "")
-        return None if answer else output.read_bytes(), error, crash
+            return None, {"error": explain(failure)}
+        answer = _CONVERTER.ask({"saved_model": str(saved_model), "output": str(output)})
+        return None if answer else output.read_bytes(), answer
 
 
 def _named(model: keras.Model, message: str) -> str:
@@ -82,18 +74,15 @@ def _is_scope_of(scope: str, layer: str) -> bool:
 def _first_that_fails(model: keras.Model, input_shape: tuple[int, ...]) -> str:
     """The first layer up to which the model cannot be converted, found by halving."""
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    good, bad = -1, len(layers) - 1
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        part = keras.Model(model.inputs, [layer.output for layer in layers[: middle + 1]])
-        if _try(part, input_shape)[0] is None:
-            bad = middle
-        else:
-            good = middle
-    return layers[bad].name
+
+    def fails(last: int) -> bool:
+        part = keras.Model(model.inputs, [layer.output for layer in layers[: last + 1]])
+        return _try(part, input_shape)[0] is None
+
+    return layers[bisect.bisect_left(range(len(layers) - 1), True, key=fails)].name  # all of them fail, it is known
 
 
-def _explain(model: keras.Model, layer: str, error: str, crash: str) -> str:
+def _explain(model: keras.Model, layer: str, error: str = "", crash: str = "") -> str:
     """One line about a failed conversion: the layer and what stood in the way."""
     ops = sorted(set(re.findall(r"'(tf\.\w+)' op", error)))
     if crash:

@@ -39,6 +39,7 @@ def export(
     *,
     evaluation: tuple[np.ndarray, np.ndarray] | None = None,
     card: Card | None = None,
+    class_names: Sequence[str] | None = None,
     threads: Sequence[int] = (),
     find_layers: bool = False,
     max_error: float = AUTO_ERROR,
@@ -63,8 +64,9 @@ def export(
         evaluation: images, and their labels (n,) or masks (n, height, width) of class indices, void as 255 or any
             index that is no class; of one sigmoid or logit 0 or 1, of several sigmoids 0 and 1 for each class,
             (n, classes). Accuracy or mean IoU of Keras and file go into the report.
-        card: meaning of the output, with names of the classes, and the way from pictures to images. Default: what the
-            model tells by its last operation.
+        card: meaning of the output, with names of the classes, and the way from pictures to images.
+            Default: what the model carries (`kzoo.with_classes`) or tells by its last operation.
+        class_names: names of the classes alone, where there is no card.
         threads: numbers of threads to time the file with, one after the other.
         find_layers: whether to find the tensors whose error is largest.
         max_error: largest relative error that `"auto"` accepts.
@@ -89,7 +91,7 @@ def export(
     automatic = precision == AUTO
     names = _possible(calibration, slow=False) if automatic else (precision,)
     check_options(names, batch_size, threads, max_error, others=(AUTO,))
-    source = _open(model, reference, names, calibration, batch_size, evaluation, card, path.parent)
+    source = _open(model, reference, names, calibration, batch_size, evaluation, card, class_names, path.parent)
     file = None
     if automatic:
         precision, file = source.fastest(names, max_error)
@@ -106,6 +108,7 @@ def export_each(
     name: str | None = None,
     evaluation: tuple[np.ndarray, np.ndarray] | None = None,
     card: Card | None = None,
+    class_names: Sequence[str] | None = None,
     threads: Sequence[int] = (),
     find_layers: bool = False,
     reference: keras.Model | None = None,
@@ -135,7 +138,7 @@ def export_each(
         raise InvalidValueError(f"name={name!r} must be the beginning of a file name")
     names = _possible(calibration) if precisions is None else tuple(precisions)
     check_options(names, batch_size, threads)
-    source = _open(model, reference, names, calibration, batch_size, evaluation, card, directory)
+    source = _open(model, reference, names, calibration, batch_size, evaluation, card, class_names, directory)
 
     def results() -> Iterator[tuple[str, ExportReport | ExportError]]:
         for precision in names:
@@ -197,11 +200,11 @@ def _possible(calibration, slow: bool = True) -> tuple[str, ...]:
     )
 
 
-def _open(model, reference, precisions, calibration, batch_size, evaluation, card, directory) -> Source:
+def _open(model, reference, precisions, calibration, batch_size, evaluation, card, class_names, directory) -> Source:
     """Checks every argument, then converts."""
     shape = check_model(model)
     reference = check_reference(model, reference)
-    card = check_card(model, card)
+    card = check_card(model, card, class_names)
     calibration, evaluation = check_images(model, shape, card.output, precisions, calibration, evaluation)
     ensure_writable(directory, need_bytes=4 * model.count_params())
     _log.info("converting %s", model.name)

@@ -19,6 +19,7 @@ from kzoo.layers.cbam import CBAM, SpatialAttention
 from kzoo.layers.depth_concat import DepthConcat
 from kzoo.layers.kernel_regression import KernelRegressionAttention
 from kzoo.layers.layer_scale import LayerScale
+from kzoo.layers.meaning import Meaning
 from kzoo.layers.neighborhood_attention import NeighborhoodAttention
 from kzoo.layers.non_local import NonLocal
 from kzoo.layers.position import LearnedPositionEncoding, RelativePositionBias, SinusoidalPositionEncoding
@@ -46,6 +47,7 @@ __all__ = [
     "LearnedPositionEncoding",
     "LocalResponseNormalization",
     "MatchSize",
+    "Meaning",
     "MultiHeadSelfAttention",
     "NeighborhoodAttention",
     "NonLocal",

@@ -164,8 +164,8 @@ def open_model(
         size = None if image_size is None else (image_size, image_size, entry.input_shape[2])
         opened = build(model, weights=weights, input_shape=size)
     output = known_output(model, opened, class_names, values)
-    pixels = known_pixels(model, weights, segments=output.task == SEGMENTATION).changed(resize, crop, interpolation)
-    return Opened(model, opened, output, image_size, pixels)
+    pixels = known_pixels(model, opened, weights, segments=output.task == SEGMENTATION)
+    return Opened(model, opened, output, image_size, pixels.changed(resize, crop, interpolation))
 
 
 def open_classifier(model: str, **options) -> Classifier:

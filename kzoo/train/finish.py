@@ -19,6 +19,7 @@ from kzoo.errors import ExportError
 from kzoo.escape import terminal
 from kzoo.files import atomic_path, write_text
 from kzoo.keras_file import open_keras
+from kzoo.meaning import with_classes
 from kzoo.output import Output
 from kzoo.recipe import Recipe
 from kzoo.report.measure import Measurement, keras_runner, measure
@@ -43,8 +44,12 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     epoch = best_epoch(history, task.monitor)
     best = open_keras(checkpoints_of(directory).best(epoch))
     options = dict(input_shape=data.image_shape, num_classes=len(data.classes), **recipe.build_options)
-    model = quantization_aware.take_weights(recipe, build(recipe.model, **options), best)
-    output = Output.of_model(model, data.classes)
+
+    def with_names(finished: keras.Model) -> keras.Model:
+        return with_classes(finished, data.classes, recipe.data.pixels)
+
+    model = with_names(quantization_aware.take_weights(recipe, build(recipe.model, **options), best))
+    output = Output.of_model(model)
     models = {"keras": (directory / "model.keras", *_runners(model))}
     _save(model, models["keras"][0])
 
@@ -54,7 +59,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     _save(folded, models["folded"][0])
     exported = {"model": (folded, model)}
     if recipe.quantization_aware:  # what it would have been without
-        given = build(recipe.model, weights=recipe.weights, **options)
+        given = with_names(build(recipe.model, weights=recipe.weights, **options))
         start = fold_batch_norm(given)
         models["start"] = (directory / "start.keras", *_runners(start))
         _save(start, models["start"][0])

@@ -1,5 +1,6 @@
 """Fetching weights files: from the Hugging Face Hub, and from where keras.applications has its own."""
 
+import functools
 import hashlib
 import os
 import threading
@@ -37,20 +38,14 @@ def fetch_hub(repository: str) -> Path:
     host = constants.ENDPOINT
     # without a network the hub's own client tries for half a minute, or for minutes where nothing refuses it
     silence = why_silent(lambda: huggingface_hub.get_session().head(host, timeout=CONNECT_SECONDS))
-
-    def fetch(file: str) -> Path:
-        if not silence:
-            return Path(huggingface_hub.hf_hub_download(name, file, revision=revision or None))
-        cached = huggingface_hub.try_to_load_from_cache(name, file, revision=revision or None)
-        if not isinstance(cached, str):  # unknown, or known to be absent
-            raise LocalEntryNotFoundError(file)
-        return Path(cached)
-
+    fetch = functools.partial(
+        huggingface_hub.hf_hub_download, name, revision=revision or None, local_files_only=bool(silence)
+    )
     try:
         try:
-            return fetch(SINGLE_FILE)
+            return Path(fetch(SINGLE_FILE))
         except EntryNotFoundError:  # in shards, perhaps
-            index = fetch(INDEX_FILE)
+            index = Path(fetch(INDEX_FILE))
         for shard in sorted(set(read_index(index).values())):
             fetch(shard)
         return index
@@ -58,8 +53,9 @@ def fetch_hub(repository: str) -> Path:
         raise
     except Exception as error:  # absent, private, malformed: the hub has an exception for each
         reason = f"{type(error).__name__}: {_line(error)}"
-        if silence and isinstance(error, EntryNotFoundError):
-            reason = f"{host} does not answer, {silence}; and the local cache does not hold it"
+        if isinstance(error, LocalEntryNotFoundError):
+            why = silence or _line(error.__cause__ or error)
+            reason = f"{host} does not answer, {why}; and the local cache does not hold it"
         elif isinstance(error, EntryNotFoundError):
             reason = "the repository has neither; safetensors files alone are read"
         raise WeightsError(
@@ -73,7 +69,7 @@ def fetch_keras(url: str, file_hash: str) -> Path:
 
     Args:
         url: of the file.
-        file_hash: published MD5 or SHA-256 of the file, hexadecimal.
+        file_hash: published MD5 of the file, hexadecimal.
 
     Returns:
         The file, whole and with this hash.
@@ -84,8 +80,10 @@ def fetch_keras(url: str, file_hash: str) -> Path:
     """
     folder = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
     path = folder / url.rpartition("/")[2]
-    if path.is_file() and _digest(path, file_hash) == file_hash:
-        return path
+    if path.is_file():
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "md5").hexdigest() == file_hash:
+                return path
     advice = f"download it elsewhere and pass its path as the weights, or put it into {folder}"
     if silence := why_silent(lambda: _head(url)):
         held = f"{path} has another hash than the published one" if path.is_file() else f"{folder} does not hold it"
@@ -94,17 +92,19 @@ def fetch_keras(url: str, file_hash: str) -> Path:
         ensure_writable(folder)
     except OutputError as error:
         raise WeightsError(f"{error}, by setting KERAS_HOME") from error
-    with atomic_path(path) as partial:
+    with atomic_path(path) as partial:  # as `get_file` keeps what has another hash, and half of a file after a kill
         try:
-            keras.utils.get_file(partial.name, url, cache_dir=folder, cache_subdir="", force_download=True)
-            found = _digest(partial, file_hash)
+            keras.utils.get_file(
+                partial.name,
+                url,
+                cache_dir=folder,
+                cache_subdir="",
+                file_hash=file_hash,
+                hash_algorithm="md5",
+                force_download=True,
+            )
         except Exception as error:  # Keras raises bare ones
             raise WeightsError(f"could not fetch {url} ({_line(error)}); {advice}") from error
-        if found != file_hash:
-            raise WeightsError(
-                f"{url} has the hash {found}, not the published {file_hash}: the download is incomplete or the file "
-                f"was replaced, and it was deleted; try again, or {advice}"
-            )
     return path
 
 
@@ -136,11 +136,5 @@ def _head(url: str) -> None:
         pass
 
 
-def _digest(path: Path, like: str) -> str:
-    """SHA-256 where `like` is one, else MD5."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256" if len(like) == 64 else "md5").hexdigest()
-
-
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or ["no reason given"])[0]

@@ -33,6 +33,7 @@ def ask(capsys):
 
 def test_info(ask):
     found = ask("info", "resnet18")
+    assert (found["output"]["task"], found["output"]["values"]) == ("classification", "softmax")
     assert found["trainable_parameters"] == kzoo.describe("resnet18").trainable_parameters
     assert found["weights"]["a1_in1k"]["licence"] == "Apache-2.0"
     assert list(found["taps"]) == ["p1", "p2", "p3", "p4", "p5"]

@@ -6,17 +6,11 @@ import signal
 import sys
 from pathlib import Path
 
-WORKER = Path(__file__).parents[2] / "kzoo" / "edge" / "worker.py"
-module = runpy.run_path(str(WORKER))
-convert = module["_convert"]
+convert = runpy.run_path(str(Path(__file__).parents[2] / "kzoo" / "edge" / "worker.py"))["run"]
 
 
-def die(tf, saved_model: str, output: str) -> str:
+def run(saved_model: str, output: str) -> str:
     if b"Igamma" in Path(saved_model, "saved_model.pb").read_bytes():
         print("F1121 the converter's last words", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGSEGV)
-    return convert(tf, saved_model, output)
-
-
-module["main"].__globals__["_convert"] = die
-module["main"]()
+    return convert(saved_model, output)

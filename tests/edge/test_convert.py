@@ -12,6 +12,8 @@ from kzoo.apart import Apart
 from kzoo.edge import LiteRTModel, convert
 from kzoo.errors import ExportError
 
+WORKER = Path(convert.__file__).with_name("worker.py")
+
 
 @keras.saving.register_keras_serializable(package="tests")
 class Gamma(keras.layers.Layer):
@@ -37,7 +39,7 @@ def broken():
 def own_converter(monkeypatch):
     """A converter of the test's own, ended after it."""
 
-    def start(worker: Path = convert.WORKER):
+    def start(worker: Path = WORKER):
         converter = Apart(worker)
         monkeypatch.setattr(convert, "_CONVERTER", converter)
         started.append(converter)

@@ -124,8 +124,7 @@ def test_limits_of_a_file_that_is_opened(script, message, monkeypatch, tmp_path)
     """What the fork may take, with code in place of a file that would do it."""
     opener = Path(apart.__file__).with_name("opener.py").read_text()
     bad = f"def bad(content):\n    try: exec({script!r})\n    except Exception as error: return repr(error)\n"
-    changed = opener.replace("\nif __name__", f"\n{bad}\n_OPEN['hdf5'] = bad\nSECONDS['hdf5'] = 1\n\nif __name__")
-    (tmp_path / "opener.py").write_text(changed)
+    (tmp_path / "opener.py").write_text(f"{opener}\n{bad}\n_OPEN['hdf5'] = bad\nSECONDS['hdf5'] = 1\n")
     monkeypatch.setattr(apart, "_OPENER", Apart(tmp_path / "opener.py"))
     start = time.perf_counter()
     with pytest.raises(InvalidValueError, match=message):

@@ -95,6 +95,7 @@ CASES: dict[str, Case] = {
     "relative_position_bias": Case(lambda: layers.RelativePositionBias(4, 3), (3, 4), _logits),
     "drop_path": Case(lambda: layers.DropPath(0.3, seed=1)),
     "layer_scale": Case(lambda: layers.LayerScale(0.1)),
+    "meaning": Case(lambda: layers.Meaning({"class_names": ["a", "b"]}, {"crop": 0.875})),
     "side_output": Case(layers.SideOutput, apply=_set_aside),
     "local_response_normalization": Case(layers.LocalResponseNormalization),
     "depth_concat": Case(layers.DepthConcat, apply=_concatenate),

@@ -2,10 +2,11 @@
 
 import json
 import threading
+from unittest.mock import Mock
 
 import pytest
 from helpers import assert_weights_are, weights_of
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from weights.torch_files import assert_layer_is, random_state, save, save_shards, tiny
 
 import kzoo
@@ -24,21 +25,16 @@ class Hub:
     """Stands in for the hub, and for its cache where it is silent: what was asked, and the files of a folder."""
 
     def __init__(self, folder, monkeypatch, silence=None):
-        self.folder, self.asked = folder, []
-        asked_one = "try_to_load_from_cache" if silence else "hf_hub_download"
-        other = "hf_hub_download" if silence else "try_to_load_from_cache"
-        monkeypatch.setattr(f"huggingface_hub.{asked_one}", self.find_cached if silence else self.download)
-        monkeypatch.setattr(f"huggingface_hub.{other}", None)
+        self.folder, self.asked, self.silent = folder, [], bool(silence)
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", self.download)
         monkeypatch.setattr(fetch, "why_silent", lambda request: silence)
 
-    def find_cached(self, repository, filename, revision):
+    def download(self, repository, filename, revision, local_files_only):
+        assert local_files_only == self.silent
         self.asked.append((repository, filename, revision))
-        return str(self.folder / filename) if (self.folder / filename).exists() else None
-
-    def download(self, repository, filename, revision):
-        if path := self.find_cached(repository, filename, revision):
-            return path
-        raise EntryNotFoundError(filename)
+        if (self.folder / filename).exists():
+            return str(self.folder / filename)
+        raise LocalEntryNotFoundError(filename) if self.silent else EntryNotFoundError(filename)
 
 
 def test_one_file_of_a_revision(monkeypatch, tmp_path):
@@ -88,17 +84,21 @@ def test_without_the_file(silence, message, monkeypatch, tmp_path):
 
 
 def test_a_fetch_that_fails(monkeypatch):
-    def download(repository, filename, **options):
-        raise ConnectionError("no route to host\nand more")
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    unavailable = LocalEntryNotFoundError("cannot find the requested files in the local cache")
+    unavailable.__cause__ = ConnectionError("503 Service Unavailable")
     monkeypatch.setattr(fetch, "why_silent", lambda request: None)
-    with pytest.raises(WeightsError, match=r"someone/tiny .*\(ConnectionError: no route to host\); download it"):
-        kzoo.load_weights(tiny(), "hf://someone/tiny")
+    for error, reason in (
+        (ConnectionError("no route to host\nand more"), r"ConnectionError: no route to host"),
+        (unavailable, r"https://.* does not answer, 503 Service Unavailable; .* cache does not hold it"),
+    ):
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", Mock(side_effect=error))
+        with pytest.raises(WeightsError, match=rf"someone/tiny .*\({reason}\); download it"):
+            kzoo.load_weights(tiny(), "hf://someone/tiny")
+
+
+def test_a_malformed_address_is_told_before_the_silence(monkeypatch):
     monkeypatch.setattr(fetch, "why_silent", lambda request: "ConnectError")
-    with pytest.raises(
-        WeightsError, match=r"tiny/a/b .*\(HFValidationError: "
-    ):  # the address matters, not the silence
+    with pytest.raises(WeightsError, match=r"tiny/a/b .*\(HFValidationError: "):
         kzoo.load_weights(tiny(), "hf://someone/tiny/a/b")
 
 
