@@ -6,12 +6,12 @@ import numpy as np
 Constant = np.ndarray | np.float64
 
 
-def scale_and_offset(operation: keras.Operation, args: tuple) -> tuple[Constant, Constant] | None:
+def operation_scale_and_offset(operation: keras.Operation, args: tuple) -> tuple[Constant, Constant] | None:
     """`(s, o)` of `s x + o`, which `x + c`, `c + x`, `x - c`, `c - x`, `x * c`, `c * x` and `x / c` are.
 
     Args:
         operation: a plain operation.
-        args: of its call, as the config writes them.
+        args: arguments of its call, as the config writes them.
 
     Returns:
         Scale and offset in the shape of the constant, or numbers. None for all else: another operation, two tensors,

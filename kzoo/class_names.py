@@ -16,25 +16,28 @@ FILES = (".keras", ".tflite")
 
 
 def known_output(
-    name: str, model: keras.Model | LiteRTModel, labels: Sequence[str] | None = None, values: Values | None = None
+    name: str,
+    model: keras.Model | LiteRTModel,
+    class_names: Sequence[str] | None = None,
+    values: Values | None = None,
 ) -> Output:
     """What the output of an opened model means, by all that tells: its graph, its card, its run's report, its user.
 
     Args:
-        name: path of a file or a name of the zoo.
-        model: what was opened.
-        labels: names of the classes, which go before all others.
-        values: what the values are, of a model that does not tell.
+        name: path of a file or name of the zoo.
+        model: model that was opened.
+        class_names: names of the classes, which go before all others.
+        values: meaning of the values, of a model that does not tell.
 
     Raises:
-        InvalidValueError: several outputs, labels or values that do not fit, or a card of another output.
+        InvalidValueError: several outputs, names or values that do not fit, or a card of another output.
     """
     output = _own_output(name, model)
     if name.endswith(FILES):
         output = _told_by_report(Path(name), output)
     if values is not None:
         output = output.said(values, name)
-    return output if labels is None else output.named(check_labels(labels, output.num_classes, name))
+    return output if class_names is None else output.named(check_class_names(class_names, output.num_classes, name))
 
 
 def display_names(output: Output) -> tuple[str, ...]:
@@ -44,28 +47,34 @@ def display_names(output: Output) -> tuple[str, ...]:
     return output.names
 
 
-def match_classes(output: Output, classes: Sequence[str], model: str, dataset: str) -> Callable:
-    """What turns the labels of a data set into those of a model; what is no class, such as void, stays as it is.
+def match_classes(output: Output, class_names: Sequence[str], model: str, dataset: str) -> Callable:
+    """The function that turns labels of a dataset into a model's; what is no class, such as void, stays as it is.
 
     Classes are matched by name where the model has names, else by their order.
+
+    Args:
+        output: meaning of the model's output.
+        class_names: names of the dataset's classes.
+        model: name of the model in an error.
+        dataset: name of the dataset in an error.
 
     Raises:
         InvalidValueError: another number of classes, or other names.
     """
-    if output.num_classes != len(classes):
+    if output.num_classes != len(class_names):
         raise InvalidValueError(
-            f"{model} gives {output.num_classes} classes, {dataset} has {len(classes)} classes; use the dataset that "
-            "the model was trained on"
+            f"{model} gives {output.num_classes} classes, {dataset} has {len(class_names)} classes; use the dataset "
+            "that the model was trained on"
         )
     names = output.class_names
-    if names is None or names == tuple(classes):
+    if names is None or names == tuple(class_names):
         return lambda labels: labels
-    if sorted(names) != sorted(classes) or len(set(names)) < len(names):
+    if sorted(names) != sorted(class_names) or len(set(names)) < len(names):
         raise InvalidValueError(
-            f"{model} was made for the classes {_listed(names)}; {dataset} has {_listed(classes)}: give both the same "
-            "names, or name the model's classes in the order of its output with --labels"
+            f"{model} was made for the classes {_listed(names)}; {dataset} has {_listed(class_names)}: give both the "
+            "same names, or name the model's classes in the order of its output with --labels"
         )
-    order = np.array([names.index(name) for name in classes])
+    order = np.array([names.index(name) for name in class_names])
 
     def relabel(labels: np.ndarray) -> np.ndarray:
         known = (labels >= 0) & (labels < len(order))
@@ -80,7 +89,7 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(file.read_text(encoding="utf-8").splitlines())
 
 
-def read_labels(path: Path) -> list[str]:
+def read_class_names(path: Path) -> list[str]:
     """The lines of a text file that are not empty; raises `InvalidValueError` if it cannot be read."""
     try:
         return [line.strip() for line in read_text(path).splitlines() if line.strip()]
@@ -90,11 +99,11 @@ def read_labels(path: Path) -> list[str]:
         ) from error
 
 
-def check_labels(labels: Sequence[str], count: int, model: str) -> tuple[str, ...]:
-    """The labels; raises `InvalidValueError` unless there is one for each class of the model."""
-    if len(labels) != count:
-        raise InvalidValueError(f"there are labels for {len(labels)} classes, {model} has {count}")
-    return tuple(labels)
+def check_class_names(class_names: Sequence[str], count: int, model: str) -> tuple[str, ...]:
+    """The names; raises `InvalidValueError` unless there is one for each class of the model."""
+    if len(class_names) != count:
+        raise InvalidValueError(f"there are labels for {len(class_names)} classes, {model} has {count}")
+    return tuple(class_names)
 
 
 def _own_output(name: str, model: keras.Model | LiteRTModel) -> Output:

@@ -14,7 +14,7 @@ from kzoo.weights import resolve
 
 
 def known_pixels(
-    model: str, opened: keras.Model | LiteRTModel, weights: str | None = None, maps: bool = False
+    model: str, opened: keras.Model | LiteRTModel, weights: str | None = None, segments: bool = False
 ) -> Pixels:
     """How a picture becomes the pixels of a model: by what it carries or its card, its run's report, its checkpoint.
 
@@ -23,9 +23,9 @@ def known_pixels(
 
     Args:
         model: path of a file, or a name of the zoo.
-        opened: what was opened.
-        weights: of a name of the zoo, as in `kzoo.build`.
-        maps: whether the model gives a class for each pixel.
+        opened: model that was opened.
+        weights: weights for a name of the zoo, as in `kzoo.build`.
+        segments: whether the model gives a class for each pixel.
 
     Raises:
         InvalidValueError: a card or report that cannot be right.
@@ -40,11 +40,11 @@ def known_pixels(
     else:
         source, spec = resolve(model, weights)
         found = Pixels("crop", spec.crop, spec.interpolation) if spec else _of_run(Path(source))
-    return found or Pixels.default(maps)
+    return found or Pixels.default(segments)
 
 
 def _of_run(model: Path) -> Pixels | None:
-    """What the report says that a recipe left beside a model's file; None if there is none."""
+    """What the report of a run says, beside a model's file; None where there is none."""
     where, report = model.with_name("report.json"), read_report(model)
     if "pixels" not in report:
         return STRETCHED if "recipe" in report else None  # all that older runs did

@@ -6,7 +6,7 @@ from typing import Final, Literal
 import keras
 import numpy as np
 
-from kzoo.arithmetic import scale_and_offset
+from kzoo.arithmetic import operation_scale_and_offset
 from kzoo.flatten import FlatGraph, Node
 from kzoo.graph import Call, has_graph
 from kzoo.layers.meaning import Meaning
@@ -131,7 +131,7 @@ def _scaled(node: Node, call: Call, operation, shape: tuple) -> Values:
     if _name(operation) == "Rescaling":
         scale = np.asarray(operation.scale, "float64")
     else:
-        affine = scale_and_offset(operation, call.args)
+        affine = operation_scale_and_offset(operation, call.args)
         scale = np.asarray(affine[0] if affine else 0.0)
     before = tuple(call.input_shapes[0])
     if not (np.isfinite(scale) & (scale > 0)).all() or before[-1:] != shape[-1:]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from kzoo.arithmetic import scale_and_offset
+from kzoo.arithmetic import operation_scale_and_offset
 from kzoo.errors import InvalidValueError
 from kzoo.flatten import FlatGraph, Node
 
@@ -18,9 +18,9 @@ class Normalisation:
     """`(x - mean) / std`, which a model computes of its images.
 
     Attributes:
-        mean: of each channel that it reads, in the order of the image's, or of all. Empty where no one number for each
-            channel tells what the model computes, as where it subtracts another value in each place.
-        std: likewise.
+        mean: mean of each channel that it reads, in the order of the image's, or of all. Empty where no one number for
+            each channel tells what the model computes, as where it subtracts another value in each place.
+        std: standard deviation, likewise.
         folded: whether it has been folded into the first weights, so that nobody can read mean and deviation.
     """
 
@@ -110,7 +110,7 @@ def _affine(node: Node) -> tuple | None:
         return (std, mean) if operation.invert else (1 / std, -mean / std)
     if node.call is None or len(node.sources) != 1:
         return None
-    return scale_and_offset(operation, node.call.args)
+    return operation_scale_and_offset(operation, node.call.args)
 
 
 def _picked(node: Node, tensor: int) -> _Picked | None:

@@ -378,8 +378,8 @@ FAULTS = (
     Fault(
         "classes of a data set are matched by name",
         "class_names.py",
-        "np.array([names.index(name) for name in classes])",
-        "np.arange(len(classes))",
+        "np.array([names.index(name) for name in class_names])",
+        "np.arange(len(class_names))",
         ("test_answers.py",),
     ),
     Fault(

@@ -106,7 +106,7 @@ def test_one_sigmoid_is_class_1_against_class_0(binary, file):
     found = opened.predict(images())
     np.testing.assert_allclose(found[:, 1], expected, atol=1e-5)
     np.testing.assert_allclose(found[:, 0], 1 - expected, atol=1e-5)
-    assert opened.classes == (("other", "red") if file.endswith("tflite") else ("0", "1"))
+    assert opened.class_names == (("other", "red") if file.endswith("tflite") else ("0", "1"))
 
 
 def test_one_sigmoid_is_named_by_predict_and_judged_by_evaluate(binary, capsys):
@@ -180,7 +180,7 @@ def test_a_file_of_sigmoids_without_its_card_stays_as_it_is(several, tmp_path):
     _, files = several
     (tmp_path / "bare.tflite").write_bytes(Path(files["model.tflite"]).read_bytes())
     opened = open_classifier(str(tmp_path / "bare.tflite"))
-    assert opened.classes == ("0", "1", "2", "3")
+    assert opened.class_names == ("0", "1", "2", "3")
     np.testing.assert_array_equal(opened.predict(images()), LiteRTModel(files["model.tflite"]).predict(images()))
 
 

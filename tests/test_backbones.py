@@ -4,7 +4,7 @@ import pytest
 from helpers import kinds, slow_but
 
 import kzoo
-from kzoo.check import Subject, checks
+from kzoo.check import NarrowModel, checks
 from kzoo.registry import CLASSIFICATION, lookup
 from kzoo.surgery import plan_folding
 
@@ -21,27 +21,27 @@ def pairs() -> list[tuple[str, str]]:
     return [(network, backbone) for network in ("unet", "fpn") for backbone in backbones]
 
 
-def subject_of(network: str, backbone: str, directory) -> Subject:
+def narrow_with(network: str, backbone: str, directory) -> NarrowModel:
     """The narrow network, on images of a size that no stride divides."""
     entry = lookup(backbone)
     options = dict(backbone=backbone, backbone_options=entry.narrow)
     options |= dict(channels=16, head_width=12) if network == "fpn" else {}
     size = (entry.narrow_size + 11, entry.narrow_size + 6)
-    return Subject(network, directory, options=options, size=size)
+    return NarrowModel(network, directory, options=options, size=size)
 
 
 @pytest.mark.parametrize(("network", "backbone"), slow_but(QUICK, pairs()))
 def test_saves_and_folds_and_exports(network, backbone, tmp_path):
-    entry, subject = lookup(backbone), subject_of(network, backbone, tmp_path)
-    size = subject.size
-    assert subject.model.output.shape[1:3] == size
-    checks.builds(subject)
-    checks.saves(subject)
-    checks.folds(subject)
+    entry, narrow = lookup(backbone), narrow_with(network, backbone, tmp_path)
+    size = narrow.size
+    assert narrow.model.output.shape[1:3] == size
+    checks.builds(narrow)
+    checks.saves(narrow)
+    checks.folds(narrow)
     alone = kzoo.build(backbone, input_shape=(*size, 3), include_top=False, **entry.narrow)
-    assert set(plan_folding(subject.model).kept) == set(plan_folding(alone).kept)  # the decoder's all fold
-    checks.exports(subject)
-    checks.gradients(subject)
+    assert set(plan_folding(narrow.model).kept) == set(plan_folding(alone).kept)  # the decoder's all fold
+    checks.exports(narrow)
+    checks.gradients(narrow)
 
 
 @pytest.mark.parametrize(("network", "backbone"), slow_but(QUICK_TO_LEARN, pairs()))
@@ -50,4 +50,4 @@ def test_learns_under_xla(network, backbone, tmp_path, compiling):
 
 
 def learns(network: str, backbone: str, directory) -> None:
-    checks.learns(subject_of(network, backbone, directory))
+    checks.learns(narrow_with(network, backbone, directory))

@@ -6,7 +6,7 @@ import os
 import keras
 import pytest
 
-from kzoo.check import CHECKS, Subject, jax_process, matrix
+from kzoo.check import CHECKS, NarrowModel, jax_process, matrix
 from kzoo.check.jax_process import JaxProcess
 from kzoo.check.matrix import Outcome, check_models
 from kzoo.errors import CheckFailed
@@ -101,7 +101,7 @@ def test_a_unit_that_is_closed_for_all_images_is_no_failure(add, tmp_path):
         return x
 
     add("gates", gates)
-    here, never = Subject("gates", tmp_path).without_gradient
+    here, never = NarrowModel("gates", tmp_path).without_gradient
     assert here
     assert never == set()
     outcomes = check("gates", "gradients", "learns")
@@ -116,7 +116,7 @@ def test_a_missing_tap_fails(add):
 
 
 def test_any_error_is_an_outcome(monkeypatch):
-    def explode(subject):
+    def explode(narrow):
         try:
             raise KeyError("bn1")
         except KeyError as error:

@@ -115,7 +115,7 @@ def test_exported_files_have_its_card_and_no_operation_more(plain, named, tmp_pa
     card = read_card(tmp_path / "b.tflite")
     assert (card.output.class_names, card.pixels) == (NAMES, PIXELS)
     kzoo.export(plain, tmp_path / "c.tflite", class_names=list("abc"))
-    assert read_card(tmp_path / "c.tflite").classes == ("a", "b", "c")
+    assert read_card(tmp_path / "c.tflite").output.class_names == ("a", "b", "c")
     with pytest.raises(InvalidValueError, match="one of both"):
         kzoo.export(plain, tmp_path / "d.tflite", class_names=NAMES, card=Card(Output.of_model(plain)))
     with pytest.raises(InvalidValueError, match="class_names has 2 names for 3 classes"):

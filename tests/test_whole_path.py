@@ -7,7 +7,7 @@ import pytest
 from helpers import kinds, one_of_each_kind, pixels, randomise, relative_error, slow_but
 
 import kzoo
-from kzoo.check import Subject, checks
+from kzoo.check import NarrowModel, checks
 from kzoo.check.jax_process import JaxProcess
 from kzoo.registry import CLASSIFICATION, lookup
 from kzoo.surgery import plan_folding
@@ -72,17 +72,17 @@ def test_builds_with_taps_at_their_strides(name):
 
 @pytest.mark.parametrize("name", slow_but(QUICK, kinds(kzoo.list_models()), quick=["simple_cnn"]))
 def test_saves_and_folds_and_exports(name, tmp_path):
-    subject = Subject(name, tmp_path)
-    checks.builds(subject)
-    checks.saves(subject)
-    checks.folds(subject)
-    assert set(plan_folding(subject.model).kept) == norms_that_stay(subject.model) == norms(subject.folded)
-    checks.exports(subject)
+    narrow = NarrowModel(name, tmp_path)
+    checks.builds(narrow)
+    checks.saves(narrow)
+    checks.folds(narrow)
+    assert set(plan_folding(narrow.model).kept) == norms_that_stay(narrow.model) == norms(narrow.folded)
+    checks.exports(narrow)
 
 
 @pytest.mark.parametrize("name", slow_but(IN_JAX, kinds(kzoo.list_models())))
 def test_equals_jax(name, tmp_path, jax):
-    checks.jax(Subject(name, tmp_path, jax))
+    checks.jax(NarrowModel(name, tmp_path, jax))
 
 
 def norms_that_stay(model) -> set[str]:
@@ -103,20 +103,20 @@ def test_learns_under_xla(name, tmp_path, compiling):
 
 
 def learns(name: str, directory) -> None:
-    subject = Subject(name, directory)
-    checks.gradients(subject)
-    checks.learns(subject)
-    assert subject.model.jit_compile is True
+    narrow = NarrowModel(name, directory)
+    checks.gradients(narrow)
+    checks.learns(narrow)
+    assert narrow.model.jit_compile is True
 
 
 def test_biases_that_training_cannot_feel(tmp_path):
-    assert Subject("vgg11", tmp_path).idle_biases == set()
+    assert NarrowModel("vgg11", tmp_path).idle_biases == set()
     convolutions = {"stage1_conv1", "stage2_conv1", "stage2_conv2", "stage3_conv1", "stage4_conv1", "stage5_conv1"}
-    assert Subject("vgg11_bn", tmp_path).idle_biases == {f"{name}/bias" for name in convolutions}
-    assert {path.split("/")[1] for path in Subject("resnet50_nl", tmp_path).idle_biases} == {"g", "phi", "out"}
-    pre_activation = Subject("resnet50_v2", tmp_path).idle_biases  # they read sums of what they normalise
+    assert NarrowModel("vgg11_bn", tmp_path).idle_biases == {f"{name}/bias" for name in convolutions}
+    assert {path.split("/")[1] for path in NarrowModel("resnet50_nl", tmp_path).idle_biases} == {"g", "phi", "out"}
+    pre_activation = NarrowModel("resnet50_v2", tmp_path).idle_biases  # they read sums of what they normalise
     assert {"stage1_block2_conv3/bias", "stage4_block1_shortcut_conv/bias"} <= pre_activation
-    scaled = Subject("resnet50_v2_se", tmp_path).idle_biases  # each image scales the branches, not the shortcuts
+    scaled = NarrowModel("resnet50_v2_se", tmp_path).idle_biases  # each image scales the branches, not the shortcuts
     assert scaled == {path for path in pre_activation if "shortcut" in path}
 
 

@@ -98,17 +98,17 @@ class Plan:
                 raise InvalidValueError(f"{field}={value!r} must be an integer, 1 or more")
         if self.seconds is not None and not self.seconds > 0:
             raise InvalidValueError(f"seconds={self.seconds!r} must be above 0")
-        for source in self.against:
-            self._check_against(source, names)
+        for rival in self.against:
+            self._check_against(rival, names)
         if self.input_size is not None:
             for name in names:  # a model knows which sizes it takes
                 build(name, input_shape=self.image_shape(name))
                 keras.backend.clear_session()
 
-    def _check_against(self, source: str, names: list[str]) -> None:
+    def _check_against(self, rival: str, names: list[str]) -> None:
         from kzoo.edge import LiteRTModel
 
-        if source == KERAS_APPLICATIONS:
+        if rival == KERAS_APPLICATIONS:
             without = [name for name in names if name not in COUNTERPARTS]
             if without:
                 raise InvalidValueError(
@@ -116,10 +116,10 @@ class Plan:
                     f"it has one of {', '.join(COUNTERPARTS)}"
                 )
             return
-        if Path(source).suffix != ".tflite":
-            raise InvalidValueError(f"against={source!r} must be 'keras.applications' or a .tflite file")
-        shape = LiteRTModel(source).input_shape
+        if Path(rival).suffix != ".tflite":
+            raise InvalidValueError(f"against={rival!r} must be 'keras.applications' or a .tflite file")
+        shape = LiteRTModel(rival).input_shape
         for name in names:
             wanted = (1, *self.image_shape(name))
             if sorted(shape) != sorted(wanted):  # channels may come first
-                raise InvalidValueError(f"{source} takes images of shape {shape}, and {name} of shape {wanted}")
+                raise InvalidValueError(f"{rival} takes images of shape {shape}, and {name} of shape {wanted}")

@@ -10,8 +10,16 @@ from pathlib import Path
 import keras
 
 from kzoo.bench.plan import COUNTERPARTS, KERAS_APPLICATIONS, Plan
-from kzoo.bench.report import BenchReport, ModelBench, environment, make_rows
-from kzoo.bench.subjects import Subject, ceilings, keras_functions, litert_files, litert_products, pixels, with_threads
+from kzoo.bench.subjects import (
+    Subject,
+    ceilings,
+    keras_functions,
+    litert_files,
+    litert_products,
+    random_images,
+    with_threads,
+)
+from kzoo.bench.timings import BenchReport, ModelBench, make_timings, read_environment
 from kzoo.bench.turns import Times, take_turns
 from kzoo.errors import explain
 from kzoo.graph import count_macs
@@ -32,18 +40,19 @@ def run(plan: Plan, watch: Watch = lambda report, stage: None) -> BenchReport:
 
     Args:
         plan: what is measured.
-        watch: is called with the report so far and what happens now, often; with "" when a model is finished.
+        watch: function that is often called with the report so far and what happens now; with "" when a model is
+            finished.
 
     Raises:
         InvalidValueError, UnknownNameError: the plan asks for what cannot be measured; nothing was done.
 
     Example:
         >>> report = run(Plan(names=("resnet50",), precisions=("float32", "int8"), threads=(2,)))
-        >>> report.models[0].row("int8, 2 threads").ratios["speed / float32"].median
+        >>> report.models[0].timing("int8, 2 threads").ratios["speed / float32"].median
         3.41
     """
     plan.check()
-    report = BenchReport(environment(), plan, [])
+    report = BenchReport(read_environment(), plan, [])
     for name in plan.models:
         bench = ModelBench(name, plan.image_shape(name))
         report.models.append(bench)
@@ -55,10 +64,10 @@ def run(plan: Plan, watch: Watch = lambda report, stage: None) -> BenchReport:
             with _quiet(), tempfile.TemporaryDirectory() as directory:
                 bench.macs, subjects = _subjects(name, plan, Path(directory), say)
                 runs = {subject.name: subject.run for subject in subjects if subject.run}
-                bench.rows = make_rows(subjects, Times({}))
+                bench.rows = make_timings(subjects, Times({}))
                 for times in take_turns(runs, plan.rounds, plan.seconds):
                     bench.rounds += 1
-                    bench.rows = make_rows(subjects, times)
+                    bench.rows = make_timings(subjects, times)
                     say(f"round {bench.rounds} of {plan.rounds}")
         except Exception as error:  # one model does not lose the others
             bench.problem = explain(error)
@@ -71,7 +80,7 @@ def _subjects(name: str, plan: Plan, directory: Path, say: Callable[[str], None]
     """The multiply-adds of a model, and all that is timed of it."""
     say("building")
     shape = plan.image_shape(name)
-    images = pixels(IMAGES, shape)
+    images = random_images(IMAGES, shape)
     # logits: behind a softmax random weights give each of a thousand classes less than the step of an 8-bit integer
     model = without_auxiliary(build(name, input_shape=shape, classifier_activation=None))
     folded = fold_batch_norm(model)
@@ -79,17 +88,17 @@ def _subjects(name: str, plan: Plan, directory: Path, say: Callable[[str], None]
     files_of = partial(litert_files, threads=plan.threads, images=images, directory=directory, say=say)
     rivals: dict[str, dict[str, str]] = {}
     theirs: list[Subject] = []
-    for source in plan.against:
-        if source != KERAS_APPLICATIONS:
-            rivals[source] = dict.fromkeys(plan.precisions, source)
-            theirs += with_threads(source, Path(source), plan.threads)
+    for rival in plan.against:
+        if rival != KERAS_APPLICATIONS:
+            rivals[rival] = dict.fromkeys(plan.precisions, rival)
+            theirs += with_threads(rival, Path(rival), plan.threads)
             continue
         peer = f"Keras' {COUNTERPARTS[name]}"
         rivals[peer] = {precision: f"{peer} {precision}" for precision in plan.precisions}
         say(f"building {peer}")
         other = getattr(keras.applications, COUNTERPARTS[name])
         other = other(weights=None, input_shape=shape, classifier_activation=None)
-        theirs += files_of(fold_batch_norm(other), count_macs(other), plan.precisions, source=peer)
+        theirs += files_of(fold_batch_norm(other), count_macs(other), plan.precisions, maker=peer)
     subjects = files_of(fold_preprocessing(folded), macs, plan.precisions, rivals=rivals)
     subjects += theirs + ceilings(plan.threads) + litert_products(plan.threads, directory)
     if plan.keras:

@@ -10,7 +10,7 @@ import numpy as np
 
 from kzoo.edge import LiteRTModel, export_each
 from kzoo.edge.convert import convert
-from kzoo.edge.report import threads_of
+from kzoo.edge.export_report import threads_of
 from kzoo.errors import ExportError, InvalidValueError, explain
 
 SIDE = 2048  # of the matrices whose product says what the machine can do
@@ -23,16 +23,16 @@ class Subject:
     """One thing that is timed.
 
     Attributes:
-        name: of its own among all subjects of a model.
-        run: what is timed; None if `problem` says why there is nothing.
-        threads: None where the library takes all cores.
-        batch: images of one run; None for files and products, which take one.
+        name: name of its own among all subjects of a model.
+        run: function that is timed; None if `problem` says why there is nothing.
+        threads: number of threads; None where the library takes all cores.
+        batch: number of images of one run; None for files and products, which take one.
         macs: multiply-adds of one image, where they are known.
-        size_bytes: of its file.
-        partitions: pieces in which the XNNPACK delegate runs its file.
+        size_bytes: size of its file.
+        partitions: number of pieces in which the XNNPACK delegate runs its file.
         over: title of a ratio -> subject that it is over. All are speeds, but for `CEILING`: that is the time over
             the time that a matrix product takes for as many multiply-adds.
-        problem: why it cannot be timed.
+        problem: reason why it cannot be timed.
     """
 
     name: str
@@ -89,36 +89,36 @@ def litert_files(
     images: np.ndarray,
     directory: Path,
     say: Callable[[str], None],
-    source: str = "",
+    maker: str = "",
     rivals: Mapping[str, Mapping[str, str]] | None = None,
 ) -> list[Subject]:
     """A model as LiteRT files, each with each number of threads.
 
     Args:
-        model: folded, what `kzoo.export` takes.
-        macs: of one image.
-        precisions: of the files.
-        threads: of the interpreter.
-        images: to calibrate on.
+        model: folded model, as `kzoo.export` takes it.
+        macs: multiply-adds of one image.
+        precisions: precisions of the files.
+        threads: numbers of threads of the interpreter.
+        images: images to calibrate on.
         directory: an existing folder for the files.
-        say: is told what happens.
-        source: who else made it; stands before the precision.
-        rivals: who -> precision -> the file that this one is compared with.
+        say: function that is told what happens.
+        maker: name of who else made the model, which stands before the precision.
+        rivals: maker -> precision -> the file that this one is compared with.
     """
-    say(f"exporting {source or 'its files'}")
+    say(f"exporting {maker or 'its files'}")
     try:
-        results = dict(export_each(model, directory / (source or "zoo"), precisions, images))
+        results = dict(export_each(model, directory / (maker or "zoo"), precisions, images))
     except ExportError as error:
-        return [Subject(f"{source} files".strip(), problem=explain(error))]
+        return [Subject(f"{maker} files".strip(), problem=explain(error))]
     subjects = []
     for precision, report in results.items():
-        file = f"{source} {precision}".strip()
+        file = f"{maker} {precision}".strip()
         if isinstance(report, ExportError):
             subjects.append(Subject(file, problem=explain(report)))
             continue
         over = {f"speed / {rival}": files[precision] for rival, files in (rivals or {}).items()}
         if precision != "float32":
-            over = {"speed / float32": f"{source} float32".strip(), **over}
+            over = {"speed / float32": f"{maker} float32".strip(), **over}
         subjects += with_threads(file, Path(report.path), threads, over, macs, report.xnnpack_partitions)
     return subjects
 
@@ -134,12 +134,12 @@ def with_threads(
     """A LiteRT file with each number of threads, compared with the ceiling, its fewest threads and other files.
 
     Args:
-        file: what it is called.
-        path: of it.
-        threads: of the interpreter.
+        file: name of the file among the subjects.
+        path: path of the file.
+        threads: numbers of threads of the interpreter.
         over: title of a ratio -> the file that it is over.
-        macs: of one image, if they are known.
-        partitions: of the XNNPACK delegate; default: they are counted.
+        macs: multiply-adds of one image, if they are known.
+        partitions: number of partitions of the XNNPACK delegate; default: they are counted.
     """
     subjects = []
     for number in threads:
@@ -176,13 +176,13 @@ def keras_functions(
     """The functions that `model.predict` would run, plain and folded, as TensorFlow's graph and under XLA."""
     subjects = []
     for batch in batches:
-        images = pixels(batch, model.inputs[0].shape[1:])
-        for form, each in (("plain", model), ("folded", folded)):
+        images = random_images(batch, model.inputs[0].shape[1:])
+        for variant, each in (("plain", model), ("folded", folded)):
             for mode, jit_compile in (("graph", False), ("XLA", True)):
-                over = {"speed / plain": ("plain", mode)} if form == "folded" else {}
-                over |= {"speed / graph": (form, "graph")} if mode == "XLA" else {}
+                over = {"speed / plain": ("plain", mode)} if variant == "folded" else {}
+                over |= {"speed / graph": (variant, "graph")} if mode == "XLA" else {}
                 subject = Subject(
-                    _keras_name(form, mode, batch),
+                    _keras_name(variant, mode, batch),
                     batch=batch,
                     over={title: _keras_name(*other, batch) for title, other in over.items()},
                 )
@@ -197,8 +197,8 @@ def keras_functions(
     return subjects
 
 
-def _keras_name(form: str, mode: str, batch: int) -> str:
-    return f"Keras, {form}, {mode}, {batch} image{'s' if batch > 1 else ''}"
+def _keras_name(variant: str, mode: str, batch: int) -> str:
+    return f"Keras, {variant}, {mode}, {batch} image{'s' if batch > 1 else ''}"
 
 
 def _predict_function(model: keras.Model, jit_compile: bool, images: np.ndarray) -> Callable[[], np.ndarray]:
@@ -209,6 +209,6 @@ def _predict_function(model: keras.Model, jit_compile: bool, images: np.ndarray)
     return lambda: view.predict_on_batch(images)
 
 
-def pixels(number: int, shape: Sequence[int]) -> np.ndarray:
+def random_images(number: int, shape: Sequence[int]) -> np.ndarray:
     """Random images of 0 to 255, float32 (number, height, width, channels)."""
     return np.random.default_rng(0).integers(0, 256, (number, *shape)).astype("float32")

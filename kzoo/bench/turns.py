@@ -35,8 +35,8 @@ class Times:
     """What was measured so far.
 
     Attributes:
-        seconds: subject -> one time for each round; those that fail go.
-        problems: subject that failed -> why.
+        seconds: subject -> one time in seconds for each round; those that fail go.
+        problems: subject that failed -> the reason.
     """
 
     seconds: dict[str, list[float]]
@@ -60,11 +60,11 @@ def take_turns(
     that counts. A subject that raises is out, with its reason, and the others go on.
 
     Args:
-        runs: subject -> what is timed.
-        rounds: how many at most.
-        seconds: after which no other round begins; one is always made.
-        clock: gives seconds.
-        sleep: rests so many seconds.
+        runs: subject -> the function that is timed.
+        rounds: number of rounds at most.
+        seconds: time in seconds after which no other round begins; one is always made.
+        clock: function that gives seconds.
+        sleep: function that rests so many seconds.
     """
     times = Times({name: [] for name in runs})
     started = clock()

@@ -1,12 +1,12 @@
-"""The checks. Each takes a `Subject`, returns a short note, and raises an error with the reason if it fails."""
+"""The checks. Each takes a `NarrowModel`, returns a short note, and raises an error with the reason if it fails."""
 
 from collections.abc import Callable
 
 import keras
 import numpy as np
 
+from kzoo.check.narrow_model import CLASSES, NarrowModel
 from kzoo.check.probe import pixels, relative_error, weights_of
-from kzoo.check.subject import CLASSES, Subject
 from kzoo.edge import export
 from kzoo.errors import CheckFailed
 from kzoo.registry import CLASSIFICATION, SEGMENTATION
@@ -21,10 +21,10 @@ class Skipped(Exception):
     """A check that cannot be made here, with the reason."""
 
 
-def builds(subject: Subject) -> str:
+def builds(narrow: NarrowModel) -> str:
     """Builds, with a tap at every stride from the first to the last."""
-    model = subject.model
-    rank = {CLASSIFICATION: 2, SEGMENTATION: 4}[subject.entry.task]
+    model = narrow.model
+    rank = {CLASSIFICATION: 2, SEGMENTATION: 4}[narrow.entry.task]
     if len(model.output.shape) != rank or model.output.shape[-1] != CLASSES:
         raise CheckFailed(f"the output is {model.output.shape}, not {CLASSES} numbers for each image or pixel")
     taps = tap_names(model)
@@ -33,33 +33,33 @@ def builds(subject: Subject) -> str:
     levels = [int(tap[1:]) for tap in taps if TAP.fullmatch(tap)]
     if levels != list(range(levels[0], levels[-1] + 1)):
         raise CheckFailed(f"its taps are {', '.join(taps)}; a level is missing")
-    if not np.isfinite(subject.outputs).all():
+    if not np.isfinite(narrow.outputs).all():
         raise CheckFailed("its outputs are not finite")
     return f"{taps[0]}–{taps[-1]}"
 
 
-def saves(subject: Subject) -> str:
+def saves(narrow: NarrowModel) -> str:
     """A `.keras` file gives the same weights and outputs back, bit for bit."""
-    loaded = keras.saving.load_model(subject.file)
-    if [layer.name for layer in loaded.layers] != [layer.name for layer in subject.model.layers]:
+    loaded = keras.saving.load_model(narrow.file)
+    if [layer.name for layer in loaded.layers] != [layer.name for layer in narrow.model.layers]:
         raise CheckFailed("the loaded model has other layers")
     changed = [
         variable.path
-        for variable, new in zip(subject.model.weights, loaded.weights, strict=True)
+        for variable, new in zip(narrow.model.weights, loaded.weights, strict=True)
         if not np.array_equal(variable, new)
     ]
     if changed:
         raise CheckFailed(f"loading changes {_list(changed)}")
-    if not np.array_equal(loaded(subject.images), subject.outputs):
+    if not np.array_equal(loaded(narrow.images), narrow.outputs):
         raise CheckFailed("the loaded model gives other outputs")
-    return f"{subject.file.stat().st_size / 1e3:.0f} kB"
+    return f"{narrow.file.stat().st_size / 1e3:.0f} kB"
 
 
-def learns(subject: Subject) -> str:
+def learns(narrow: NarrowModel) -> str:
     """A training step compiled by XLA has the loss that TensorFlow finds without it, and moves every weight."""
-    images, shape = pixels(8, *subject.model.input.shape[1:]), (8, *subject.model.output.shape[1:-1])
+    images, shape = pixels(8, *narrow.model.input.shape[1:]), (8, *narrow.model.output.shape[1:-1])
     labels = np.arange(np.prod(shape)).reshape(shape) % CLASSES
-    with subject.training() as model:
+    with narrow.training() as model:
         logits = model(images, training=True)
         losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         eager = float(keras.ops.mean(losses))
@@ -76,36 +76,36 @@ def learns(subject: Subject) -> str:
         raise CheckFailed(f"the loss is {loss:.7g} under XLA and {eager:.7g} without")
     if broken:
         raise CheckFailed(f"not finite after a step: {_list(broken)}")
-    here, never = subject.without_gradient
-    stuck = still - subject.idle_biases - (here - never)
+    here, never = narrow.without_gradient
+    stuck = still - narrow.idle_biases - (here - never)
     if stuck:
         raise CheckFailed(f"a step does not move {_list(sorted(stuck))}")
     return f"{error:.1e}"
 
 
-def gradients(subject: Subject) -> str:
+def gradients(narrow: NarrowModel) -> str:
     """Every trainable weight receives a gradient, under one draw of the weights or another."""
-    _, never = subject.without_gradient
+    _, never = narrow.without_gradient
     if never:
         raise CheckFailed(f"no gradient reaches {_list(sorted(never))}")
-    return f"{len(subject.model.trainable_variables)} weights"
+    return f"{len(narrow.model.trainable_variables)} weights"
 
 
-def folds(subject: Subject) -> str:
+def folds(narrow: NarrowModel) -> str:
     """Folding batch normalisation leaves the outputs, and what stays of it stays for a reason."""
-    kept = plan_folding(subject.model).kept
-    layers = {variable.path.split("/")[0] for variable in subject.folded.variables if "moving" in variable.path}
+    kept = plan_folding(narrow.model).kept
+    layers = {variable.path.split("/")[0] for variable in narrow.folded.variables if "moving" in variable.path}
     if layers - set(kept):
         raise CheckFailed(f"statistics stay without a reason in {_list(sorted(layers - set(kept)))}")
-    if tap_names(subject.folded) != tap_names(subject.model):
+    if tap_names(narrow.folded) != tap_names(narrow.model):
         raise CheckFailed("the folded model has other taps")
-    note = _judge(relative_error(subject.folded(subject.images), subject.outputs))
+    note = _judge(relative_error(narrow.folded(narrow.images), narrow.outputs))
     return note + (f", {len(kept)} stay" if kept else "")
 
 
-def exports(subject: Subject) -> str:
+def exports(narrow: NarrowModel) -> str:
     """The folded model is a LiteRT file of built-in ops, in one XNNPACK partition, with the same outputs."""
-    report = export(subject.folded, subject.directory / "model.tflite", calibration=subject.images)
+    report = export(narrow.folded, narrow.directory / "model.tflite", calibration=narrow.images)
     if report.xnnpack_partitions != 1:
         raise CheckFailed(f"XNNPACK runs it in {report.xnnpack_partitions} partitions")
     foreign = [op for op in report.ops if op.startswith(("Flex", "CUSTOM"))]
@@ -114,11 +114,11 @@ def exports(subject: Subject) -> str:
     return _judge(report.max_rel_error)
 
 
-def jax(subject: Subject) -> str:
+def jax(narrow: NarrowModel) -> str:
     """The saved model has the same outputs under JAX."""
-    if subject.jax is None:
+    if narrow.jax is None:
         raise Skipped("JAX is not installed")
-    return _judge(subject.jax.answer(subject.file))
+    return _judge(narrow.jax.answer(narrow.file))
 
 
 def _judge(error: float) -> str:
@@ -132,6 +132,6 @@ def _list(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-CHECKS: dict[str, Callable[[Subject], str]] = {
+CHECKS: dict[str, Callable[[NarrowModel], str]] = {
     check.__name__: check for check in (builds, saves, learns, gradients, folds, exports, jax)
 }

@@ -19,7 +19,7 @@ import keras
 import kzoo
 from kzoo.check.checks import CHECKS, Skipped
 from kzoo.check.jax_process import JaxProcess
-from kzoo.check.subject import Subject
+from kzoo.check.narrow_model import NarrowModel
 from kzoo.errors import InvalidValueError, explain
 from kzoo.files import write_text
 from kzoo.reading import read_json
@@ -34,8 +34,8 @@ class Outcome:
     """What a check said.
 
     Attributes:
-        passed: None if the check was skipped.
-        note: a figure, or the reason of a failure or a skip.
+        passed: whether the check passed; None if it was skipped.
+        note: a number, or the reason of a failure or a skip.
     """
 
     passed: bool | None
@@ -43,13 +43,13 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Row:
-    """The outcomes of a model.
+class Verdict:
+    """The outcomes of all checks of a model.
 
     Attributes:
-        config: of the narrow model that was checked; another one is checked anew.
-        seconds: that its checks took.
-        outcomes: by check.
+        config: configuration of the narrow model that was checked; another one is checked anew.
+        seconds: time that its checks took, in seconds.
+        outcomes: check -> its outcome.
     """
 
     config: str
@@ -61,8 +61,8 @@ class Row:
         return any(outcome.passed is False for outcome in self.outcomes.values())
 
 
-def check_models(names: Sequence[str], checks: Sequence[str] = tuple(CHECKS)) -> Iterator[tuple[str, Row]]:
-    """Makes the checks on each model, and yields the rows as they come.
+def check_models(names: Sequence[str], checks: Sequence[str] = tuple(CHECKS)) -> Iterator[tuple[str, Verdict]]:
+    """Makes the checks on each model, and yields the verdicts as they come.
 
     An error in a check is its outcome and ends nothing else. More than `PER_PROCESS` models are checked in
     processes of their own, one after the other; should one die, that is the outcome of its last model.
@@ -78,16 +78,16 @@ def check_models(names: Sequence[str], checks: Sequence[str] = tuple(CHECKS)) ->
             for _ in range(min(PER_PROCESS, len(names))):
                 name = names.pop(0)
                 try:
-                    row = pool.submit(check_in_worker, name, checks).result()
+                    verdict = pool.submit(check_in_worker, name, checks).result()
                 except BrokenProcessPool:
                     died = Outcome(False, "the process that checked it died")
-                    yield name, Row(config_of(name), 0.0, dict.fromkeys(checks, died))
+                    yield name, Verdict(config_of(name), 0.0, dict.fromkeys(checks, died))
                     break
-                yield name, row
+                yield name, verdict
 
 
-def check_in_worker(name: str, checks: Sequence[str]) -> Row:
-    """The row of a model; the process under JAX stays for the next one, and ends with this process."""
+def check_in_worker(name: str, checks: Sequence[str]) -> Verdict:
+    """The verdict of a model; the process under JAX stays for the next one, and ends with this process."""
     return _check_model(name, checks, _shared_jax())
 
 
@@ -96,19 +96,19 @@ def _shared_jax() -> JaxProcess:
     return JaxProcess()
 
 
-def _check_model(name: str, checks: Sequence[str], jax: JaxProcess) -> Row:
-    """The row of a model. Keras' global state is cleared behind it."""
+def _check_model(name: str, checks: Sequence[str], jax: JaxProcess) -> Verdict:
+    """The verdict of a model. Keras' global state is cleared behind it."""
     start = time.perf_counter()
     with _quiet(), tempfile.TemporaryDirectory() as directory:
-        subject = Subject(name, Path(directory), jax if jax.available() else None)
-        outcomes = {check: _outcome(CHECKS[check], subject) for check in checks}
+        narrow = NarrowModel(name, Path(directory), jax if jax.available() else None)
+        outcomes = {check: _outcome(CHECKS[check], narrow) for check in checks}
     keras.backend.clear_session()
-    return Row(config_of(name), round(time.perf_counter() - start, 1), outcomes)
+    return Verdict(config_of(name), round(time.perf_counter() - start, 1), outcomes)
 
 
-def _outcome(check, subject: Subject) -> Outcome:
+def _outcome(check, narrow: NarrowModel) -> Outcome:
     try:
-        return Outcome(True, check(subject))
+        return Outcome(True, check(narrow))
     except Skipped as skip:
         return Outcome(None, str(skip))
     except Exception as error:
@@ -136,7 +136,7 @@ def config_of(name: str) -> str:
 
 
 class MatrixFile:
-    """The rows in `matrix.json`, written whole after each model.
+    """The verdicts in `matrix.json`, written whole after each model.
 
     Rows that another version of kzoo made, or that have other checks or another configuration, are left out.
 
@@ -146,53 +146,53 @@ class MatrixFile:
 
     def __init__(self, path: Path):
         self.path = path
-        self.rows: dict[str, Row] = {}
+        self.verdicts: dict[str, Verdict] = {}
         if not path.exists():
             return
         try:
             content = read_json(path)
-            version, rows = content["kzoo"], content["models"]
-            for name, row in rows.items():
-                outcomes = {check: Outcome(**outcome) for check, outcome in row["outcomes"].items()}
-                self.rows[name] = Row(row["config"], row["seconds"], outcomes)
+            version, verdicts = content["kzoo"], content["models"]
+            for name, verdict in verdicts.items():
+                outcomes = {check: Outcome(**outcome) for check, outcome in verdict["outcomes"].items()}
+                self.verdicts[name] = Verdict(verdict["config"], verdict["seconds"], outcomes)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidValueError(
                 f"{path} is no matrix of kzoo check; remove it or choose another --output"
             ) from error
         known = set(list_models())
-        self.rows = {
-            name: row
-            for name, row in self.rows.items()
+        self.verdicts = {
+            name: verdict
+            for name, verdict in self.verdicts.items()
             if version == kzoo.__version__
             and name in known
-            and row.config == config_of(name)
-            and list(row.outcomes) == list(CHECKS)
+            and verdict.config == config_of(name)
+            and list(verdict.outcomes) == list(CHECKS)
         }
 
-    def add(self, name: str, row: Row) -> None:
-        self.rows[name] = row
-        models = {name: asdict(self.rows[name]) for name in sorted(self.rows)}
+    def add(self, name: str, verdict: Verdict) -> None:
+        self.verdicts[name] = verdict
+        models = {name: asdict(self.verdicts[name]) for name in sorted(self.verdicts)}
         content = {"kzoo": kzoo.__version__, "models": models}
         write_text(self.path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def by_family(rows: Mapping[str, Row]) -> dict[str, dict[str, Row]]:
-    """The rows of each family, families and names sorted, resnet18 before resnet101."""
+def by_family(verdicts: Mapping[str, Verdict]) -> dict[str, dict[str, Verdict]]:
+    """The verdicts of each family, families and names sorted, resnet18 before resnet101."""
 
     def key(name: str) -> tuple:
         return lookup(name).family, [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
-    families: dict[str, dict[str, Row]] = {}
-    for name in sorted(rows, key=key):
-        families.setdefault(lookup(name).family, {})[name] = rows[name]
+    families: dict[str, dict[str, Verdict]] = {}
+    for name in sorted(verdicts, key=key):
+        families.setdefault(lookup(name).family, {})[name] = verdicts[name]
     return families
 
 
-def summary(rows: Mapping[str, Row]) -> str:
+def summary(verdicts: Mapping[str, Verdict]) -> str:
     """How many models and checks passed, in a sentence."""
-    outcomes = [outcome.passed for row in rows.values() for outcome in row.outcomes.values()]
-    failed = sum(row.failed for row in rows.values())
-    parts = [f"{len(rows) - failed} of {len(rows)} models pass", f"{outcomes.count(True)} checks passed"]
+    outcomes = [outcome.passed for verdict in verdicts.values() for outcome in verdict.outcomes.values()]
+    failed = sum(verdict.failed for verdict in verdicts.values())
+    parts = [f"{len(verdicts) - failed} of {len(verdicts)} models pass", f"{outcomes.count(True)} checks passed"]
     parts += [f"{outcomes.count(False)} failed"] if False in outcomes else []
     parts += [f"{outcomes.count(None)} skipped"] if None in outcomes else []
     return ", ".join(parts)

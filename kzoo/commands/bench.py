@@ -8,7 +8,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 
 from kzoo.bench import session
-from kzoo.bench.report import BenchReport, ModelBench, refuse_directory, sheet
+from kzoo.bench.timings import BenchReport, ModelBench, refuse_directory, tabulate
 from kzoo.commands.forms import Bench
 from kzoo.console import make_table, show, show_json
 from kzoo.escape import terminal
@@ -43,8 +43,8 @@ def run(form: Bench) -> None:
 
 
 def _tables(model: ModelBench) -> Iterator[Table]:
-    for rows in model.groups:
-        titles, lines = sheet(rows)
+    for timings in model.groups:
+        titles, lines = tabulate(timings)
         table = make_table(*titles)
         table.title = model.title
         table.columns[0].no_wrap = True

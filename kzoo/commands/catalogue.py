@@ -19,12 +19,12 @@ class Listed:
     """A model in the catalogue.
 
     Attributes:
-        name: what `kzoo.build` takes.
-        family: the family it belongs to.
+        name: name that `kzoo.build` takes.
+        family: family that it belongs to.
         task: "classification" or "segmentation".
         input_shape: default (height, width, channels).
-        num_classes: default.
-        parameters: trainable ones at the default shape and classes.
+        num_classes: default number of classes.
+        parameters: number of trainable parameters at the default shape and classes.
         macs: multiply-adds for one image at the default shape.
         weights: names of its public checkpoints, the default one first.
         papers: arXiv numbers, or authors and year.

@@ -9,8 +9,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from kzoo.check.checks import CHECKS
-from kzoo.check.matrix import MatrixFile, Row, check_models, summary
-from kzoo.check.report import MARKS, draw, list_failures, write_markdown
+from kzoo.check.matrix import MatrixFile, Verdict, check_models, summary
+from kzoo.check.page import MARKS, draw_matrix, list_failures, write_markdown
 from kzoo.commands.forms import Check
 from kzoo.console import make_table, show, show_json
 from kzoo.errors import InvalidValueError
@@ -30,44 +30,44 @@ def run(form: Check) -> None:
     if keras.backend.backend() != "tensorflow":
         raise InvalidValueError(f"kzoo check needs KERAS_BACKEND=tensorflow, not {keras.backend.backend()!r}")
     file = None
-    rows: dict[str, Row] = {}
+    verdicts: dict[str, Verdict] = {}
     if form.output is not None:
         refuse_unwritable(form.output)
         file = MatrixFile(form.output / "matrix.json")
         ensure_writable(form.output)
-        rows = {name: row for name, row in file.rows.items() if name in names and not row.failed}
+        verdicts = {name: verdict for name, verdict in file.verdicts.items() if name in names and not verdict.failed}
     console = Console(stderr=True)
-    if rows and form.output is not None:
-        console.print(f"{len(rows)} models passed before, in {form.output / 'matrix.json'}")
-    todo = [name for name in names if name not in rows]
+    if verdicts and form.output is not None:
+        console.print(f"{len(verdicts)} models passed before, in {form.output / 'matrix.json'}")
+    todo = [name for name in names if name not in verdicts]
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("checking", total=len(todo))
-        for name, row in check_models(todo):
-            rows[name] = row
+        for name, verdict in check_models(todo):
+            verdicts[name] = verdict
             if file is not None:
-                file.add(name, row)
-            progress.console.print(f"{name} {'fails' if row.failed else 'passes'} ({row.seconds:.0f} s)")
+                file.add(name, verdict)
+            progress.console.print(f"{name} {'fails' if verdict.failed else 'passes'} ({verdict.seconds:.0f} s)")
             progress.advance(task)
     if file is not None and form.output is not None:
-        draw(file.rows, form.output / "matrix.png")
-        write_markdown(file.rows, form.output / "README.md")
-    rows = {name: rows[name] for name in names}
+        draw_matrix(file.verdicts, form.output / "matrix.png")
+        write_markdown(file.verdicts, form.output / "README.md")
+    verdicts = {name: verdicts[name] for name in names}
     if form.json:
-        show_json({name: dataclasses.asdict(row) | {"failed": row.failed} for name, row in rows.items()})
+        show_json({name: dataclasses.asdict(each) | {"failed": each.failed} for name, each in verdicts.items()})
     else:
         failures = (
-            f"[{COLORS[False]}]{name} {check}[/]: {terminal(reason)}" for name, check, reason in list_failures(rows)
+            f"[{COLORS[False]}]{name} {check}[/]: {terminal(why)}" for name, check, why in list_failures(verdicts)
         )
-        show(_table(rows), *failures, summary(rows))
-    if any(row.failed for row in rows.values()):
+        show(_table(verdicts), *failures, summary(verdicts))
+    if any(verdict.failed for verdict in verdicts.values()):
         raise SystemExit(1)
 
 
-def _table(rows: Mapping[str, Row]) -> Table:
+def _table(verdicts: Mapping[str, Verdict]) -> Table:
     table = make_table("model", *CHECKS)
-    for name, row in rows.items():
+    for name, verdict in verdicts.items():
         cells = []
-        for outcome in row.outcomes.values():
+        for outcome in verdict.outcomes.values():
             text = f"{MARKS[outcome.passed]} {outcome.note}" if outcome.passed else MARKS[outcome.passed]
             cells.append(f"[{COLORS[outcome.passed]}]{terminal(text)}[/]")
         table.add_row(name, *cells)

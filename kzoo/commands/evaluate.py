@@ -66,7 +66,7 @@ def _open(form: Evaluate) -> tuple[Callable, Opened]:
     """What gives the probabilities of a batch, and the opened model."""
     if form.model.suffix not in FILES:
         raise InvalidValueError(f"{form.model} must end in {' or '.join(FILES)}")
-    opened = open_model(str(form.model), labels=form.labels, values=form.values, **form.pixel_options)
+    opened = open_model(str(form.model), class_names_file=form.labels, values=form.values, **form.pixel_options)
     opened.output.check_known(str(form.model))
     run = runner(opened.model)
     return lambda images: opened.output.probabilities(run(images)), opened

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from kzoo.class_names import imagenet_classes, known_output, match_classes, read_labels
+from kzoo.class_names import imagenet_classes, known_output, match_classes, read_class_names
 from kzoo.commands.dataset import load
 from kzoo.commands.forms import ALL, Export
 from kzoo.console import make_table, show, show_json
 from kzoo.edge import Card, ExportReport, draw_reports, export, export_all
 from kzoo.edge.arguments import check_path
-from kzoo.edge.report import threads_of
+from kzoo.edge.export_report import threads_of
 from kzoo.errors import InvalidValueError
 from kzoo.escape import printable, terminal
 from kzoo.files import refuse_unwritable
@@ -87,9 +87,9 @@ def _open(form: Export) -> tuple[keras.Model, Card]:
         model = load_keras(form.model)
     else:
         model = build(form.model, weights=form.weights)
-    labels = None if form.labels is None else read_labels(form.labels)
-    output = known_output(form.model, model, labels, form.values)
-    pixels = known_pixels(form.model, model, form.weights, maps=output.task == SEGMENTATION)
+    class_names = None if form.labels is None else read_class_names(form.labels)
+    output = known_output(form.model, model, class_names, form.values)
+    pixels = known_pixels(form.model, model, form.weights, segments=output.task == SEGMENTATION)
     return model, Card(output, pixels.changed(**form.pixel_options))
 
 

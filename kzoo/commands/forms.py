@@ -14,7 +14,7 @@ from kzoo.images import Interpolation, PixelChanges, Resize
 from kzoo.precisions import PRECISIONS
 
 ALL = "all"
-Task = Literal["classification", "segmentation"]
+TaskName = Literal["classification", "segmentation"]
 Values = Literal["softmax", "sigmoid", "logits"]
 if TYPE_CHECKING:  # which cannot read names out of data, as tyro does
     PrecisionChoice = str
@@ -75,8 +75,8 @@ class List(JsonOption):
     """Shell-style pattern of names, such as "resnet50*" (quote it)."""
     family: str | None = None
     """Family of the models, such as "resnet"."""
-    task: Task | None = None
-    """Task of the models."""
+    task: TaskName | None = None
+    """TaskName of the models."""
     max_parameters: str | None = None
     """Largest number of trainable parameters, such as 5M."""
     max_macs: str | None = None
@@ -182,7 +182,7 @@ class Export(MaskOptions, PixelOptions, JsonOption):
     """Numbers of threads to time the file with, one after the other."""
     report: bool = False
     """Whether to write NAME_report.json and NAME_report.md beside each file, with the tensors that lose most, and for
-    several precisions a picture, precisions.png."""
+    several precisions a chart, precisions.png."""
 
 
 @dataclasses.dataclass(frozen=True)

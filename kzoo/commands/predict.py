@@ -13,7 +13,7 @@ from kzoo.console import make_table, show, show_json
 from kzoo.errors import InvalidValueError
 from kzoo.escape import printable, terminal
 from kzoo.files import refuse_unwritable
-from kzoo.images import find_images
+from kzoo.images import find_pictures
 from kzoo.predict.classifier import BATCH_SIZE, Opened, as_classifier, classify, open_model
 from kzoo.predict.segmenter import as_segmenter, output_paths, segment
 
@@ -23,11 +23,11 @@ def run(form: Predict) -> None:
         raise InvalidValueError(f"--top {form.top} must be at least 1")
     if not form.images:
         raise InvalidValueError("no image given; name files or folders behind the model")
-    paths = find_images(form.images)
+    paths = find_pictures(form.images)
     opened = open_model(
         form.model,
         weights=form.weights,
-        labels=form.labels,
+        class_names_file=form.labels,
         values=form.values,
         image_size=form.image_size,
         **form.pixel_options,

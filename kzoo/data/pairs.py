@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kzoo.class_names import read_labels
+from kzoo.class_names import read_class_names
 from kzoo.data.folders import is_pairs
 from kzoo.data.mask_values import Labels, declare
 from kzoo.data.split import VOID, Example, ImageDataset, Split, decoder, readable_images
@@ -94,7 +94,7 @@ def _load_folder(root, image_size, pixels, validation_fraction, test_fraction, s
         )
     listed = root / "classes.txt"
     from_file = not class_names and listed.is_file()
-    if from_file and not (class_names := read_labels(listed)):
+    if from_file and not (class_names := read_class_names(listed)):
         raise DatasetError(f"{listed} is empty; it must name the classes, one a line")
     try:
         labels = declare(class_names, values, void, f"{root} has no classes.txt and")

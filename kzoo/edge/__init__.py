@@ -1,9 +1,18 @@
-"""The edge path: LiteRT files that run whole on the XNNPACK delegate, checked against Keras."""
+"""The edge path: LiteRT files that run whole on the XNNPACK delegate, checked against Keras.
+
+precision: what a file computes with, a name in `PRECISIONS`; of a training step see `kzoo.train`.
+partition: a stretch of ops that XNNPACK runs; one partition means that the file runs whole in it.
+calibration: training images that ranges of activations are taken from.
+evaluation: test images with their labels, on which Keras and file are scored.
+card: `model.tflite.json` beside a file: what to feed it and what its answers mean; a run has a model card.
+error: distance of a file's outputs to Keras'.
+export report: what a file costs and what it lost, `ExportReport`.
+"""
 
 from kzoo.edge.card import Card, read_card
+from kzoo.edge.export_report import ExportReport, draw_reports
 from kzoo.edge.exporting import export, export_all, export_each
 from kzoo.edge.precisions import PRECISIONS
-from kzoo.edge.report import ExportReport, draw_reports
 from kzoo.edge.runtime import LiteRTModel
 
 __all__ = [

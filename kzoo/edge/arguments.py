@@ -119,12 +119,12 @@ def check_images(
     model: keras.Model, shape: tuple, output: Output, precisions: Sequence[str], calibration, evaluation
 ) -> tuple[np.ndarray | None, tuple[np.ndarray, np.ndarray] | None]:
     """Calibration images as float32, evaluation images and labels; raises `InvalidValueError` if they do not fit."""
-    pixels = (found := normalisation(model)) is not None and found.of_pixels
+    of_pixels = (found := normalisation(model)) is not None and found.of_pixels
     if evaluation is not None:
         if not isinstance(evaluation, (tuple, list)) or len(evaluation) != 2:
             raise InvalidValueError("evaluation must be a pair: images, and their labels or masks")
         images, labels = (_as_array("evaluation", part) for part in evaluation)
-        _check_images(shape, pixels, "evaluation", images)
+        _check_images(shape, of_pixels, "evaluation", images)
         evaluation = images, _check_labels(model, output, labels, len(images))
     if calibration is None:
         needing = [name for name in precisions if PRECISIONS[name].calibrated]
@@ -134,7 +134,7 @@ def check_images(
             )
         return None, evaluation
     calibration = _as_array("calibration", calibration)
-    _check_images(shape, pixels, "calibration", calibration)
+    _check_images(shape, of_pixels, "calibration", calibration)
     return calibration.astype("float32", copy=False), evaluation
 
 
@@ -176,11 +176,11 @@ def _as_array(what: str, values) -> np.ndarray:
     return array
 
 
-def _check_images(shape: tuple, pixels: bool, what: str, images: np.ndarray) -> None:
+def _check_images(shape: tuple, of_pixels: bool, what: str, images: np.ndarray) -> None:
     if images.ndim != 4 or len(images) == 0 or images.shape[1:] != shape:
         raise InvalidValueError(f"{what} has shape {images.shape}; images of shape (n, {shape}) are needed")
     if not np.isfinite(images).all():
         raise InvalidValueError(f"{what} holds NaN or infinite pixels")
     low, high = float(images.min()), float(images.max())
-    if pixels and (low < 0 or high > 255 or high <= 1):
+    if of_pixels and (low < 0 or high > 255 or high <= 1):
         raise InvalidValueError(f"{what} pixels are {low:g} to {high:g}; the model eats pixels of 0 to 255")

@@ -20,11 +20,11 @@ VERSION = 2
 
 @dataclass(frozen=True, init=False)
 class Card:
-    """What travels with a file.
+    """What travels with a file: its meaning and the way to its input.
 
     Attributes:
-        output: what the numbers that it gives mean, with the names of the classes.
-        pixels: how a picture becomes its input; default: `Pixels.default`.
+        output: meaning of the numbers that the file gives, with the names of the classes.
+        pixels: way in which a picture becomes an image; default: `Pixels.default`.
 
     Raises:
         InvalidValueError: pixels that leave parts of a picture out, for a file that gives each pixel a class.
@@ -38,17 +38,12 @@ class Card:
     pixels: Pixels
 
     def __init__(self, output: Output, pixels: Pixels | None = None):
-        maps = output.task == "segmentation"
-        pixels = pixels or Pixels.default(maps)
-        if maps:
+        segments = output.task == "segmentation"
+        pixels = pixels or Pixels.default(segments)
+        if segments:
             pixels.check_whole("the file")
         object.__setattr__(self, "output", output)
         object.__setattr__(self, "pixels", pixels)
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """Names of the classes, or None where nobody named them."""
-        return self.output.class_names
 
 
 def card_path(path: str | Path) -> Path:

@@ -10,7 +10,7 @@ from kzoo.output import Output
 BATCH_SIZE = 32
 
 
-def errors(outputs: np.ndarray, expected: np.ndarray) -> dict[str, float]:
+def output_errors(outputs: np.ndarray, expected: np.ndarray) -> dict[str, float]:
     """Distances of outputs to those expected: fields of `ExportReport`. NaN where an output is no number."""
     outputs, expected = outputs.astype("float64"), expected.astype("float64")
     difference = np.abs(outputs - expected)
@@ -37,11 +37,11 @@ def scores(predict: Callable, images: np.ndarray, labels: np.ndarray, output: Ou
     """How often a model is right.
 
     Args:
-        predict: images -> (n, units) or (n, height, width, units).
+        predict: function from images to (n, units) or (n, height, width, units).
         images: (n, height, width, channels).
         labels: class indices (n,) or (n, height, width); what is no class, such as 255, does not count. Of a
             multi-label classifier 0 and 1, (n, classes).
-        output: what the model gives.
+        output: meaning of what the model gives.
 
     Returns:
         Accuracy of a classifier; of a multi-label one, the share of labels that are right, and of images all of whose

@@ -18,8 +18,8 @@ from kzoo.edge.arguments import (
 )
 from kzoo.edge.card import Card
 from kzoo.edge.convert import convert
+from kzoo.edge.export_report import ExportReport
 from kzoo.edge.precisions import PRECISIONS
-from kzoo.edge.report import ExportReport
 from kzoo.edge.source import Source
 from kzoo.errors import ExportError, InvalidValueError
 from kzoo.files import ensure_writable
@@ -54,23 +54,23 @@ def export(
         model: any functional model with one image input and one output; fold it first
             (`kzoo.fold_batch_norm`) to be sure that no normalisation is left. Auxiliary heads, which serve
             training alone, are left out.
-        path: ends in `.tflite`. An existing file is replaced once the new one has passed.
-        precision: a name in `kzoo.edge.PRECISIONS`, or `"auto"`: the fastest here whose `relative_error` is at most
+        path: path that ends in `.tflite`. An existing file is replaced once the new one has passed.
+        precision: name in `kzoo.edge.PRECISIONS`, or `"auto"`: the fastest here whose `relative_error` is at most
             `max_error`. Where the calibration images span 0 to 255, the input of `"int8"` is the pixel minus 128.
         calibration: images (n, height, width, channels) of 0 to 255, needed for `"int8"` and `"int16x8"`, which take
             the ranges of their activations from them: 100 or more from the training set. The first 16 also serve
             to compare the file with Keras; without any, noise does.
-        batch_size: images per invocation.
+        batch_size: number of images per invocation.
         evaluation: images, and their labels (n,) or masks (n, height, width) of class indices, void as 255 or any
             index that is no class; of one sigmoid or logit 0 or 1, of several sigmoids 0 and 1 for each class,
             (n, classes). Accuracy or mean IoU of Keras and file go into the report.
-        card: what the output means, with names of the classes, and how pictures are brought to the model's size.
+        card: meaning of the output, with names of the classes, and the way from pictures to images.
             Default: what the model carries (`kzoo.with_classes`) or tells by its last operation.
         class_names: names of the classes alone, where there is no card.
         threads: numbers of threads to time the file with, one after the other.
         find_layers: whether to find the tensors whose error is largest.
-        max_error: for `"auto"`.
-        reference: the model that the file has to agree with, where `model` was made of it by rewrites such as
+        max_error: largest relative error that `"auto"` accepts.
+        reference: model that the file has to agree with, where `model` was made of it by rewrites such as
             `kzoo.fold_batch_norm`: then these are checked too. Default: `model`.
 
     Returns:
@@ -117,7 +117,7 @@ def export_each(
 
     Args:
         precisions: names in `kzoo.edge.PRECISIONS`; default: all, without `calibration` those that need none.
-        name: of the files; default: the model's.
+        name: beginning of the files' names; default: the model's name.
 
     The other arguments are those of `kzoo.export`.
 
@@ -163,11 +163,11 @@ def export_all(
     """Writes `NAME_PRECISION.tflite` for several precisions, from one conversion.
 
     Args:
-        model: what `kzoo.export` takes.
-        directory: of the files; made if need be.
+        model: model that `kzoo.export` takes.
+        directory: directory of the files; made if need be.
         precisions: names in `kzoo.edge.PRECISIONS`; default: all, without `calibration` those that need none.
         calibration: as in `kzoo.export`.
-        options: the others of `kzoo.edge.export_each`.
+        options: the other options of `kzoo.edge.export_each`.
 
     Returns:
         precision -> report, in the order of `precisions`. A precision that fails is logged with its reason, and its

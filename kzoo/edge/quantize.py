@@ -23,8 +23,9 @@ class Ranges(NamedTuple):
     """Smallest and largest value of the tensors of a file, from calibration.
 
     Attributes:
-        averaged: over batches of images, which few bits are spent best on; the limits of input and output are whole.
-        whole: of all images.
+        averaged: ranges averaged over batches of images, which few bits are spent best on; those of input and output
+            are whole.
+        whole: ranges of all images.
     """
 
     averaged: dict[str, dict]
@@ -81,8 +82,8 @@ def quantize(content: bytes, precision: str, ranges: Ranges | None = None) -> tu
 
     Args:
         content: the float32 file.
-        precision: a name in `PRECISIONS`.
-        ranges: of `find_ranges`, for precisions that are calibrated.
+        precision: name in `PRECISIONS`.
+        ranges: what `find_ranges` found, for precisions that are calibrated.
 
     Returns:
         The file, and the name of the policy in `STATIC_POLICIES` that decided which ops compute in integers, or "".
@@ -107,7 +108,7 @@ def layer_errors(content: bytes, quantized: bytes, images: np.ndarray) -> dict[s
 
     Args:
         content: the float32 file.
-        quantized: made of it by `quantize`.
+        quantized: the file that `quantize` made of it.
         images: float32 (n, height, width, channels); n is a multiple of the batch.
     """
     from litert_quantizer import recipe

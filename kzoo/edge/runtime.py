@@ -21,7 +21,7 @@ class LiteRTModel:
     Args:
         source: path of the file, or its bytes. What this process has not opened before is first opened and run once
             in a process of its own, as a damaged file can crash the interpreter: see `kzoo.opener`.
-        num_threads: of the interpreter; default: one for each CPU core.
+        num_threads: number of threads of the interpreter; default: one for each CPU core.
 
     Raises:
         InvalidValueError: the file cannot be read or run, needs more memory or time than a file may, or has several

@@ -12,10 +12,10 @@ import numpy as np
 
 from kzoo.computable import why_not_computed
 from kzoo.edge.card import Card, card_path, write_card
-from kzoo.edge.compare import agreement, errors, scores
+from kzoo.edge.compare import agreement, output_errors, scores
+from kzoo.edge.export_report import WORST_LAYERS, ExportReport
 from kzoo.edge.precisions import PRECISIONS
 from kzoo.edge.quantize import Ranges, find_ranges, layer_errors, quantize
-from kzoo.edge.report import WORST_LAYERS, ExportReport
 from kzoo.edge.runtime import LiteRTModel
 from kzoo.errors import ExportError, InvalidValueError, explain
 from kzoo.files import atomic_path
@@ -26,8 +26,8 @@ SLOW_IMAGES, SLOW_MACS = 2, 8e9  # at least so many, and more of a model that ta
 _log = logging.getLogger("kzoo")
 
 
-class File(NamedTuple):
-    """A file, the policy of its integers, and the interpreter that runs it."""
+class Candidate(NamedTuple):
+    """A file that is not on disk yet, the policy of its integers, and the interpreter that runs it."""
 
     content: bytes
     policy: str
@@ -39,11 +39,11 @@ class Source:
     """A converted model, of which files in several precisions are made, and their card.
 
     Attributes:
-        model: what was converted.
-        reference: the model that the files are compared with.
-        card: of the files.
+        model: model that was converted.
+        reference: model that the files are compared with.
+        card: card of the files.
         content: the float32 file.
-        calibration, evaluation: see `kzoo.export`.
+        calibration, evaluation: as in `kzoo.export`.
     """
 
     model: keras.Model
@@ -55,7 +55,7 @@ class Source:
 
     @functools.cached_property
     def ranges(self) -> Ranges:
-        """Of the activations; a precision that is calibrated needs images for them."""
+        """Ranges of the activations; a precision that is calibrated needs images for them."""
         if self.calibration is None:
             raise InvalidValueError("no calibration images were given, which the ranges of activations need")
         return find_ranges(self.content, self.calibration)
@@ -83,8 +83,8 @@ class Source:
         images, labels = self.evaluation
         return scores(lambda batch: self.reference.predict_on_batch(batch), images, labels, self.card.output)
 
-    def make(self, precision: str) -> File:
-        """A file, not on disk yet.
+    def make(self, precision: str) -> Candidate:
+        """The file in one precision.
 
         Raises:
             ExportError: the quantizer fails, or makes a file that the interpreter does not run.
@@ -93,7 +93,7 @@ class Source:
             content, policy = quantize(
                 self.content, precision, self.ranges if PRECISIONS[precision].calibrated else None
             )
-            return File(content, policy, LiteRTModel(content))
+            return Candidate(content, policy, LiteRTModel(content))
         except Exception as error:  # it raises what it likes
             raise ExportError(
                 f"{self.model.name} cannot be quantized to {precision}: {explain(error)}; nothing was written"
@@ -107,7 +107,7 @@ class Source:
         """The images on which a file of this precision is compared with Keras."""
         return slice(max(SLOW_IMAGES, int(SLOW_MACS / max(self.macs, 1))) if PRECISIONS[precision].slow else None)
 
-    def fastest(self, precisions: Sequence[str], max_error: float) -> tuple[str, File]:
+    def fastest(self, precisions: Sequence[str], max_error: float) -> tuple[str, Candidate]:
         """The precision of least latency among those whose error is small enough, and its file."""
         best, found = None, {}
         for precision in precisions:
@@ -117,7 +117,7 @@ class Source:
             except ExportError as error:
                 _log.warning("%s", error)
                 continue
-            found[precision] = errors(file.lite.predict(self.images), self.expected)["relative_error"]
+            found[precision] = output_errors(file.lite.predict(self.images), self.expected)["relative_error"]
             if found[precision] <= max_error:
                 latency = file.lite.latency_ms()
                 if best is None or latency < best[0]:
@@ -133,7 +133,7 @@ class Source:
         path: Path,
         threads: Sequence[int],
         find_layers: bool,
-        file: File | None = None,
+        file: Candidate | None = None,
     ) -> ExportReport:
         """Writes one file, which may have been made before, and its card, if it agrees with Keras."""
         _log.info("%s: quantizing, and comparing with Keras", precision)
@@ -141,7 +141,7 @@ class Source:
         images, expected = self.images[self.compared(precision)], self.expected[self.compared(precision)]
         outputs = lite.predict(images)
         verified_on = f"{len(images)} {'images of noise' if self.calibration is None else 'calibration images'}"
-        measured = errors(outputs, expected)
+        measured = output_errors(outputs, expected)
         if not measured["relative_error"] <= PRECISIONS[precision].bound:  # a NaN fails too
             raise ExportError(
                 f"the {precision} file of {self.model.name} disagrees with Keras: relative error "

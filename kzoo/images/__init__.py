@@ -2,9 +2,15 @@
 
 `Pixels` is the value that travels: recipes, reports and cards carry it, and training, validation, evaluation,
 prediction and calibration ask it. No other part of kzoo decodes, turns or resizes a picture.
+
+picture: a file, or what Pillow decodes of it, of any size.
+image: the array that a model takes: RGB or grey, 0 to 255, (height, width, channels).
+`Pixels`: how a picture becomes an image, as a value: `resize`, `crop`, `interpolation`.
+mask: a picture whose numbers are classes.
+overlay: a picture with the classes of its pixels drawn over it.
 """
 
-from kzoo.images.finding import FORMATS, SUFFIXES, Found, find_images, find_in, is_hidden, is_picture, list_folder
+from kzoo.images.finding import FORMATS, SUFFIXES, Found, find_in, find_pictures, is_hidden, is_picture, list_folder
 from kzoo.images.pixels import INTERPOLATION, RESIZE, STRETCHED, Interpolation, PixelChanges, Pixels, Resize
 from kzoo.images.reading import MODES, MOST_PIXELS, check_header, read_numbers, read_picture
 
@@ -22,8 +28,8 @@ __all__ = [
     "Pixels",
     "Resize",
     "check_header",
-    "find_images",
     "find_in",
+    "find_pictures",
     "is_hidden",
     "is_picture",
     "list_folder",

@@ -82,7 +82,7 @@ def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
             yield from _walk(path, above)
 
 
-def find_images(paths: Iterable[str | Path]) -> list[Path]:
+def find_pictures(paths: Iterable[str | Path]) -> list[Path]:
     """Files as they are, and the pictures in folders and their folders (see `SUFFIXES`), sorted, none twice.
 
     Raises:

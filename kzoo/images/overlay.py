@@ -34,15 +34,15 @@ FEWEST_ROWS = 12  # of the legend, beside a flat picture too
 PAPER, INK = (255, 255, 255), (33, 33, 33)
 
 
-def colours(classes: Sequence[str]) -> np.ndarray:
+def colours(class_names: Sequence[str]) -> np.ndarray:
     """A colour (red, green, blue) of 0 to 255 for each class: CamVid's own for its classes, else from a fixed list.
 
     >>> colours(["cat", "dog"]).tolist()
     [[31, 119, 180], [255, 127, 14]]
     """
-    if set(classes) <= set(CAMVID):
-        return np.array([CAMVID[name] for name in classes], "uint8")
-    turns = (index * 0.618034 for index in range(len(PALETTE), len(classes)))  # the golden section never repeats
+    if set(class_names) <= set(CAMVID):
+        return np.array([CAMVID[name] for name in class_names], "uint8")
+    turns = (index * 0.618034 for index in range(len(PALETTE), len(class_names)))  # the golden section never repeats
     more = [
         tuple(
             round(255 * part)
@@ -50,16 +50,16 @@ def colours(classes: Sequence[str]) -> np.ndarray:
         )
         for index, turn in enumerate(turns)
     ]
-    return np.array([*PALETTE, *more][: len(classes)], "uint8")
+    return np.array([*PALETTE, *more][: len(class_names)], "uint8")
 
 
-def draw_overlay(picture: Image.Image, mask: np.ndarray, classes: Sequence[str]) -> Image.Image:
+def draw_overlay(picture: Image.Image, mask: np.ndarray, class_names: Sequence[str]) -> Image.Image:
     """The picture tinted by class, with lines between the classes, and a legend with their shares of the area.
 
     Args:
-        picture: in any mode.
+        picture: picture in any mode.
         mask: (height, width) of the picture, index of the class of each pixel.
-        classes: names.
+        class_names: names of the classes.
 
     Returns:
         The picture, enlarged by a whole number if it is small and reduced if it is huge, with a legend to the right
@@ -71,12 +71,12 @@ def draw_overlay(picture: Image.Image, mask: np.ndarray, classes: Sequence[str])
     size = width, height
     shown = np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BICUBIC), "float32")
     large = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
-    tints = colours(classes)
+    tints = colours(class_names)
     blend = (1 - OPACITY) * shown + OPACITY * tints[large]
     blend[_borders(large)] = PAPER
-    areas = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
+    areas = np.bincount(mask.ravel(), minlength=len(class_names)) / mask.size
     legend = _draw_legend(
-        [(printable(classes[index]), tints[index], areas[index]) for index in np.argsort(-areas) if areas[index]],
+        [(printable(class_names[index]), tints[index], areas[index]) for index in np.argsort(-areas) if areas[index]],
         size[1],
     )
     sheet = Image.new("RGB", (size[0] + legend.width, max(size[1], legend.height)), PAPER)

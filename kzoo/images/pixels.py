@@ -85,9 +85,9 @@ class Pixels:
         return cls(**value)
 
     @classmethod
-    def default(cls, maps: bool = False) -> "Pixels":
-        """What is done where nobody tells: the centre for a classifier, the whole stretched for `maps` of classes."""
-        return STRETCHED if maps else cls()
+    def default(cls, segments: bool = False) -> "Pixels":
+        """What is done where nobody tells: the centre for a classifier, the whole, stretched, where it segments."""
+        return STRETCHED if segments else cls()
 
     def changed(
         self, resize: Resize | None = None, crop: float | None = None, interpolation: Interpolation | None = None

@@ -47,7 +47,7 @@ def read_picture(source: str | Path | bytes, channels: int, name: str | None = N
     Args:
         source: a file of one of `kzoo.images.FORMATS`, or its content.
         channels: 3 for RGB or 1 for grey.
-        name: what errors call it; default: its path.
+        name: name of it in errors; default: its path.
 
     Raises:
         InvalidValueError: the file is no readable picture, or one too large.
@@ -62,8 +62,8 @@ def read_numbers(source: str | Path | bytes, name: str | None = None) -> Image.I
     """Reads and turns a picture in its own mode: a mask, whose numbers must stay as they are.
 
     Args:
-        source: see `read_picture`.
-        name: see `read_picture`.
+        source: as in `read_picture`.
+        name: as in `read_picture`.
 
     Raises:
         InvalidValueError: the file is no readable picture, or one too large.
@@ -132,10 +132,10 @@ def to_mode(picture: Image.Image, mode: str, deep: bool = False, name: str = "th
     """A picture of any mode in `"RGB"` or `"L"`, on white where it is transparent.
 
     Args:
-        picture: from a file or of one's own.
+        picture: picture from a file or of one's own.
         mode: one of `MODES`.
         deep: whether its file has 16 bits for each channel.
-        name: what errors call it.
+        name: name of it in errors.
 
     Raises:
         InvalidValueError: its numbers have no known range.

@@ -1,6 +1,11 @@
 """Layers that plug into any `keras.Model`, written with `keras.ops` alone.
 
 `ATTENTION` names the mechanisms that `kzoo.build(..., attention=NAME)` accepts, and where each one goes.
+
+map: a tensor (batch, height, width, channels).
+slot: where a mechanism goes in a network: `branch`, `spatial` or `stage`.
+mechanism: a layer that has a name in `ATTENTION`, which `attention=` takes.
+`macs`: multiply-adds for one image.
 """
 
 from collections.abc import Callable

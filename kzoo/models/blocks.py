@@ -29,7 +29,7 @@ PREPROCESSING = {
 }
 
 
-def scale_and_offset(name: str, channels: int) -> tuple[list[float], list[float]]:
+def pixel_scale_and_offset(name: str, channels: int) -> tuple[list[float], list[float]]:
     """What pixels are multiplied by, and what is then added, for each channel.
 
     Images that are not RGB get the average constants in every channel.
@@ -43,8 +43,8 @@ def scale_and_offset(name: str, channels: int) -> tuple[list[float], list[float]
 
 
 def preprocess(x, name: str):
-    """Normalises pixels of 0 to 255, see `scale_and_offset`."""
-    scale, offset = scale_and_offset(name, x.shape[-1])
+    """Normalises pixels of 0 to 255, see `pixel_scale_and_offset`."""
+    scale, offset = pixel_scale_and_offset(name, x.shape[-1])
     return keras.layers.Rescaling(
         scale=scale,
         offset=offset,

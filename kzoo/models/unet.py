@@ -101,7 +101,7 @@ class UNetConfig(BackboneConfig):
 
     @property
     def dropout_rate(self) -> float:
-        """Of the encoder's last map."""
+        """Dropout rate of the encoder's last map."""
         return (0.0 if self.backbone else 0.5) if self.dropout is None else self.dropout
 
     @property

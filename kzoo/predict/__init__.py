@@ -1,4 +1,12 @@
-"""Models on pictures: opening files, classifying, segmenting, and pictures larger than a model in tiles."""
+"""Models on pictures: opening files, classifying, segmenting, and pictures larger than a model in tiles.
+
+opened: a model with what is known of its input and its output, whatever it was opened by: `Opened`.
+output: what the numbers of a model mean, as a value: `kzoo.output.Output`.
+values: what its last operation gives: softmax, sigmoid or logits.
+class names: the texts that classes are called by; labels are integers, the true classes of images.
+map: what a model for segmentation gives: numbers for each class and pixel.
+tile: a part of a picture as large as the model's input; a tiling is how tiles lie along one axis.
+"""
 
 from kzoo.predict.classifier import (
     Classifier,

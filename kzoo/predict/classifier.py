@@ -1,7 +1,7 @@
 """Opening models for pictures, and classifying with them: probabilities, and the names of the classes.
 
 >>> classifier = open_classifier("resnet50")
->>> for path, probabilities in classify(classifier, find_images(["holiday"])):
+>>> for path, probabilities in classify(classifier, find_pictures(["holiday"])):
 ...     print(path, classifier.top(probabilities, 1))
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kzoo.class_names import FILES, display_names, known_output, read_labels
+from kzoo.class_names import FILES, display_names, known_output, read_class_names
 from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import InvalidValueError, WeightsError
 from kzoo.images import MODES, Interpolation, Pixels, Resize
@@ -34,16 +34,16 @@ class Classifier:
     """A model, what its images must look like, and what its answers are called.
 
     Attributes:
-        predict: pixels (n, height, width, channels) of 0 to 255 -> probabilities (n, classes).
+        predict: function from images (n, height, width, channels) of 0 to 255 to probabilities (n, classes).
         input_shape: (height, width, channels).
-        classes: their names; where nobody knows them, their numbers.
+        class_names: names of the classes; where nobody knows them, their numbers.
         multi_label: whether each class has a probability of its own, and several may be there, or none.
-        pixels: how a picture becomes its input.
+        pixels: way in which a picture becomes an image.
     """
 
     predict: Callable[[np.ndarray], np.ndarray]
     input_shape: tuple[int, int, int]
-    classes: tuple[str, ...]
+    class_names: tuple[str, ...]
     multi_label: bool
     pixels: Pixels
 
@@ -51,7 +51,7 @@ class Classifier:
         """The most probable classes of one image, best first, each with its name, index and probability."""
         best = np.argsort(-probabilities, kind="stable")[:count]
         return [
-            {"class": self.classes[index], "index": int(index), "probability": float(probabilities[index])}
+            {"class": self.class_names[index], "index": int(index), "probability": float(probabilities[index])}
             for index in best
         ]
 
@@ -61,11 +61,11 @@ class Opened:
     """A model, and how its user wants it to be fed; `open_model` makes one.
 
     Attributes:
-        name: what it was opened by.
+        name: name of the zoo or path that it was opened by.
         model: a Keras model or a LiteRT file.
-        output: what its numbers mean.
-        image_size: height and width, where the user chose.
-        pixels: how a picture becomes its input.
+        output: meaning of the numbers that it gives.
+        image_size: height and width, where the user chose them.
+        pixels: way in which a picture becomes an image.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Opened:
 
     @property
     def output_shape(self) -> tuple:
-        """Of the outputs, for people; what they mean is told by `output`."""
+        """Shape of the outputs, for people; what they mean is told by `output`."""
         if isinstance(self.model, LiteRTModel):
             return tuple(map(int, self.model.output["shape"]))
         return tuple(self.model.outputs[0].shape)
@@ -105,8 +105,8 @@ class Opened:
         return _fixed(self.shape, self.image_size, self.name)
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Their names; where nobody knows them, their numbers."""
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; where nobody knows them, their numbers."""
         return display_names(self.output)
 
 
@@ -114,7 +114,7 @@ def open_model(
     model: str,
     *,
     weights: str | None = None,
-    labels: str | Path | None = None,
+    class_names_file: str | Path | None = None,
     values: Values | None = None,
     image_size: int | None = None,
     resize: Resize | None = None,
@@ -124,16 +124,16 @@ def open_model(
     """Builds or opens a model, whatever it tells of its images.
 
     Args:
-        model: a name of the zoo, or the path of a `.keras` or `.tflite` file.
-        weights: for a name of the zoo, as in `kzoo.build`; default: `"imagenet"`.
-        labels: file with a line for each class. Default: those of the card of a LiteRT file, those in the
-            `report.json` that a recipe put beside the file, ImageNet's for 1000 classes, or numbers.
-        values: what the outputs are, `"softmax"`, `"sigmoid"` or `"logits"`, of a model that does not tell: its last
-            layer is somebody's own, say.
-        image_size: height and width, for a model that takes more than one size. Default: the model's own.
-        resize: see `kzoo.images.Pixels`; default for this and the next two: as `kzoo.known_pixels` finds.
-        crop: see `kzoo.images.Pixels`.
-        interpolation: see `kzoo.images.Pixels`.
+        model: name of the zoo, or path of a `.keras` or `.tflite` file.
+        weights: weights for a name of the zoo, as in `kzoo.build`; default: `"imagenet"`.
+        class_names_file: text file with the name of a class on each line. Default: those of the card of a LiteRT
+            file, those in the `report.json` of a run beside the file, ImageNet's for 1000 classes, or numbers.
+        values: meaning of the outputs, `"softmax"`, `"sigmoid"` or `"logits"`, of a model that does not tell: its
+            last layer is somebody's own, say.
+        image_size: height and width, for a model that takes more than one size; default: the model's own.
+        resize: as in `kzoo.images.Pixels`; default for this and the next two: as `kzoo.known_pixels` finds.
+        crop: as in `kzoo.images.Pixels`.
+        interpolation: as in `kzoo.images.Pixels`.
 
     Raises:
         UnknownNameError: no such model.
@@ -143,7 +143,7 @@ def open_model(
     if image_size is not None and image_size < 1:
         raise InvalidValueError(f"image_size={image_size} must be at least 1")
     Pixels().changed(resize, crop, interpolation)  # refuses what it does not know, before anything is opened
-    names = None if labels is None else read_labels(Path(labels))
+    class_names = None if class_names_file is None else read_class_names(Path(class_names_file))
     if model.endswith(FILES):
         if weights is not None:
             raise InvalidValueError(f"{model} has its own weights; weights go with a name of the zoo")
@@ -163,8 +163,8 @@ def open_model(
         resolve(model, weights)  # refuses what cannot be found, before anything is built
         size = None if image_size is None else (image_size, image_size, entry.input_shape[2])
         opened = build(model, weights=weights, input_shape=size)
-    output = known_output(model, opened, names, values)
-    pixels = known_pixels(model, opened, weights, maps=output.task == SEGMENTATION)
+    output = known_output(model, opened, class_names, values)
+    pixels = known_pixels(model, opened, weights, segments=output.task == SEGMENTATION)
     return Opened(model, opened, output, image_size, pixels.changed(resize, crop, interpolation))
 
 
@@ -182,7 +182,7 @@ def open_classifier(model: str, **options) -> Classifier:
 
 
 def as_classifier(opened: Opened) -> Classifier:
-    """What classifies with an opened model.
+    """The classifier that an opened model is.
 
     Raises:
         InvalidValueError: it is no classifier of images.
@@ -197,7 +197,7 @@ def as_classifier(opened: Opened) -> Classifier:
     return Classifier(
         lambda images: output.probabilities(run(images)),
         opened.input_shape,
-        opened.classes,
+        opened.class_names,
         output.multi_label,
         opened.pixels,
     )

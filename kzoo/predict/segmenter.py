@@ -30,22 +30,22 @@ class Segmenter:
     """A model that gives each pixel a class.
 
     Attributes:
-        run: pixels (n, height, width, channels) of 0 to 255 -> maps (n, h, w, classes).
-        meaning: of the maps.
-        tile: (height, width) that the model takes.
-        output: (height, width) that it gives; smaller for a network without padding.
-        channels: of the pictures.
-        classes: their names; where nobody knows them, their numbers.
+        run: function from images (n, height, width, channels) of 0 to 255 to maps (n, h, w, classes).
+        output: meaning of the maps.
+        tile_size: (height, width) that the model takes.
+        map_size: (height, width) that it gives; smaller for a network without padding.
+        channels: number of channels of the images.
+        class_names: names of the classes; where nobody knows them, their numbers.
         stride: total stride of the model.
-        pixels: how a whole picture becomes the input of the model.
+        pixels: way in which a whole picture becomes an image.
     """
 
     run: Callable[[np.ndarray], np.ndarray]
-    meaning: Output
-    tile: tuple[int, int]
-    output: tuple[int, int]
+    output: Output
+    tile_size: tuple[int, int]
+    map_size: tuple[int, int]
     channels: int
-    classes: tuple[str, ...]
+    class_names: tuple[str, ...]
     stride: int
     pixels: Pixels
 
@@ -53,29 +53,29 @@ class Segmenter:
         """Index of the class of each pixel, (height, width) of the picture, uint8.
 
         Args:
-            picture: in the mode of the model's channels, any size.
+            picture: picture in the mode of the model's channels, of any size.
             tiles: whether the model sees the picture at its own size, tile by tile (`kzoo.predict_tiles`). If not, the
                 whole picture is fitted to the model's size, and the probabilities back to its own.
         """
         shown: tuple[Any, ...]
         if tiles:
-            margins = [default_margin(*sides, self.stride) for sides in zip(self.tile, self.output, strict=True)]
+            margins = [default_margin(*axis, self.stride) for axis in zip(self.tile_size, self.map_size, strict=True)]
             pixels, shown = np.asarray(picture).reshape(1, picture.height, picture.width, self.channels), (...,)
         else:
-            margins, shown = [0, 0], self.pixels.window(picture.size, self.tile)
-            pixels = self.pixels.apply(picture, (*self.tile, self.channels))[None]
-        rows, columns = map(lay_tiles, pixels.shape[1:3], self.tile, self.output, margins, [self.stride] * 2)
-        if tiles and len(self.classes) > 2:  # the maps of a large picture would not fit into memory
+            margins, shown = [0, 0], self.pixels.window(picture.size, self.tile_size)
+            pixels = self.pixels.apply(picture, (*self.tile_size, self.channels))[None]
+        rows, columns = map(lay_tiles, pixels.shape[1:3], self.tile_size, self.map_size, margins, [self.stride] * 2)
+        if tiles and len(self.class_names) > 2:  # the maps of a large picture would not fit into memory
             return stitch_tiles(self._classes_of, pixels, rows, columns)[0, ..., 0]
-        maps = self.meaning.probabilities(stitch_tiles(self.run, pixels, rows, columns)[0])
+        maps = self.output.probabilities(stitch_tiles(self.run, pixels, rows, columns)[0])
         return most_probable(maps[shown], picture.size)
 
     def _classes_of(self, tiles: np.ndarray) -> np.ndarray:
-        return self.meaning.decide(self.run(tiles))[..., None].astype("uint8")
+        return self.output.decide(self.run(tiles))[..., None].astype("uint8")
 
 
 def as_segmenter(opened: Opened) -> Segmenter:
-    """What segments with an opened model.
+    """The segmenter that an opened model is.
 
     Raises:
         InvalidValueError: it gives no maps of classes for images, or they are of a coarser scale than the images.
@@ -87,14 +87,14 @@ def as_segmenter(opened: Opened) -> Segmenter:
         )
     opened.pixels.check_whole(opened.name)
     taken, given = tile_shapes(model, shape[:2])
-    ratios = {side / output for side, output in zip(taken[:2], given[:2], strict=True)}
+    ratios = {side / map_side for side, map_side in zip(taken[:2], given[:2], strict=True)}
     if ratios & {2.0, 4.0, 8.0, 16.0, 32.0}:
         raise InvalidValueError(
             f"{opened.name} gives maps of {given[0]}×{given[1]} for images of {taken[0]}×{taken[1]}, a coarser scale; "
             "a model for segmentation gives a class for each pixel"
         )
-    for side, output in zip(taken[:2], given[:2], strict=True):
-        lay_tiles(output, side, output, 0, 1)  # raises if the output cannot lie in the middle of the image
+    for side, map_side in zip(taken[:2], given[:2], strict=True):
+        lay_tiles(map_side, side, map_side, 0, 1)  # raises if the map cannot lie in the middle of the image
     count = opened.output.num_classes
     if count > MOST_CLASSES:
         raise InvalidValueError(f"{opened.name} has {count} classes; a mask of 8 bits holds {MOST_CLASSES}")
@@ -106,7 +106,7 @@ def as_segmenter(opened: Opened) -> Segmenter:
         taken[:2],
         given[:2],
         shape[2],
-        opened.classes,
+        opened.class_names,
         total_stride(model),
         opened.pixels,
     )
@@ -129,53 +129,53 @@ def most_probable(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarra
     return mask
 
 
-def class_areas(mask: np.ndarray, classes: Sequence[str]) -> list[dict]:
+def class_areas(mask: np.ndarray, class_names: Sequence[str]) -> list[dict]:
     """Each class with its name, index, number of pixels and share of the area, in the order of the classes."""
-    pixels = np.bincount(mask.ravel(), minlength=len(classes))
+    pixels = np.bincount(mask.ravel(), minlength=len(class_names))
     return [
         {"class": name, "index": index, "pixels": int(count), "share": float(count / mask.size)}
-        for index, (name, count) in enumerate(zip(classes, pixels, strict=True))
+        for index, (name, count) in enumerate(zip(class_names, pixels, strict=True))
     ]
 
 
-def output_paths(images: Sequence[Path], directory: Path) -> dict[Path, dict[str, Path]]:
-    """Where the overlay, the mask and the areas of each image go, all below `directory`.
+def output_paths(pictures: Sequence[Path], directory: Path) -> dict[Path, dict[str, Path]]:
+    """Where the overlay, the mask and the areas of each picture go, all below `directory`.
 
     Raises:
-        InvalidValueError: two images would share a file, an image would be overwritten, or is itself a result.
+        InvalidValueError: two pictures would share a file, one would be overwritten, or is itself a result.
     """
-    paths = {image: {kind: directory / f"{image.stem}{end}" for kind, end in ENDINGS.items()} for image in images}
-    inputs = {image.resolve(): image for image in images}
+    paths = {each: {kind: directory / f"{each.stem}{end}" for kind, end in ENDINGS.items()} for each in pictures}
+    inputs = {each.resolve(): each for each in pictures}
     owners: dict[Path, Path] = {}
-    for image, outputs in paths.items():
-        first = owners.setdefault(outputs["mask"], image)
-        if first is not image:
+    for picture, outputs in paths.items():
+        first = owners.setdefault(outputs["mask"], picture)
+        if first is not picture:
             raise InvalidValueError(
-                f"{first} and {image} would both be written as {outputs['mask']}; segment them in runs of their own, "
-                "each with its --output-dir"
+                f"{first} and {picture} would both be written as {outputs['mask']}; segment them in runs of their "
+                "own, each with its --output-dir"
             )
-        if image.resolve().parent == directory.resolve() and image.name.endswith(tuple(ENDINGS.values())):
-            raise InvalidValueError(f"{image} is the result of a former run; leave {directory} out of the images")
+        if picture.resolve().parent == directory.resolve() and picture.name.endswith(tuple(ENDINGS.values())):
+            raise InvalidValueError(f"{picture} is the result of a former run; leave {directory} out of the images")
         for output in outputs.values():
             if output.resolve() in inputs:
                 raise InvalidValueError(
-                    f"the result of {image} would overwrite the image {inputs[output.resolve()]}; choose another "
+                    f"the result of {picture} would overwrite the image {inputs[output.resolve()]}; choose another "
                     "--output-dir"
                 )
     return paths
 
 
 def segment(
-    segmenter: Segmenter, outputs: Mapping[Path, dict[str, Path]], tiles: bool = False
+    segmenter: Segmenter, files: Mapping[Path, dict[str, Path]], tiles: bool = False
 ) -> Iterator[dict | InvalidValueError]:
     """Segments pictures and writes the overlay, the mask and the areas of each.
 
     The mask holds the index of the class of each pixel in 8 bits, at the size of the picture (as its EXIF turns it).
 
     Args:
-        segmenter: from `as_segmenter`.
-        outputs: pictures and their files, from `output_paths`.
-        tiles: see `Segmenter.segment`.
+        segmenter: what `as_segmenter` gives.
+        files: pictures and the files of each, from `output_paths`.
+        tiles: as in `Segmenter.segment`.
 
     Yields:
         What stands in the file of the areas (the picture, its size, its files, and `class_areas`), or the error of a
@@ -184,24 +184,24 @@ def segment(
     Raises:
         OutputError: the folder cannot be made or written.
     """
-    for path, files in outputs.items():
+    for path, written in files.items():
         try:
             picture = read_picture(path, segmenter.channels)
         except InvalidValueError as error:
             yield error
             continue
         mask = segmenter.segment(picture, tiles)
-        ensure_writable(files["mask"].parent)
-        drawings = {"overlay": draw_overlay(picture, mask, segmenter.classes), "mask": Image.fromarray(mask)}
+        ensure_writable(written["mask"].parent)
+        drawings = {"overlay": draw_overlay(picture, mask, segmenter.class_names), "mask": Image.fromarray(mask)}
         for kind, drawing in drawings.items():
-            with atomic_path(files[kind]) as partial:
+            with atomic_path(written[kind]) as partial:
                 drawing.save(partial)
         result = {
             "image": str(path),
             "width": picture.width,
             "height": picture.height,
-            **{kind: str(files[kind]) for kind in drawings},
-            "classes": class_areas(mask, segmenter.classes),
+            **{kind: str(written[kind]) for kind in drawings},
+            "classes": class_areas(mask, segmenter.class_names),
         }
-        write_text(files["areas"], json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        write_text(written["areas"], json.dumps(result, indent=2, ensure_ascii=False) + "\n")
         yield result

@@ -33,15 +33,15 @@ COARSEST = 32  # total stride where nothing tells it; it suits strides of 1, 2, 
 
 
 @dataclass(frozen=True)
-class Axis:
+class Tiling:
     """How tiles lie along the height or the width of an image.
 
     Attributes:
-        sources: for each pixel of the mirrored image, the pixel of the image that it shows.
+        sources: index of the image's pixel that each pixel of the mirrored image shows.
         starts: first pixel of each tile, in the mirrored image and in the result alike.
-        tile: pixels that a tile shows the model.
-        margin: pixels left out on each side of its output.
-        kept: pixels of its output that remain.
+        tile: number of pixels that a tile shows the model.
+        margin: number of pixels left out on each side of its map.
+        kept: number of pixels of its map that remain.
     """
 
     sources: np.ndarray
@@ -55,42 +55,42 @@ class Axis:
         return self.sources[start : start + self.tile]
 
 
-def lay_tiles(size: int, tile: int, output: int, margin: int, stride: int) -> Axis:
+def lay_tiles(size: int, tile: int, given: int, margin: int, stride: int) -> Tiling:
     """Lays tiles along an axis of `size` pixels.
 
     Args:
-        size: of the image.
-        tile: size of the model's input.
-        output: size of its output; what a model without padding loses is lost on both sides alike.
-        margin: pixels of the output to leave out on each side.
-        stride: the tiles lie at multiples of it; tiles that keep fewer pixels than one stride lie side by side.
+        size: number of pixels of the image.
+        tile: number of pixels that the model takes.
+        given: number of pixels that it gives; what a model without padding loses is lost on both sides alike.
+        margin: number of pixels of its map to leave out on each side.
+        stride: step at multiples of which tiles lie; those that keep fewer pixels than one step lie side by side.
 
     Raises:
-        InvalidValueError: an output that cannot lie in the middle of its tile, or nothing to keep of it.
+        InvalidValueError: a map that cannot lie in the middle of its tile, or nothing to keep of it.
     """
-    lost, kept = tile - output, output - 2 * margin
+    lost, kept = tile - given, given - 2 * margin
     if lost < 0 or lost % 2:
         raise InvalidValueError(
-            f"tiles of {tile} pixels give {output}; they must give as many, or fewer by an even number"
+            f"tiles of {tile} pixels give {given}; they must give as many, or fewer by an even number"
         )
     if kept < 1:
         raise InvalidValueError(
-            f"a margin of {margin} on both sides leaves nothing of the {output} pixels that a tile gives; it must be "
-            f"less than {output / 2:g}"
+            f"a margin of {margin} on both sides leaves nothing of the {given} pixels that a tile gives; it must be "
+            f"less than {given / 2:g}"
         )
     step = kept // stride * stride or kept
     count = 1 + math.ceil(max(0, size - kept) / step)
     before = lost // 2 + margin
     after = (count - 1) * step + tile - before - size
     sources = np.pad(np.arange(size), (before, max(0, after)), mode="reflect")  # several times where it must
-    return Axis(sources, range(0, count * step, step), tile, margin, kept)
+    return Tiling(sources, range(0, count * step, step), tile, margin, kept)
 
 
 def stitch_tiles(
     predict: Callable[[np.ndarray], np.ndarray],
     images: np.ndarray,
-    rows: Axis,
-    columns: Axis,
+    rows: Tiling,
+    columns: Tiling,
     batch_size: int = BATCH_SIZE,
 ) -> np.ndarray:
     """Runs `predict` on tiles and puts their middles together.
@@ -99,17 +99,18 @@ def stitch_tiles(
     keeps the result small too.
 
     Args:
-        predict: tiles (n, rows.tile, columns.tile, channels), of the type of the images, to maps (n, h, w, classes).
+        predict: function from tiles (n, rows.tile, columns.tile, channels), of the type of the images, to maps
+            (n, h, w, classes).
         images: (n, height, width, channels).
-        rows: how the tiles lie along the height, from `lay_tiles`.
-        columns: the same along the width.
-        batch_size: tiles for one call of `predict`.
+        rows: tiling of the height, from `lay_tiles`.
+        columns: tiling of the width.
+        batch_size: number of tiles for one call of `predict`.
 
     Returns:
         Maps (n, height, width, classes) of the type that `predict` gives.
 
     Example:
-        >>> axis = lay_tiles(1000, tile=256, output=256, margin=64, stride=32)
+        >>> axis = lay_tiles(1000, tile=256, given=256, margin=64, stride=32)
         >>> stitch_tiles(lambda tiles: model.predict(tiles).argmax(-1)[..., None], images, axis, axis).shape
         (1, 1000, 1000, 1)
     """
@@ -153,13 +154,13 @@ def predict_tiles(
             (n, height, width, classes) as its only output, as large as the images or, for a network without padding,
             smaller by the same number of pixels on each side.
         images: (n, height, width, channels), any size, any number type.
-        tile_size: (height, width) of a tile; only for a Keras model that takes images of any size, which needs it.
-        margin: pixels to leave out on each side of a tile's output. Default: none for a network without padding;
-            else a quarter of the tile, less what it has beyond a multiple of `stride`. The radius of the receptive
-            field makes the result exact.
+        tile_size: (height, width) of a tile, only for a Keras model that takes images of any size, which needs it.
+        margin: number of pixels to leave out on each side of a tile's map. Default: none for a network without
+            padding; else a quarter of the tile, less what it has beyond a multiple of `stride`. The radius of the
+            receptive field makes the result exact.
         stride: total stride of the model; the tiles lie at multiples of it. Default: the product of the strides on
             the way to the model's coarsest map, or 32 for a LiteRT file.
-        batch_size: tiles that go through the model at once.
+        batch_size: number of tiles that go through the model at once.
 
     Returns:
         Maps (n, height, width, classes) of 32-bit floats, one for each pixel of the images.
@@ -183,19 +184,19 @@ def predict_tiles(
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
             raise InvalidValueError(f"{option}={value!r} must be an integer of at least {least}")
     rows, columns = (
-        lay_tiles(size, tile, output, default_margin(tile, output, stride) if margin is None else margin, stride)
-        for size, tile, output in zip(images.shape[1:3], taken[:2], given[:2], strict=True)
+        lay_tiles(size, tile, side, default_margin(tile, side, stride) if margin is None else margin, stride)
+        for size, tile, side in zip(images.shape[1:3], taken[:2], given[:2], strict=True)
     )
     return stitch_tiles(runner(model), images, rows, columns, batch_size)
 
 
-def default_margin(tile: int, output: int, stride: int) -> int:
-    """None where the output is smaller than the tile; else a quarter of it, at a multiple of `stride` if there is one.
+def default_margin(tile: int, given: int, stride: int) -> int:
+    """0 where a model gives less than the tile; else a quarter of it, at a multiple of `stride` if there is one.
 
     >>> default_margin(572, 388, 16), default_margin(512, 512, 32), default_margin(176, 176, 32)
     (0, 128, 32)
     """
-    quarter = tile // 4 if output == tile else 0
+    quarter = tile // 4 if given == tile else 0
     return quarter // stride * stride or quarter
 
 
@@ -280,7 +281,7 @@ class _Map(NamedTuple):
 
 
 def _stride(node: Node, call: Call, height: int | None, shape: tuple) -> float:
-    """By how much what a call gives is coarser than the map of this height before it; below 1 if it is finer."""
+    """Factor by which a call's map is coarser than the map of this height before it; below 1 if it is finer."""
     operation = node.operation
     if hasattr(operation, "strides"):
         strides = float(np.max(operation.strides))

@@ -43,7 +43,7 @@ class Affine:
         return bool(np.any(self.offset))
 
 
-def scale_and_offset(norm: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
+def norm_scale_and_offset(norm: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
     """At inference `norm(x)` is `scale * x + offset`: both (channels,), in float64 (arXiv:1502.03167, algorithm 2)."""
     values = {weight.name: to_numpy(weight) for weight in norm.weights}
     scale = values.get("gamma", 1.0) / np.sqrt(values["moving_variance"] + norm.epsilon)

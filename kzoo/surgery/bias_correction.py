@@ -23,10 +23,10 @@ def correct_bias(
     kernels stay as they are: the quantizer rounds them.
 
     Args:
-        model: functional or Sequential, with one input, without batch normalisation (`kzoo.fold_batch_norm`). It is
-            left as it is.
+        model: functional or Sequential model with one input, without batch normalisation (`kzoo.fold_batch_norm`). It
+            is left as it is.
         calibration: images (n, height, width, channels) as the model takes them: 100 or more of the training set.
-        precision: of the file to come, whose integer kernels `PRECISIONS` tells.
+        precision: precision of the file to come, whose integer kernels `PRECISIONS` tells.
         per_channel: whether the file has a scale for each output channel of a kernel, else one for the kernel.
 
     Returns:

@@ -46,7 +46,7 @@ class EqualizationPlan:
 
     Attributes:
         pairs: (layer whose output channels are divided, layer whose input channels are multiplied), in order.
-        refused: linear layer that is first of no pair -> why.
+        refused: linear layer that is first of no pair -> the reason.
     """
 
     pairs: list[tuple[str, str]] = field(default_factory=list)
@@ -131,7 +131,7 @@ def equalize_ranges(model: keras.Model) -> keras.Model:
     INFO; `kzoo.surgery.plan_equalization` lists them with the reason.
 
     Args:
-        model: functional or Sequential, without batch normalisation (`kzoo.fold_batch_norm`). It is left as it is.
+        model: functional or Sequential model without batch normalisation (`kzoo.fold_batch_norm`). It stays as it is.
 
     Returns:
         A new model with the same layers.

@@ -50,7 +50,7 @@ def kernel_bits(layer: keras.layers.Layer, precision: str) -> int | None:
     """Bits of the kernel of a linear layer in a file, None where the file keeps it in floating point.
 
     Args:
-        layer: of a type in `CHANNEL_AXES`, built.
+        layer: built layer of a type in `CHANNEL_AXES`.
         precision: a name in `PRECISIONS`.
     """
     return PRECISIONS[precision].bits(OPS[type(layer)], layer.kernel.shape[0])
@@ -63,10 +63,10 @@ def round_kernel(layer: keras.layers.Layer, bits: int, per_channel: bool, least_
     nothing; or, with `least_error`, `LEAST_ERROR` times the root of the mean square, and what is beyond is cut off.
 
     Args:
-        layer: of a type in `CHANNEL_AXES`.
+        layer: layer of a type in `CHANNEL_AXES`.
         bits: 8 or 4.
         per_channel: whether each output channel has a step of its own, else one for the kernel.
-        least_error: how the step is found; for 4 bits.
+        least_error: whether the step is that of least error; for 4 bits.
     """
     kernel = ops.convert_to_tensor(layer.kernel)
     channels = CHANNEL_AXES[type(layer)] if per_channel else ()
@@ -88,8 +88,8 @@ class FakeQuantizedWeights(keras.layers.Wrapper):
     (arXiv:1308.3432, section 4), so that training moves the float kernel.
 
     Args:
-        layer: a layer in `CHANNEL_AXES`.
-        bits, per_channel, least_error: see `round_kernel`.
+        layer: a layer of a type in `CHANNEL_AXES`.
+        bits, per_channel, least_error: as in `round_kernel`.
 
     Input and output shape: those of the layer.
     """
@@ -186,8 +186,8 @@ def insert_fake_quantization(model: keras.Model, precision: str = "int8", per_ch
     exactly, nor activations of 16 bits, nor those that are quantized as the file runs.
 
     Args:
-        model: functional or Sequential, without batch normalisation (`kzoo.fold_batch_norm`). It is left as it is.
-        precision: of the file: "int8", "int4", "int4_weights", "int8_weights", "int8_dynamic" or "int16x8".
+        model: functional or Sequential model without batch normalisation (`kzoo.fold_batch_norm`). It stays as it is.
+        precision: precision of the file: "int8", "int4", "int4_weights", "int8_weights", "int8_dynamic" or "int16x8".
         per_channel: whether each output channel of a kernel has a scale of its own, as in the files that kzoo writes,
             else one for the kernel, as other devices have it.
 
@@ -263,7 +263,7 @@ def remove_fake_quantization(model: keras.Model) -> keras.Model:
     as they are, since the step of rounded ones would be another: the file rounds them as training did.
 
     Args:
-        model: with fake quantization, loaded or as trained. It is left as it is.
+        model: model with fake quantization, loaded or as trained. It is left as it is.
 
     Returns:
         A new functional model with the names of the model that fake quantization was put into.

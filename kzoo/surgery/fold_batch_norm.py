@@ -3,8 +3,8 @@
 import keras
 
 from kzoo.graph import has_graph
-from kzoo.surgery.affine import Affine, scale_and_offset
-from kzoo.surgery.folding import Rule, fold, plan
+from kzoo.surgery.affine import Affine, norm_scale_and_offset
+from kzoo.surgery.folding import Rule, fold, plan_rule
 from kzoo.surgery.level import Level, Refused
 from kzoo.surgery.plan import FoldPlan
 
@@ -26,7 +26,7 @@ def plan_folding(model: keras.Model) -> FoldPlan:
     Raises:
         InvalidValueError: the model is not functional.
     """
-    return plan(Level(model), RULE)
+    return plan_rule(Level(model), RULE)
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
@@ -77,7 +77,7 @@ def read_norm(level: Level, name: str) -> Affine | None:
     shape = level.input_shape(name)
     if layer.axis not in (-1, len(shape) - 1):
         raise Refused(f"it normalises axis {layer.axis}, not the channels")
-    return Affine.of(*scale_and_offset(layer), shape[-1])
+    return Affine.of(*norm_scale_and_offset(layer), shape[-1])
 
 
 RULE = Rule(read_norm, norms=True, constant=1.0)  # normalised maps have values around one

@@ -5,9 +5,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from kzoo.arithmetic import scale_and_offset
+from kzoo.arithmetic import operation_scale_and_offset
 from kzoo.surgery.affine import Affine, to_numpy
-from kzoo.surgery.folding import Rule, fold, plan
+from kzoo.surgery.folding import Rule, fold, plan_rule
 from kzoo.surgery.level import Level, Refused
 from kzoo.surgery.plan import FoldPlan
 
@@ -20,7 +20,7 @@ def plan_preprocessing(model: keras.Model) -> FoldPlan:
     Raises:
         InvalidValueError: the model is not functional.
     """
-    return plan(Level(model), RULE)
+    return plan_rule(Level(model), RULE)
 
 
 def fold_preprocessing(model: keras.Model) -> keras.Model:
@@ -69,7 +69,7 @@ def _read_pixels(level: Level, name: str) -> Affine | None:
     elif type(operation).__name__ == "GetItem":
         values = _reversal(call.args[1], channels)
     else:
-        values = scale_and_offset(operation, call.args)
+        values = operation_scale_and_offset(operation, call.args)
     if values is None:
         return None
     level.check_no_mask(name)

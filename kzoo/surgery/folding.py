@@ -22,8 +22,8 @@ class Rule:
     """Which layers fold, and how.
 
     Attributes:
-        read, norms: see `Folder`.
-        constant: see `constant_channel`; about as much as the values of the map, so that one scale fits all channels
+        read, norms: as in `Folder`.
+        constant: as in `constant_channel`; about as much as the values of the map, so that one scale fits all channels
             of an integer map.
         marks: names of layers that leave an `Identity` of that name when they fold, because others look for it.
     """
@@ -34,7 +34,7 @@ class Rule:
     marks: tuple[str, ...] = ()
 
 
-def plan(level: Level, rule: Rule) -> FoldPlan:
+def plan_rule(level: Level, rule: Rule) -> FoldPlan:
     """What `rule` does to a model and the models inside it."""
     return _plan(level, lambda level: Folder(level, rule.read, rule.norms).plan)
 
@@ -46,7 +46,7 @@ def fold(model: keras.Model, rule: Rule) -> keras.Model:
         InvalidValueError: the model is not functional, or holds a layer that cannot be copied.
     """
     level = Level(model)
-    _log_kept(level, plan(level, rule))
+    _log_kept(level, plan_rule(level, rule))
     return unless_changed(level, rewrite(level, lambda level: _edits(level, rule)))
 
 
@@ -60,7 +60,8 @@ def replace(model: keras.Model, choose: Callable[[Level, str], Replacement | Non
 
     Args:
         model: a functional or Sequential model.
-        choose: gives what takes the place of the named layer, None to let it be; raises `Refused` if nothing can.
+        choose: function that gives what takes the place of the named layer, None to let it be, and raises `Refused` if
+            nothing can.
 
     Raises:
         InvalidValueError: the model is not functional, or holds a layer that cannot be copied.

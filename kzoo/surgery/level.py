@@ -42,7 +42,7 @@ class Level:
 
     Attributes:
         graph: calls of layers, and of plain operations such as x + y.
-        operations: both by name.
+        operations: layers and plain operations by name.
         masked: whether Keras masks may pass through.
     """
 

@@ -63,14 +63,14 @@ def folded_weights(
     """Kernel(s) and bias of `layer` with its neighbours folded in, computed in float64.
 
     With W the kernel, `after(W before(x) + b)` is `W' x + b'` where `W' = s_after W s_before` and
-    `b' = s_after (b + sum(W o_before)) + o_after`; the sum is over the kernel's taps and input channels.
+    `b' = s_after (b + sum(W o_before)) + o_after`; the sum is over the kernel's places and input channels.
 
     Args:
         layer: one of `LINEAR`.
-        before: what its input goes through first.
-        after: what its output goes through, if its activation is linear.
-        constant: if given, the layer gets the input channel that `constant_channel` adds, `constant` minus the first
-            one, which is padded as the others are. Its kernel slice is `sum over channels(W o_before) / constant`
+        before: scale and offset that its input goes through first.
+        after: scale and offset that its output goes through, if its activation is linear.
+        constant: if given, the sum of the first input channel and of one that `constant_channel` adds to the input,
+            which is padded as the others are. Its kernel slice is `sum over channels(W o_before) / constant`
             and is added to the first one's too: together they shift by the offset inside, and by nothing outside.
     """
     separable, depthwise = type(layer) in SEPARABLE, type(layer) in DEPTHWISE

@@ -21,7 +21,7 @@ class FoldPlan:
     Attributes:
         folds: layer that goes -> the layer that takes it in; its own name if another layer gets that.
         inside: layers with a batch normalisation of their own that they fold themselves.
-        kept: layer that stays -> why.
+        kept: layer that stays -> the reason.
     """
 
     folds: dict[str, str] = field(default_factory=dict)
@@ -51,12 +51,12 @@ class Folder:
 
     Args:
         level: the graph.
-        read: tells what the named layer computes if it scales and shifts channels, and None if it does something
-            else; raises `Refused` for one that would but does something else here.
+        read: function that tells what the named layer computes if it scales and shifts channels, and None if it does
+            something else; raises `Refused` for one that would but does something else here.
         norms: whether layers fold into those before them too, and layers with a method `folded` by themselves.
 
     Attributes:
-        plan: of this graph alone.
+        plan: plan of this graph alone.
         before, after: linear layer -> what its input or output goes through, to be folded in.
         merged: layer that stays -> what it computes together with those merged into it.
         constants: layer that goes -> the linear layer that takes it in, where a channel for the offset replaces it.
@@ -87,7 +87,7 @@ class Folder:
         self.merged = {name: self.affines[name] for name in gone}
 
     def _fold(self, name: str, affine: Affine) -> None:
-        """Into the linear layer before it, or into one of its kind."""
+        """Folds a layer into the linear layer before it, or into one of its kind."""
         self.affines[name] = affine
         try:
             into = self._find_before(name)
@@ -133,7 +133,7 @@ class Folder:
             raise Refused(f"it computes in {ours} and {into} in {theirs}")
 
     def _fold_ahead(self, name: str) -> None:
-        """With all that has been merged into it, into the linear layer behind it."""
+        """Folds a layer, with all that has been merged into it, into the linear layer behind it."""
         affine = self.affines[name]
         merged = [other for other, into in self.plan.folds.items() if into == name]
         try:

@@ -26,7 +26,7 @@ def rewrite(level: Level, edits: Callable[[Level], Edits]) -> keras.Model:
 
     Args:
         level: the graph of the model.
-        edits: says for the graph of the model, and of every model inside, what takes the place of which layer.
+        edits: function that says of the graph of the model, or of one inside, what takes the place of which layer.
 
     Returns:
         A new functional model. All other layers keep their names and weights, and every call all of its arguments. A

@@ -15,9 +15,9 @@ def adapt(variable: keras.Variable, array: np.ndarray, model: keras.Model) -> tu
     """Fits an array of another shape to a variable.
 
     Args:
-        variable: of `model`.
-        array: in the layout of `variable`, of another shape.
-        model: tells which kernel reads the image.
+        variable: variable of `model`.
+        array: array in the layout of `variable`, of another shape.
+        model: model that tells which kernel reads the image.
 
     Returns:
         The array and what was done, or None where it belongs to another architecture.

@@ -10,7 +10,7 @@ from kzoo.weights.adapt import first_kernel
 from kzoo.weights.family import family_of
 from kzoo.weights.files import Place
 from kzoo.weights.keras_rules import RULES
-from kzoo.weights.report import DENSE_HEAD
+from kzoo.weights.loaded import DENSE_HEAD
 
 AUXILIARY_LAYER = "auxiliary"  # what the names of auxiliary heads' layers begin with
 HEAD_LAYER = "head_"
@@ -22,7 +22,7 @@ class KerasNames:
     A file none of whose layers has the name of one of the model's is taken to be keras.applications'.
 
     Attributes:
-        arrays: name -> array, in its file.
+        arrays: name -> array, still in its file.
     """
 
     def __init__(self, values: dict[Place, h5py.Dataset], model: keras.Model):
@@ -31,25 +31,25 @@ class KerasNames:
         foreign = not any(layer.partition("/")[0] in own for layer in layers)
         rules = RULES.get(family_of(model) or "") if foreign else None
         self._model, self._values = model, values
-        self._names = rules.layer_names(model, layers) if rules else {layer: layer for layer in layers}
+        self._layer_names = rules.layer_names(model, layers) if rules else {layer: layer for layer in layers}
         self._blue_first = first_kernel(model) if rules and rules.reads_blue_first(model) else None
         self._map_shape = model.get_layer("head_permute").input.shape[1:] if rules and "head_permute" in own else None
         places = by_position(model)
-        labels = {(layer, index): f"{layer} (weight {index})" for layer, index in values}
+        names = {(layer, index): f"{layer} (weight {index})" for layer, index in values}
         if not foreign:
-            labels |= {place: variable.path for place, variable in places if place in values}
+            names |= {place: variable.path for place, variable in places if place in values}
         self._found = {
-            variable.path: labels.get((self._names.get(layer, ""), index)) for (layer, index), variable in places
+            variable.path: names.get((self._layer_names.get(layer, ""), index)) for (layer, index), variable in places
         }
-        self._labels = labels
-        self._layers = {labels[layer, index]: layer for layer, index in values}
-        self.arrays = {labels[place]: array for place, array in values.items()}
+        self._array_names = names
+        self._layers = {names[layer, index]: layer for layer, index in values}
+        self.arrays = {names[place]: array for place, array in values.items()}
 
     def belonging_to(self, model: keras.Model) -> set[str]:
         """Names that belong to variables of another model."""
         others = KerasNames(self._values, model)
         found = {others.find(variable) for variable in model.weights}
-        return {self._labels[place] for place, label in others._labels.items() if label in found}
+        return {self._array_names[place] for place, name in others._array_names.items() if name in found}
 
     def find(self, variable: keras.Variable) -> str | None:
         """The name of a variable's array, None where the file has none."""
@@ -76,7 +76,7 @@ class KerasNames:
         present = {layer.name for layer in self._model.layers}
         absent = {
             theirs
-            for mine, theirs in self._names.items()
+            for mine, theirs in self._layer_names.items()
             if mine.startswith(prefix) and mine.partition("/")[0] not in present
         }
         return [name for name, layer in self._layers.items() if layer in absent]

@@ -9,14 +9,14 @@ import numpy as np
 
 from kzoo.errors import WeightsError, check_choice
 from kzoo.models.backbone import backbone
-from kzoo.models.blocks import scale_and_offset
+from kzoo.models.blocks import pixel_scale_and_offset
 from kzoo.registry import Entry
 from kzoo.taps import tap_names
 from kzoo.weights.fetch import fetch_hub
 from kzoo.weights.files import find, is_torch, open_keras_weights, read_torch
 from kzoo.weights.keras_names import KerasNames
+from kzoo.weights.loaded import WeightsReport
 from kzoo.weights.match import Names, match
-from kzoo.weights.report import WeightsReport
 from kzoo.weights.specs import HUB, find_spec, preprocessing_of
 from kzoo.weights.torch_names import TorchNames
 
@@ -33,7 +33,7 @@ def load_weights(model: keras.Model, source: str | Path, *, strict: bool = True,
     map that VGG flattens channels last.
 
     Args:
-        model: from `kzoo.build`.
+        model: model that `kzoo.build` gave.
         source: `"hf://owner/name"`, with `@revision` if it is not the newest, or the path of one of these:
             a `.safetensors` file with torch names and layouts, the `.safetensors.index.json` of several, or a
             folder that holds `model.safetensors` or its index; a `.weights.h5`, `.h5` or `.keras` file that Keras
@@ -88,8 +88,8 @@ def load_backbone(model: keras.Model, entry: Entry, source: str | Path) -> Weigh
     """Loads weights of a classifier into the backbone of a model.
 
     Args:
-        model: built on the backbone.
-        entry: of the backbone.
+        model: model on the backbone.
+        entry: entry of the backbone in the registry.
         source: as in `load_weights`. Norms of taps, which classifiers have not, keep their initial weights; stages
             that the model leaves out are left out of the file too.
 
@@ -118,7 +118,7 @@ def _check_preprocessing(model: keras.Model, path: Path) -> None:
     layer = next((layer for layer in model.layers if layer.name == "preprocessing"), None)
     if wanted is None or not isinstance(layer, keras.layers.Rescaling):
         return
-    scale, offset = scale_and_offset(wanted, model.input.shape[-1])
+    scale, offset = pixel_scale_and_offset(wanted, model.input.shape[-1])
     if np.allclose(layer.scale, scale) and np.allclose(layer.offset, offset):
         return
     difference = f"weights for images with the {wanted!r} normalisation, and {model.name} was built with another"

@@ -8,7 +8,7 @@ import numpy as np
 
 from kzoo.weights.adapt import adapt
 from kzoo.weights.files import Stored, blank, check_kind, read_values
-from kzoo.weights.report import HEAD, WeightsReport
+from kzoo.weights.loaded import HEAD, WeightsReport
 
 
 class Names(Protocol):

@@ -42,20 +42,20 @@ class WeightsSpec:
     """A public checkpoint.
 
     Attributes:
-        model: of the zoo that it fits.
-        name: for `kzoo.build(model, weights=name)`.
+        model: name of the zoo that it fits.
+        name: name for `kzoo.build(model, weights=name)`.
         source: `"hf://owner/name"`, or the address of a file of keras.applications.
         file_hash: published MD5 of that file; empty for the hub, which has its own.
-        licence: of the weights, as their publisher states it.
+        licence: licence of the weights, as their publisher states it.
         preprocessing: name in `kzoo.models.blocks.PREPROCESSING` of the mean and standard deviation, always for
             RGB pixels of 0 to 255.
-        channel_order: in which the file's own first kernel reads the colours. Loading turns `"bgr"` around.
+        channel_order: order in which the file's own first kernel reads the colours. Loading turns `"bgr"` around.
         size: height and width of the images that it was measured on.
         crop: side of the centre crop over the shorter side of the resized image.
-        interpolation: of that resizing, `"bilinear"` or `"bicubic"`, with antialiasing.
+        interpolation: interpolation of that resizing, `"bilinear"` or `"bicubic"`, with antialiasing.
         num_classes: width of its classifier.
         top1: published accuracy on ImageNet-1K's validation images, in percent; None where nothing is published.
-        published: where.
+        published: place where that is published.
 
     Example:
         >>> WEIGHTS["vgg16"]["tv_in1k"].top1

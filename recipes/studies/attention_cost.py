@@ -43,17 +43,17 @@ class Options:
     sides: tuple[int, ...] = (28, 56, 112, 224)
     """Sides of the square maps."""
     channels: int = 96
-    """Of every map."""
+    """Number of channels of every map."""
     num_heads: int = 3
-    """Of every mechanism; with 96 channels those of Swin-T's first stage."""
+    """Number of heads of every mechanism; with 96 channels that of Swin-T's first stage."""
     window_size: int = 7
-    """Of window attention, and the kernel size of the local ones."""
+    """Side of the windows of window attention, and the kernel size of the local ones."""
     local_side: int = 56
     """Side of the map on which the local mechanisms are compared."""
     repeats: int = 5
-    """Runs of which the median is taken."""
+    """Number of runs of which the median is taken."""
     output_dir: Path = Path("saved_models/attention_cost")
-    """Where the tables and the picture go."""
+    """Directory of the tables and the chart."""
 
 
 def model_of(layer: keras.layers.Layer, side: int, channels: int) -> keras.Model:

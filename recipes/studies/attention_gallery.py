@@ -37,11 +37,11 @@ class Options:
     """What is drawn from, and where to."""
 
     output_dir: Path = Path("saved_models/attention_gallery")
-    """Where the page and the pictures go."""
+    """Directory of the page and the plates."""
     model: Path = Path("saved_models/cifar10_resnet20_cbam/model.keras")
     """The trained model of the recipe cifar10_resnet20_cbam."""
     steps: int = 200
-    """Of the layers that are fitted; with fewer the pictures come sooner and show less."""
+    """Number of training steps of the layers that are fitted; with fewer the plates come sooner and show less."""
 
 
 GALLERY: tuple[Plate, ...] = (

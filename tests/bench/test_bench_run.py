@@ -87,9 +87,9 @@ def test_everything_is_compared(add, counterpart, tmp_path):
     for row in model.rows:
         assert 0 < row.ms.lower <= row.ms.median <= row.ms.upper
         assert all(0 < ratio.lower <= ratio.median <= ratio.upper for ratio in row.ratios.values())
-    assert model.row("int8, 1 thread").size_bytes < model.row("float32, 1 thread").size_bytes
-    assert model.row(f"{rival}, 1 thread").size_bytes == rival.stat().st_size
-    assert model.row(f"{rival}, 1 thread").partitions == 1
+    assert model.timing("int8, 1 thread").size_bytes < model.timing("float32, 1 thread").size_bytes
+    assert model.timing(f"{rival}, 1 thread").size_bytes == rival.stat().st_size
+    assert model.timing(f"{rival}, 1 thread").partitions == 1
     assert stages[0] == "small: building"
     assert stages[-3:] == ["small: round 1 of 2", "small: round 2 of 2", ""]
 
@@ -168,7 +168,7 @@ def test_products_are_held_to_their_threads(monkeypatch):
 def test_integer_files_take_integers(add, tmp_path):
     """What is timed of an int8 file is its run alone: its input is set before, in its own type."""
     add("small")
-    images = subjects.pixels(8, (32, 32, 3))
+    images = subjects.random_images(8, (32, 32, 3))
     kzoo.export(kzoo.build("small"), tmp_path / "a.tflite", "int8", images)
     invoke = subjects._invocation(tmp_path / "a.tflite", 1)
     assert invoke.__self__.get_input_details()[0]["dtype"] is np.int8

@@ -9,8 +9,8 @@ from PIL import Image
 import kzoo
 from kzoo.check import CHECKS
 from kzoo.check.jax_process import JaxProcess
-from kzoo.check.matrix import MatrixFile, Outcome, Row, config_of
-from kzoo.check.report import draw
+from kzoo.check.matrix import MatrixFile, Outcome, Verdict, config_of
+from kzoo.check.page import draw_matrix
 from kzoo.cli import main
 from kzoo.errors import CheckFailed
 
@@ -48,16 +48,16 @@ def test_goes_on_where_it_stopped(add, tmp_path, monkeypatch, capsys):
         add(name)
     seen = []
 
-    def stops(subject):
-        seen.append(subject.name)
-        if subject.name == "third":
+    def stops(narrow):
+        seen.append(narrow.name)
+        if narrow.name == "third":
             raise KeyboardInterrupt
-        if subject.name == "second":
+        if narrow.name == "second":
             raise CheckFailed("it [is] broken")
         return "1.0e-07"
 
-    def passes(subject):
-        seen.append(subject.name)
+    def passes(narrow):
+        seen.append(narrow.name)
         return "2.0e-07"
 
     command = ["check", "first", "second", "third", "--output", str(tmp_path)]
@@ -89,15 +89,15 @@ def test_rows_of_other_versions_are_left_out(add, tmp_path, monkeypatch):
     add("small")
     path = tmp_path / "matrix.json"
     outcomes = {check: Outcome(True, "") for check in CHECKS}
-    MatrixFile(path).add("small", Row(config_of("small"), 1.0, outcomes))
-    assert list(MatrixFile(path).rows) == ["small"]
-    MatrixFile(path).add("small", Row("another configuration", 1.0, outcomes))
-    assert MatrixFile(path).rows == {}
-    MatrixFile(path).add("small", Row(config_of("small"), 1.0, {"builds": Outcome(True, "")}))
-    assert MatrixFile(path).rows == {}
-    MatrixFile(path).add("small", Row(config_of("small"), 1.0, outcomes))
+    MatrixFile(path).add("small", Verdict(config_of("small"), 1.0, outcomes))
+    assert list(MatrixFile(path).verdicts) == ["small"]
+    MatrixFile(path).add("small", Verdict("another configuration", 1.0, outcomes))
+    assert MatrixFile(path).verdicts == {}
+    MatrixFile(path).add("small", Verdict(config_of("small"), 1.0, {"builds": Outcome(True, "")}))
+    assert MatrixFile(path).verdicts == {}
+    MatrixFile(path).add("small", Verdict(config_of("small"), 1.0, outcomes))
     monkeypatch.setattr(kzoo, "__version__", "0.0.0")
-    assert MatrixFile(path).rows == {}
+    assert MatrixFile(path).verdicts == {}
 
 
 @pytest.mark.parametrize(
@@ -129,9 +129,9 @@ def test_needs_tensorflow(monkeypatch, capsys):
     assert "needs KERAS_BACKEND=tensorflow, not 'jax'" in capsys.readouterr().err
 
 
-def test_the_picture_of_the_whole_zoo_is_about_square(tmp_path):
-    row = Row("", 1.0, {check: Outcome(True, "") for check in CHECKS})
-    draw(dict.fromkeys(kzoo.list_models(), row), tmp_path / "matrix.png")
+def test_the_chart_of_the_whole_zoo_is_about_square(tmp_path):
+    verdict = Verdict("", 1.0, {check: Outcome(True, "") for check in CHECKS})
+    draw_matrix(dict.fromkeys(kzoo.list_models(), verdict), tmp_path / "matrix.png")
     width, height = Image.open(tmp_path / "matrix.png").size
     assert 0.6 < width / height < 1.7
     assert width < 2000

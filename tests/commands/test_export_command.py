@@ -42,7 +42,7 @@ def test_one_file_and_its_card(model, tmp_path, capsys):
     assert cells[-1].endswith(" ms")
     assert "multiply-adds" in told
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.tflite", "model.tflite.json"]
-    assert open_classifier(str(output)).classes == ("left", "right", "up")
+    assert open_classifier(str(output)).class_names == ("left", "right", "up")
     main(["predict", str(output), str(model / "images/test/x/0.png")])
     assert "left" in capsys.readouterr().out
 

@@ -48,7 +48,7 @@ def with_card(exported, tmp_path):
 def test_a_card_comes_back_as_it_was_written(exported):
     path, card, told = exported
     assert read_card(path) == card
-    assert card.classes == NAMES
+    assert card.output.class_names == NAMES
     assert (told["kzoo_card"], told["model"], told["precision"]) == (2, "three", "float32")
     assert told["input"]["preprocessing"] == "(x - 0) / 255 is computed by the file"
     assert told["output"]["meaning"] == "probability of each class; they sum to 1"
@@ -66,7 +66,7 @@ def test_a_card_of_version_1_is_read(exported, with_card):
     }
     found = read_card(with_card(old))
     assert found == Card(Output("classification", "softmax", 3, NAMES), Pixels("crop", 0.9, "bicubic"))
-    assert read_card(with_card(old | {"classes": None})).classes is None
+    assert read_card(with_card(old | {"classes": None})).output.class_names is None
     for wrong in ({"classes": "abc"}, {"classes": [1, 2, 3]}, {"input": None}, {"input": {"crop": 0}}):
         with pytest.raises(InvalidValueError, match=r"the card .* cannot be right: .*; remove it or export again"):
             read_card(with_card(old | wrong))

@@ -10,7 +10,7 @@ from helpers import pixels, randomise
 
 import kzoo
 from kzoo.edge import PRECISIONS, Card, LiteRTModel, draw_reports, exporting, read_card, source
-from kzoo.edge.compare import agreement, errors, scores
+from kzoo.edge.compare import agreement, output_errors, scores
 from kzoo.edge.quantize import find_ranges
 from kzoo.errors import ExportError, InvalidValueError
 from kzoo.images import Pixels
@@ -125,7 +125,7 @@ def test_layers_that_lose_most(exported):
     assert losses[0] > 5 * reports["float16"].layers[0][1]
 
 
-def test_reports_are_json_markdown_and_a_picture(exported, tmp_path):
+def test_reports_are_json_markdown_and_a_chart(exported, tmp_path):
     _, reports = exported
     report = reports["int8"]
     report.save(tmp_path)
@@ -361,7 +361,7 @@ def test_bad_arguments(model, options, message, tmp_path):
 @pytest.mark.quick
 def test_measures():
     expected, outputs = np.array([[3.0, 4.0], [0.0, 1.0]]), np.array([[3.0, 4.0], [1.0, 1.0]])
-    found = errors(outputs, expected)
+    found = output_errors(outputs, expected)
     assert found == pytest.approx(
         {
             "max_abs_error": 1.0,

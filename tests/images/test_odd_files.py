@@ -13,7 +13,7 @@ from images.pictures import ORIENTATION, noise, saved
 from PIL import Image
 
 from kzoo.errors import InvalidValueError
-from kzoo.images import Pixels, find_images, find_in, reading
+from kzoo.images import Pixels, find_in, find_pictures, reading
 from kzoo.images.reading import check_header, read_numbers, read_picture
 
 # EXIF orientation -> upright pixels of the stored ones; the standard names the sides where row and column 0 lie
@@ -245,7 +245,7 @@ def test_what_systems_and_tools_leave_is_passed_over(tmp_path):
     for name in (*names, *litter, *others):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert find_images([tmp_path]) == [tmp_path / name for name in names]
+    assert find_pictures([tmp_path]) == [tmp_path / name for name in names]
     assert find_in(tmp_path).others == [tmp_path / name for name in sorted(others)]
 
 

@@ -6,7 +6,7 @@ from images.pictures import ORIENTATION, PHOTOGRAPHS, noise, saved
 from PIL import Image
 
 from kzoo.errors import InvalidValueError
-from kzoo.images import Pixels, find_images
+from kzoo.images import Pixels, find_pictures
 
 PLACES = [(0, 0), (17, 101), (112, 112), (200, 50), (223, 223)]
 
@@ -122,12 +122,12 @@ def test_finding_images(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     names = ["a.JPG", "b.png", "deep/d.jpeg", "deep/er/c.webp"]
-    assert find_images([tmp_path]) == [tmp_path / name for name in names]
-    assert find_images([tmp_path / "notes.txt", tmp_path / "deep", tmp_path / "deep/d.jpeg"]) == [
+    assert find_pictures([tmp_path]) == [tmp_path / name for name in names]
+    assert find_pictures([tmp_path / "notes.txt", tmp_path / "deep", tmp_path / "deep/d.jpeg"]) == [
         tmp_path / name for name in ("notes.txt", "deep/d.jpeg", "deep/er/c.webp")
     ]
     with pytest.raises(InvalidValueError, match=r"no file or folder at .*absent"):
-        find_images([tmp_path, tmp_path / "absent"])
+        find_pictures([tmp_path, tmp_path / "absent"])
     (tmp_path / "none").mkdir()
     with pytest.raises(InvalidValueError, match=r"no image in .*none; its files must end in \.png"):
-        find_images([tmp_path / "none"])
+        find_pictures([tmp_path / "none"])

@@ -14,7 +14,7 @@ from kzoo.class_names import imagenet_classes
 from kzoo.cli import main
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError, UnknownNameError, WeightsError
-from kzoo.images import Pixels, find_images
+from kzoo.images import Pixels, find_pictures
 from kzoo.output import softmax
 from kzoo.predict.classifier import classify, open_classifier
 from kzoo.registry import lookup
@@ -72,7 +72,7 @@ def test_every_kind_of_file_gives_the_same_probabilities(folder, name, tolerance
     classifier = open_classifier(str(folder / name))
     assert classifier.input_shape == (16, 16, 3)
     assert classifier.pixels == Pixels("crop", 1.0, "bilinear")
-    paths = find_images([folder / "pictures"])
+    paths = find_pictures([folder / "pictures"])
     results = list(classify(classifier, paths))
     assert [path for path, _ in results] == paths
     np.testing.assert_allclose([result for _, result in results], np.load(folder / "expected.npy"), atol=tolerance)
@@ -86,7 +86,7 @@ def test_int8_probabilities_of_many_classes_are_no_logits(tmp_path):
     classifier, raw = open_classifier(str(tmp_path / "many.tflite")), LiteRTModel(tmp_path / "many.tflite")
     assert np.abs(raw.predict(images).sum(axis=-1) - 1).max() > 0.02
     np.testing.assert_array_equal(classifier.predict(images), raw.predict(images))
-    assert classifier.classes[285] == "Egyptian cat"
+    assert classifier.class_names[285] == "Egyptian cat"
 
 
 def test_broken_files_keep_their_place(folder):
@@ -107,7 +107,7 @@ def test_the_checkpoint_says_how_to_resize(monkeypatch, tmp_path):
     model.save_weights(donor)
     monkeypatch.setattr("kzoo.weights.specs.fetch_hub", lambda repository: donor)
     classifier = open_classifier("resnet18")
-    assert (classifier.pixels, classifier.classes[1]) == (Pixels("crop", 0.95, "bicubic"), "goldfish")
+    assert (classifier.pixels, classifier.class_names[1]) == (Pixels("crop", 0.95, "bicubic"), "goldfish")
     path = PHOTOGRAPHS / "china.jpg"
     pixels = Pixels("crop", 0.95, "bicubic").read(path, (224, 224, 3))
     expected = model.predict(pixels[None].astype("float32"), verbose=0)[0]
@@ -127,15 +127,15 @@ def test_labels(folder, tmp_path):
     (tmp_path / "labels.txt").write_text("\n".join(names) + "\n\n")
     model = tmp_path / "model.keras"
     model.write_bytes((folder / "model.keras").read_bytes())
-    assert open_classifier(str(model)).classes == tuple("0123456789")
-    assert open_classifier(str(model), labels=tmp_path / "labels.txt").classes == tuple(names)
+    assert open_classifier(str(model)).class_names == tuple("0123456789")
+    assert open_classifier(str(model), class_names_file=tmp_path / "labels.txt").class_names == tuple(names)
     report = tmp_path / "report.json"
     report.write_text(json.dumps({"dataset": {"classes": list("abcdefghij")}}))
-    assert open_classifier(str(model)).classes == tuple("abcdefghij")
-    assert open_classifier(str(model), labels=tmp_path / "labels.txt").classes == tuple(names)
+    assert open_classifier(str(model)).class_names == tuple("abcdefghij")
+    assert open_classifier(str(model), class_names_file=tmp_path / "labels.txt").class_names == tuple(names)
     for content in ('{"dataset": {"classes": ["a"]}}', '{"dataset": 1}', "[]"):  # of another model, of other tools
         report.write_text(content)
-        assert open_classifier(str(model)).classes == tuple("0123456789")
+        assert open_classifier(str(model)).class_names == tuple("0123456789")
     for classes in ('["a"', "[1, 2]}}", '"a"}}'):
         report.write_text('{"dataset": {"classes": ' + classes)
         with pytest.raises(InvalidValueError, match=r"report\.json"):
@@ -153,8 +153,8 @@ def test_labels(folder, tmp_path):
         ({"image_size": 0}, "image_size=0 must be at least 1"),
         ({"image_size": 32}, "takes images of 16×16 alone, not image_size=32"),
         ({"weights": "imagenet"}, "has its own weights"),
-        ({"labels": "absent.txt"}, "cannot read the labels in absent.txt"),
-        ({"labels": __file__}, r"there are labels for \d+ classes, .*model.keras has 10"),
+        ({"class_names_file": "absent.txt"}, "cannot read the labels in absent.txt"),
+        ({"class_names_file": __file__}, r"there are labels for \d+ classes, .*model.keras has 10"),
     ],
 )
 def test_bad_options(folder, options, message):
@@ -200,7 +200,7 @@ def test_command_prints_json(folder, capsys):
     main(["predict", str(folder / "model.keras"), str(folder / "pictures"), "--json", "--top", "3"])
     printed = json.loads(capsys.readouterr().out)
     expected = np.load(folder / "expected.npy")
-    assert [entry["image"] for entry in printed] == [str(path) for path in find_images([folder / "pictures"])]
+    assert [entry["image"] for entry in printed] == [str(path) for path in find_pictures([folder / "pictures"])]
     for entry, probabilities in zip(printed, expected, strict=True):
         best = np.argsort(-probabilities)[:3]
         assert [found["index"] for found in entry["predictions"]] == best.tolist()

@@ -76,7 +76,7 @@ MODELS = [
 @pytest.mark.parametrize("tiles", [False, True])
 def test_every_kind_of_file_finds_the_classes(files, name, tiles):
     segmenter = as_segmenter(open_model(str(files / name)))
-    assert (segmenter.output, segmenter.channels, segmenter.classes) == ((HEIGHT, WIDTH), 3, ("0", "1", "2"))
+    assert (segmenter.map_size, segmenter.channels, segmenter.class_names) == ((HEIGHT, WIDTH), 3, ("0", "1", "2"))
     mask, pixels = blocks(HEIGHT, WIDTH)
     np.testing.assert_array_equal(segmenter.segment(Image.fromarray(pixels), tiles), mask)
     for height, width in ((3 * HEIGHT, 3 * WIDTH), (101, 55), (7, 5)):
@@ -119,7 +119,7 @@ def test_one_channel_is_the_second_of_two_classes(tmp_path, tiles, activation, k
     path = tmp_path / f"model.{kind}"
     model.save(path) if kind == "keras" else kzoo.export(model, path)
     segmenter = as_segmenter(open_model(str(path)))
-    assert segmenter.classes == ("0", "1")
+    assert segmenter.class_names == ("0", "1")
     pixels = np.random.default_rng(1).integers(0, 256, (16, 16), dtype="uint8")
     found = segmenter.segment(Image.fromarray(pixels), tiles)
     np.testing.assert_array_equal(found, pixels > 100)

@@ -35,9 +35,9 @@ def test_the_report_and_the_card_tell_what_the_output_means(recipe):
 
     told = json.loads(path.read_text())
     path.write_text(json.dumps(told | {"output": told["output"] | {"class_names": list("abcdefghij")}}))
-    assert open_classifier(str(recipe.run_dir / "model.keras")).classes == tuple("abcdefghij")
+    assert open_classifier(str(recipe.run_dir / "model.keras")).class_names == tuple("abcdefghij")
     path.write_text(json.dumps(told | {"output": told["output"] | {"units": 3, "class_names": None}}))
-    assert open_classifier(str(recipe.run_dir / "model.keras")).classes == DIGITS  # it is of another model
+    assert open_classifier(str(recipe.run_dir / "model.keras")).class_names == DIGITS  # it is of another model
     for wrong in (
         {"units": True},
         {"units": "10"},

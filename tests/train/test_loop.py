@@ -70,7 +70,7 @@ def test_whole_run(recipe):
         outputs = LiteRTModel(file).predict(images)
         assert measured[name]["accuracy"] == (outputs.argmax(1) == labels).mean()
         assert measured[name]["size_bytes"] == file.stat().st_size
-        assert read_card(file).classes == tuple("0123456789")
+        assert read_card(file).output.class_names == tuple("0123456789")
         assert measured[name]["max_difference"] == pytest.approx(np.abs(outputs - probabilities).max(), abs=1e-6)
     assert measured["folded"]["max_difference"] < 1e-5
     assert not any("bn" in layer.name for layer in keras.saving.load_model(directory / "folded.keras").layers)

@@ -1,4 +1,4 @@
-"""What a load of weights did, and whether a file fits at all."""
+"""The report of what was loaded, and whether a file fits at all."""
 
 from dataclasses import dataclass, field
 
@@ -13,9 +13,9 @@ class WeightsReport:
     """What `load_weights` did, by Keras variable path or by name in the file.
 
     Attributes:
-        source: where the weights came from.
+        source: address or path that the weights came from.
         loaded: variable path -> name in the file.
-        adapted: variable path -> how its array was changed to fit, beyond the layout of the axes.
+        adapted: variable path -> what changed its array to fit, beyond the layout of the axes.
         initialised: variables that kept their random values on purpose.
         missing: variables that the file does not hold; empty unless `strict=False`.
         unexpected: names in the file that no variable took; empty unless `strict=False`.

@@ -1,4 +1,4 @@
-"""What was measured: rows, ratios, tables, JSON and Markdown."""
+"""What was measured of a model: its timings with their ratios, as tables, JSON and Markdown."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ from kzoo.errors import OutputError
 from kzoo.files import ensure_writable, refuse_unwritable, write_text
 
 PACKAGES = ("numpy", "tensorflow", "keras", "ai-edge-litert", "litert-quantizer")
-JSON, PICTURE, PAGE = "bench.json", "bench.png", "README.md"
+JSON, CHART, PAGE = "bench.json", "bench.png", "README.md"
 EMPTY = "–"
 BUSY = 0.5  # load for each core, above which others take too much of the machine
 NOTES = (
@@ -36,17 +36,17 @@ NOTES = (
 
 
 @dataclass(frozen=True)
-class Row:
+class Timing:
     """One subject, measured.
 
     Attributes:
-        name: of the subject.
-        threads: None where the library takes all cores.
-        batch: images of one run; None for files and products, which take one.
+        name: name of the subject.
+        threads: number of threads; None where the library takes all cores.
+        batch: number of images of one run; None for files and products, which take one.
         macs: multiply-adds of one image, where they are known.
-        size_bytes: of its file.
-        partitions: pieces in which the XNNPACK delegate runs its file.
-        problem: why there is no time.
+        size_bytes: size of its file.
+        partitions: number of pieces in which the XNNPACK delegate runs its file.
+        problem: reason why there is no time.
         ms: milliseconds for an image.
         fastest_ms: the least of them, which a busy machine disturbs least.
         ratios: title -> the ratios of all rounds. "time / ceiling" is the time over the time that a matrix product
@@ -67,27 +67,27 @@ class Row:
 
 @dataclass
 class ModelBench:
-    """One model.
+    """What was measured of one model.
 
     Attributes:
-        name: of it.
+        name: name of the model.
         image_shape: (height, width, channels).
         macs: multiply-adds of an image.
-        rounds: how many there were.
-        rows: its subjects.
-        problem: why nothing of it could be timed.
+        rounds: number of rounds so far.
+        rows: timings of its subjects, which are the rows of its tables.
+        problem: reason why nothing of it could be timed.
     """
 
     name: str
     image_shape: tuple[int, int, int]
     macs: int = 0
     rounds: int = 0
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Timing] = field(default_factory=list)
     problem: str = ""
 
-    def row(self, name: str) -> Row:
-        """The row of a subject."""
-        return next(row for row in self.rows if row.name == name)
+    def timing(self, name: str) -> Timing:
+        """The timing of a subject."""
+        return next(timing for timing in self.rows if timing.name == name)
 
     @property
     def title(self) -> str:
@@ -95,23 +95,23 @@ class ModelBench:
         return f"{self.name}, {size}, {self.macs / 1e9:.3g} GMACs, {self.rounds} rounds"
 
     @property
-    def groups(self) -> list[list[Row]]:
+    def groups(self) -> list[list[Timing]]:
         """What was timed: the files with the matrix products, and Keras, if there are any."""
-        timed = [row for row in self.rows if row.ms]
-        groups = [row for row in timed if row.batch is None], [row for row in timed if row.batch is not None]
-        return [rows for rows in groups if rows]
+        timed = [timing for timing in self.rows if timing.ms]
+        groups = [[timing for timing in timed if (timing.batch is None) == files] for files in (True, False)]
+        return [timings for timings in groups if timings]
 
     @property
     def problems(self) -> list[str]:
-        """What failed, with its reason."""
+        """Each failure with its reason."""
         own = [f"{self.name}: {self.problem}"] if self.problem else []
-        return own + [f"{self.name}, {row.name}: {row.problem}" for row in self.rows if row.problem]
+        return own + [f"{self.name}, {timing.name}: {timing.problem}" for timing in self.rows if timing.problem]
 
 
-def make_rows(subjects: Sequence[Subject], times: Times) -> list[Row]:
-    """The rows of all subjects; those that have no times yet are without numbers."""
+def make_timings(subjects: Sequence[Subject], times: Times) -> list[Timing]:
+    """The timings of all subjects; those that have no times yet are without numbers."""
     macs = {subject.name: subject.macs for subject in subjects}
-    rows = []
+    timings = []
     for subject in subjects:
         taken = times.seconds.get(subject.name)
         ratios = {}
@@ -124,9 +124,9 @@ def make_rows(subjects: Sequence[Subject], times: Times) -> list[Row]:
                 share = product / subject.macs
                 ratios[title] = spread([ratio * share for ratio in times.ratio(subject.name, other)])
         ms = [1e3 * seconds / (subject.batch or 1) for seconds in taken or ()]
-        facts = {each.name: getattr(subject, each.name) for each in dataclasses.fields(Row)[:6]}
-        rows.append(
-            Row(
+        facts = {each.name: getattr(subject, each.name) for each in dataclasses.fields(Timing)[:6]}
+        timings.append(
+            Timing(
                 **facts,
                 problem=subject.problem or times.problems.get(subject.name, ""),
                 ms=spread(ms) if ms else None,
@@ -134,7 +134,7 @@ def make_rows(subjects: Sequence[Subject], times: Times) -> list[Row]:
                 ratios=ratios,
             )
         )
-    return rows
+    return timings
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class BenchReport:
     Attributes:
         environment: machine and versions.
         plan: what was asked for.
-        models: what was measured of each.
+        models: what was measured of each model.
     """
 
     environment: dict[str, str | int | float]
@@ -160,7 +160,7 @@ class BenchReport:
 
     @property
     def problems(self) -> list[str]:
-        """What failed, with its reason."""
+        """Each failure with its reason."""
         return [problem for model in self.models for problem in model.problems]
 
     def to_json(self) -> dict:
@@ -174,11 +174,11 @@ class BenchReport:
         Raises:
             OutputError: the directory cannot be written.
         """
-        from kzoo.bench.picture import draw
+        from kzoo.bench.chart import draw_chart
 
         ensure_writable(directory)
         write_text(directory / JSON, json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
-        draw(self, directory / PICTURE)
+        draw_chart(self, directory / CHART)
         write_text(directory / PAGE, to_markdown(self))
 
 
@@ -189,19 +189,19 @@ def refuse_directory(directory: Path) -> None:
         raise OutputError(f"{directory / PAGE} was not written by kzoo bench; choose another --output")
 
 
-def sheet(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def tabulate(timings: Sequence[Timing]) -> tuple[list[str], list[list[str]]]:
     """Titles and cells of a table, ratios first; columns that would be empty are left out."""
-    ratios = dict.fromkeys(title for row in rows for title in row.ratios)
-    columns: dict[str, Callable[[Row], str]] = {
-        "": lambda row: row.name,
+    ratios = dict.fromkeys(title for timing in timings for title in timing.ratios)
+    columns: dict[str, Callable[[Timing], str]] = {
+        "": lambda timing: timing.name,
         **{title: partial(_ratio, title) for title in ratios},
-        "ms / image": lambda row: _text(row.ms, short),
-        "fastest": lambda row: EMPTY if row.fastest_ms is None else short(row.fastest_ms),
-        "GMACs": lambda row: f"{row.macs / 1e9:.2f}" if row.macs else EMPTY,
-        "MB": lambda row: f"{row.size_bytes / 1e6:.1f}" if row.size_bytes else EMPTY,
-        "partitions": lambda row: EMPTY if row.partitions is None else str(row.partitions),
+        "ms / image": lambda timing: _text(timing.ms, short),
+        "fastest": lambda timing: EMPTY if timing.fastest_ms is None else short(timing.fastest_ms),
+        "GMACs": lambda timing: f"{timing.macs / 1e9:.2f}" if timing.macs else EMPTY,
+        "MB": lambda timing: f"{timing.size_bytes / 1e6:.1f}" if timing.size_bytes else EMPTY,
+        "partitions": lambda timing: EMPTY if timing.partitions is None else str(timing.partitions),
     }
-    cells = {title: [cell(row) for row in rows] for title, cell in columns.items()}
+    cells = {title: [cell(timing) for timing in timings] for title, cell in columns.items()}
     cells = {title: column for title, column in cells.items() if any(cell != EMPTY for cell in column)}
     return list(cells), [list(line) for line in zip(*cells.values(), strict=True)]
 
@@ -215,8 +215,8 @@ def short(number: float) -> str:
     return f"{number:.3g}" if number < 999.5 else f"{number:.0f}"
 
 
-def _ratio(title: str, row: Row) -> str:
-    return _text(row.ratios.get(title), "{:.2f}".format)
+def _ratio(title: str, timing: Timing) -> str:
+    return _text(timing.ratios.get(title), "{:.2f}".format)
 
 
 def _text(value: Spread | None, show: Callable[[float], str]) -> str:
@@ -227,11 +227,11 @@ def _text(value: Spread | None, show: Callable[[float], str]) -> str:
 
 
 def to_markdown(report: BenchReport) -> str:
-    """The report as a page that shows the picture beside it."""
-    parts = ["# kzoo bench", f"![Times]({PICTURE})", "\n".join(f"- {note}" for note in report.notes)]
+    """The report as a page that shows the chart beside it."""
+    parts = ["# kzoo bench", f"![Times]({CHART})", "\n".join(f"- {note}" for note in report.notes)]
     for model in report.models:
         parts.append(f"## {model.title}")
-        parts += [_markdown_table(*sheet(rows)) for rows in model.groups]
+        parts += [_markdown_table(*tabulate(timings)) for timings in model.groups]
     if report.problems:
         parts += ["## Failures", "\n".join(f"- {problem}" for problem in report.problems)]
     parts += ["## Machine", _markdown_table(["", "value"], [[key, str(v)] for key, v in report.environment.items()])]
@@ -243,7 +243,7 @@ def _markdown_table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> st
     return "\n".join(f"| {row} |" for row in rows)
 
 
-def environment() -> dict[str, str | int | float]:
+def read_environment() -> dict[str, str | int | float]:
     """What the times depend on: machine, load before the run, versions."""
     facts: dict[str, str | int | float] = {
         "cpu": _cpu(),

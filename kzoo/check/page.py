@@ -1,4 +1,4 @@
-"""The matrix as a picture and as Markdown."""
+"""The page of a matrix: its chart and its Markdown."""
 
 import math
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import kzoo
 from kzoo.check.checks import CHECKS
-from kzoo.check.matrix import Row, by_family, summary
+from kzoo.check.matrix import Verdict, by_family, summary
 from kzoo.files import atomic_path, write_text
 
 MARKS = {True: "✓", False: "✗", None: "–"}
@@ -16,15 +16,15 @@ SPACE = 0.35  # inches between the columns of rows
 ABOVE = 1.25  # inches for the title and the names of the checks
 
 
-def write_markdown(rows: Mapping[str, Row], path: Path) -> None:
-    """Writes what is checked, the picture, the failures, and a table for each family."""
+def write_markdown(verdicts: Mapping[str, Verdict], path: Path) -> None:
+    """Writes what is checked, the chart, the failures, and a table for each family."""
     checks = "\n".join(f"- `{name}`: {check.__doc__}" for name, check in CHECKS.items())
-    minutes = sum(row.seconds for row in rows.values()) / 60
-    failures = "\n".join(f"- `{name}` {check}: {reason}" for name, check, reason in list_failures(rows))
-    tables = "\n".join(_family_table(family, members) for family, members in by_family(rows).items())
+    minutes = sum(verdict.seconds for verdict in verdicts.values()) / 60
+    failures = "\n".join(f"- `{name}` {check}: {reason}" for name, check, reason in list_failures(verdicts))
+    tables = "\n".join(_family_table(family, members) for family, members in by_family(verdicts).items())
     text = f"""# What every model of the zoo does
 
-{summary(rows)} (kzoo {kzoo.__version__}, {minutes:.0f} minutes). Made by
+{summary(verdicts)} (kzoo {kzoo.__version__}, {minutes:.0f} minutes). Made by
 
 ```
 kzoo check --all --output FOLDER
@@ -45,30 +45,30 @@ largest output.
     write_text(path, text)
 
 
-def _family_table(family: str, rows: Mapping[str, Row]) -> str:
+def _family_table(family: str, verdicts: Mapping[str, Verdict]) -> str:
     lines = [f"## {family}", "", f"| model | {' | '.join(CHECKS)} |", f"| --- |{' --- |' * len(CHECKS)}"]
-    for name, row in rows.items():
-        cells = (f"{MARKS[o.passed]} {o.note}" if o.passed else MARKS[o.passed] for o in row.outcomes.values())
+    for name, verdict in verdicts.items():
+        cells = (f"{MARKS[o.passed]} {o.note}" if o.passed else MARKS[o.passed] for o in verdict.outcomes.values())
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def list_failures(rows: Mapping[str, Row]) -> list[tuple[str, str, str]]:
+def list_failures(verdicts: Mapping[str, Verdict]) -> list[tuple[str, str, str]]:
     """Model, check and reason of every failure."""
     return [
         (name, check, outcome.note)
-        for name, row in rows.items()
-        for check, outcome in row.outcomes.items()
+        for name, verdict in verdicts.items()
+        for check, outcome in verdict.outcomes.items()
         if outcome.passed is False
     ]
 
 
-def draw(rows: Mapping[str, Row], path: Path) -> None:
+def draw_matrix(verdicts: Mapping[str, Verdict], path: Path) -> None:
     """Draws models × checks by family as a PNG about as wide as tall: green passes, red fails, grey was skipped."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    columns = _columns(by_family(rows))
+    columns = _columns(by_family(verdicts))
     lines = max(len(column) for column in columns)
     column_width = NAME + CELL * len(CHECKS)
     width = len(columns) * column_width + SPACE * (len(columns) + 1)
@@ -76,20 +76,20 @@ def draw(rows: Mapping[str, Row], path: Path) -> None:
     figure = Figure(figsize=(width, height))
     axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axis.axis("off")
-    axis.text(SPACE, 0.3, summary(rows), fontsize=min(14, 2.2 * width), weight="bold", va="center")
+    axis.text(SPACE, 0.3, summary(verdicts), fontsize=min(14, 2.2 * width), weight="bold", va="center")
     axis.text(SPACE, 0.55, "green passes, × fails, grey was skipped", fontsize=9, va="center")
     for index, column in enumerate(columns):
         left = SPACE + index * (column_width + SPACE)
         cells = left + NAME
         for position, check in enumerate(CHECKS):
             axis.text(cells + (position + 0.5) * CELL, ABOVE - 0.06, check, rotation=50, fontsize=9, va="bottom")
-        for line, (name, row) in enumerate(column):
+        for line, (name, verdict) in enumerate(column):
             middle = ABOVE + (line + 0.5) * LINE
-            if row is None:
+            if verdict is None:
                 axis.text(left, middle, name, fontsize=10, weight="bold", va="center")
                 continue
             axis.text(cells - 0.08, middle, name, fontsize=9, va="center", ha="right")
-            for position, outcome in enumerate(row.outcomes.values()):
+            for position, outcome in enumerate(verdict.outcomes.values()):
                 corner = (cells + position * CELL + 0.015, middle - LINE / 2 + 0.015)
                 size = (CELL - 0.03, LINE - 0.03)
                 axis.add_patch(Rectangle(corner, *size, color=COLORS[outcome.passed], linewidth=0))
@@ -100,8 +100,8 @@ def draw(rows: Mapping[str, Row], path: Path) -> None:
         figure.savefig(partial, dpi=110)
 
 
-def _columns(families: Mapping[str, Mapping[str, Row]]) -> list[list[tuple[str, Row | None]]]:
-    """Lines of the picture, in the number of columns that comes nearest to a square; a title has no row."""
+def _columns(families: Mapping[str, Mapping[str, Verdict]]) -> list[list[tuple[str, Verdict | None]]]:
+    """Lines of the chart, in the number of columns that comes nearest to a square; a title has no verdict."""
     count = sum(1 + len(members) for members in families.values())
     width = NAME + CELL * len(CHECKS) + SPACE
 
@@ -110,12 +110,12 @@ def _columns(families: Mapping[str, Mapping[str, Row]]) -> list[list[tuple[str, 
 
     number = min(range(1, 10), key=lambda number: abs(math.log(number * width / height(number))))
     longest = math.ceil(count / number)
-    columns: list[list[tuple[str, Row | None]]] = [[]]
+    columns: list[list[tuple[str, Verdict | None]]] = [[]]
     for family, members in families.items():
-        for position, (name, row) in enumerate(members.items()):
+        for position, (name, verdict) in enumerate(members.items()):
             if len(columns[-1]) + (position == 0) >= longest + 1:
                 columns.append([])
             if position == 0 or not columns[-1]:
                 columns[-1].append((family if position == 0 else f"{family}, continued", None))
-            columns[-1].append((name, row))
+            columns[-1].append((name, verdict))
     return columns

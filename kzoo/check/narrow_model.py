@@ -30,11 +30,11 @@ KEEP_OFFSETS = (
 )
 
 
-class Subject:
+class NarrowModel:
     """A narrow model of the zoo with random weights, that gives logits, and what the checks share of it.
 
     Args:
-        name: of the registered model.
+        name: name of the registered model.
         directory: an existing folder for its files.
         jax: the process that computes the saved model under JAX; None if there is none.
         options: overrides in place of the entry's narrow ones.
@@ -95,7 +95,7 @@ class Subject:
 
     @cached_property
     def without_gradient(self) -> tuple[set[str], set[str]]:
-        """Trainable weights that get no gradient: with the subject's own weights, and under any of `DRAWS` draws.
+        """Trainable weights that get no gradient: with the model's own weights, and under any of `DRAWS` draws.
 
         A unit of a narrow layer may be closed for all images under one draw of the weights, and open under others.
         """

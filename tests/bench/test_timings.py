@@ -1,4 +1,4 @@
-"""From times to rows, ratios, tables, JSON, Markdown and a picture."""
+"""From times to timings, ratios, tables, JSON, Markdown and a chart."""
 
 import json
 import os
@@ -7,17 +7,17 @@ import pytest
 from PIL import Image
 
 from kzoo.bench.plan import Plan
-from kzoo.bench.report import (
+from kzoo.bench.subjects import CEILING, Subject
+from kzoo.bench.timings import (
     BenchReport,
     ModelBench,
-    environment,
-    make_rows,
+    make_timings,
+    read_environment,
     refuse_directory,
-    sheet,
     short,
+    tabulate,
     to_markdown,
 )
-from kzoo.bench.subjects import CEILING, Subject
 from kzoo.bench.turns import Spread, Times
 from kzoo.errors import OutputError
 
@@ -52,13 +52,13 @@ TIMES = Times(
 
 @pytest.fixture
 def bench():
-    return ModelBench("tiny", (8, 8, 3), macs=50, rounds=3, rows=make_rows(SUBJECTS, TIMES))
+    return ModelBench("tiny", (8, 8, 3), macs=50, rounds=3, rows=make_timings(SUBJECTS, TIMES))
 
 
 @pytest.fixture
 def report(bench):
     broken = ModelBench("broken", (8, 8, 3), problem="ValueError: <no> [model]")
-    return BenchReport(environment(), Plan(names=("tiny", "broken"), threads=(1,)), [bench, broken])
+    return BenchReport(read_environment(), Plan(names=("tiny", "broken"), threads=(1,)), [bench, broken])
 
 
 def same(value):
@@ -68,21 +68,21 @@ def same(value):
 @pytest.mark.quick
 def test_ratios(bench):
     # 0.12 s for 50 multiply-adds, where the product takes 2 s / 1000 * 50 = 0.1 s
-    assert bench.row("float32").ratios == {CEILING: same(1.2)}
-    assert bench.row("int8").ratios == {CEILING: same(0.3), "speed / float32": same(4.0)}
-    assert bench.row("folded").ratios == {"speed / plain": same(1.25)}
-    assert bench.row("plain").ratios == bench.row("product").ratios == {}
+    assert bench.timing("float32").ratios == {CEILING: same(1.2)}
+    assert bench.timing("int8").ratios == {CEILING: same(0.3), "speed / float32": same(4.0)}
+    assert bench.timing("folded").ratios == {"speed / plain": same(1.25)}
+    assert bench.timing("plain").ratios == bench.timing("product").ratios == {}
 
 
 def test_milliseconds_are_those_of_one_image(bench):
-    assert bench.row("float32").ms == Spread(*map(pytest.approx, (120, 120, 240)))
-    assert bench.row("folded").fastest_ms == pytest.approx(10)
-    assert bench.row("folded").ms == Spread(*map(pytest.approx, (10, 10, 20)))
+    assert bench.timing("float32").ms == Spread(*map(pytest.approx, (120, 120, 240)))
+    assert bench.timing("folded").fastest_ms == pytest.approx(10)
+    assert bench.timing("folded").ms == Spread(*map(pytest.approx, (10, 10, 20)))
 
 
 def test_failures_have_rows_and_reasons(bench, report):
     assert [row.name for row in bench.rows] == [subject.name for subject in SUBJECTS]
-    assert bench.row("float16").ms is bench.row("lost").ms is None
+    assert bench.timing("float16").ms is bench.timing("lost").ms is None
     assert report.problems == [
         "tiny, float16: no kernel | here",
         "tiny, lost: RuntimeError: gone",
@@ -91,7 +91,7 @@ def test_failures_have_rows_and_reasons(bench, report):
 
 
 def test_rows_before_the_first_round_have_no_numbers():
-    rows = make_rows(SUBJECTS, Times({}))
+    rows = make_timings(SUBJECTS, Times({}))
     assert [row.name for row in rows] == [subject.name for subject in SUBJECTS]
     assert all(row.ms is None and row.ratios == {} for row in rows)
     assert ModelBench("tiny", (8, 8, 3), rows=rows).groups == []
@@ -99,11 +99,11 @@ def test_rows_before_the_first_round_have_no_numbers():
 
 def test_tables_have_ratios_first_and_no_empty_columns(bench):
     files, functions = bench.groups
-    titles, lines = sheet(files)
+    titles, lines = tabulate(files)
     assert titles == ["", CEILING, "speed / float32", "ms / image", "fastest", "GMACs", "MB", "partitions"]
     assert lines[1] == ["int8", "0.30 (0.30–0.30)", "4.00 (4.00–4.00)", "30 (30–60)", "30", "0.00", "1.0", "2"]
     assert [line[0] for line in lines] == ["float32", "int8", "product"]
-    titles, lines = sheet(functions)
+    titles, lines = tabulate(functions)
     assert titles == ["", "speed / plain", "ms / image", "fastest"]
     assert lines == [["plain", "–", "12.5 (12.5–25)", "12.5"], ["folded", "1.25 (1.25–1.25)", "10 (10–20)", "10"]]
 
@@ -122,9 +122,9 @@ def test_files(report, tmp_path):
     assert "## tiny, 8×8×3" in page
     assert "| int8 | 0.30 (0.30–0.30) | 4.00 (4.00–4.00) | 30 (30–60) |" in page
     assert "- tiny, float16: no kernel | here\n" in page
-    with Image.open(tmp_path / "new" / "bench.png") as picture:
-        assert picture.format == "PNG"
-        assert picture.width > 1000
+    with Image.open(tmp_path / "new" / "bench.png") as chart:
+        assert chart.format == "PNG"
+        assert chart.width > 1000
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["README.md", "bench.json", "bench.png"]
     refuse_directory(tmp_path / "new")  # its own page is written anew
 

@@ -1,4 +1,4 @@
-"""What an exported file costs and what it lost: `ExportReport`, as JSON, Markdown and a picture."""
+"""What an exported file costs and what it lost: `ExportReport`, as JSON, Markdown and a chart."""
 
 import dataclasses
 import json
@@ -16,16 +16,16 @@ class ExportReport:
     """A file that `export` wrote and checked.
 
     Attributes:
-        path: of the file.
-        precision: a name in `PRECISIONS`.
-        size_bytes: of the file.
+        path: path of the file.
+        precision: name in `PRECISIONS`.
+        size_bytes: size of the file.
         input_shape: static (batch, height, width, channels).
         ops: built-in op -> how often it stands in the file.
-        xnnpack_partitions: pieces in which the delegate runs it; 1 is best.
+        xnnpack_partitions: number of pieces in which the delegate runs the file; 1 is best.
         ops_outside_xnnpack: built-in op -> how often it runs outside the delegate.
-        policy: which ops compute in integers where activations are quantized too, a name in `STATIC_POLICIES`; or "".
+        policy: name in `STATIC_POLICIES` of the choice of ops that compute in integers; "" for float activations.
         macs: multiply-adds of one image.
-        verified_on: what was compared: calibration images or noise, and how many.
+        verified_on: images that were compared: calibration images or noise, and how many.
         max_abs_error: largest absolute difference to Keras' outputs.
         max_rel_error: the same over the largest absolute output.
         relative_error: norm of the difference over the norm of Keras' outputs.
@@ -104,7 +104,7 @@ def draw_reports(reports: Mapping[str, ExportReport], path: str | Path) -> None:
 
     Args:
         reports: precision -> report.
-        path: of a PNG.
+        path: path of the PNG.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -128,7 +128,7 @@ def draw_reports(reports: Mapping[str, ExportReport], path: str | Path) -> None:
         bars = axis.barh(names, values, color="tab:blue")
         axis.bar_label(bars, fmt="%.2f" if title.endswith("points") else "%.3g", padding=3)
         axis.set_title(title)
-        room = 0.35 * (max(map(abs, values)) or 1)  # for the labels
+        room = 0.35 * (max(map(abs, values)) or 1)  # for the numbers behind the bars
         axis.set_xlim(min(values) - room if min(values) < 0 else 0, max(0, *values) + room)
         axis.spines[["top", "right"]].set_visible(False)
     axis.invert_yaxis()
