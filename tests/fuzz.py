@@ -179,7 +179,7 @@ def recipe(files: Files, rng: np.random.Generator) -> None:
 def report(files: Files, rng: np.random.Generator) -> None:
     model = files.damaged("report.json", damage_json, rng).with_name("m.keras")
     known_output(str(model), files.model())
-    known_pixels(str(model))
+    known_pixels(str(model), files.model())
     options = recipe_beside(model, "scenes")
     make_recipe("", "unet", "scenes", **options)
 

@@ -17,7 +17,7 @@ from kzoo.edge import Card
 from kzoo.escape import markdown, printable, terminal
 from kzoo.images.overlay import draw_overlay
 from kzoo.output import Output
-from kzoo.report.pictures import draw_predictions
+from kzoo.report.plots import draw_predictions
 from kzoo.report.sheets import draw_sheet
 
 NAMES = ("<img src=x onerror=alert(1)>", "\x1b[31mred\x1b[2J", "a|b", "two\nlines\r", "[bold]x[/bold]", "$\\frac{$")

@@ -15,7 +15,7 @@ from kzoo.images import Pixels
 from kzoo.output import Output
 from kzoo.recipe import Data, Recipe, TaskOptions
 from kzoo.report.measure import score
-from kzoo.report.pictures import draw_predictions
+from kzoo.report.plots import draw_predictions
 from kzoo.tasks.task import Column, Task
 
 SMOKE_BATCH, SMOKE_IMAGES = 16, 64

@@ -23,7 +23,7 @@ from kzoo.meaning import with_classes
 from kzoo.output import Output
 from kzoo.recipe import Recipe
 from kzoo.report.measure import Measurement, keras_runner, measure
-from kzoo.report.pictures import draw_curves
+from kzoo.report.plots import draw_curves
 from kzoo.surgery import fold_batch_norm
 from kzoo.tasks import Column, Task
 from kzoo.train import quantization_aware
