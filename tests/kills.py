@@ -27,13 +27,25 @@ from kzoo.train.run_directory import checkpoints_of
 
 EPOCHS = 3
 SWIN = dict(width=8, depths=(1, 1), num_heads=(1, 2), window_size=2, drop_path_rate=0.4)
-COMMON = dict(dataset="digits", image_size=16, epochs=EPOCHS, batch_size=128, warmup_epochs=0.5)
+COMMON = dict(
+    dataset="digits", image_size=16, epochs=EPOCHS, batch_size=32, warmup_epochs=0.5, checkpoint_minutes=0.002
+)
 RECIPES = {
     "plain": dict(model="cifar_resnet20", model_options=dict(depths=(1, 1), widths=(4, 8))),
     "augmented": dict(
         model="cifar_resnet20",
         model_options=dict(depths=(1, 1), widths=(4, 8)),
         augmentation=("flip", "translate", "rotate", "color", "erase"),
+    ),
+    "averaged": dict(
+        model="cifar_resnet20",
+        model_options=dict(depths=(1, 1), widths=(4, 8)),
+        ema=0.9,
+        patience=9,
+        accumulate=2,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        clip_norm=1.0,
     ),
     "dropout": dict(model="simple_cnn", model_options=dict(widths=(4, 8), dense_units=16), augmentation=("zoom",)),
     "stochastic_depth": dict(
@@ -107,14 +119,14 @@ def main() -> None:
         begun = time.perf_counter()
         finish(name, threads, whole)
         took = time.perf_counter() - begun
-        moments = []  # seconds after the start, and the epochs that were done
+        moments = []  # seconds after the start, and the epochs and batches that were kept
         for _ in range(arguments.kills):
             child = start(name, threads, directory)
             moment = dice.uniform(0, took)
             time.sleep(moment)
             os.kill(child, signal.SIGKILL)
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            moments.append((round(moment, 1), max(checkpoints_of(directory).epochs(), default=0), code))
+            moments.append((round(moment, 1), next(iter(checkpoints_of(directory).marks()), None), code))
         finish(name, threads, directory)
         line = dict(run=name, threads=threads, kills=moments, equal=result(directory) == result(whole))
         with results.open("a") as file:

@@ -9,7 +9,7 @@ CACHE_LIMIT_BYTES = 2 * 2**30
 SHUFFLE_BUFFER = 50_000
 
 
-def training_batches(split: Split, batch_size: int, prepare: Callable, *, seed: int, epochs: range):
+def training_batches(split: Split, batch_size: int, prepare: Callable, *, seed: int, epochs: range, first: int = 0):
     """The batches of all `epochs`, one after the other, each epoch in an order of its own and without its last,
     smaller batch.
 
@@ -19,15 +19,16 @@ def training_batches(split: Split, batch_size: int, prepare: Callable, *, seed: 
         prepare: `(examples, seeds) -> (images, targets)`, of a batch and `StepSeeds`; called in parallel.
         seed: of the run. What comes out is a function of it, of the epoch and of the step, for any number of threads.
         epochs: counted from zero, consecutive.
+        first: number of batches of the first epoch that are left out, as they were seen.
 
     Returns:
-        A `tf.data.Dataset` of `len(epochs) * (split.size // batch_size)` batches.
+        A `tf.data.Dataset` of `len(epochs) * (split.size // batch_size) - first` batches.
     """
     import tensorflow as tf
 
     steps = split.size // batch_size
-    examples = _examples(split, steps * batch_size, seed, epochs)
-    numbers = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps)
+    examples = _examples(split, steps * batch_size, seed, epochs, first * batch_size)
+    numbers = tf.data.Dataset.range(epochs.start * steps + first, epochs.stop * steps)
 
     def numbered(number, batch):
         return prepare(batch, StepSeeds(seed, number // steps, number % steps))
@@ -50,8 +51,8 @@ def _fits(split: Split) -> bool:
     return split.size * height * width * channels < CACHE_LIMIT_BYTES
 
 
-def _examples(split: Split, count: int, seed: int, epochs: range):
-    """The first `count` examples of each epoch's order."""
+def _examples(split: Split, count: int, seed: int, epochs: range, seen: int):
+    """The first `count` examples of each epoch's order, but the first `seen` of the first epoch."""
     import tensorflow as tf
 
     if not _fits(split):
@@ -61,7 +62,8 @@ def _examples(split: Split, count: int, seed: int, epochs: range):
             )
             for epoch in epochs
         ]
-        variants = tf.stack([tf.data.experimental.to_variant(stream.take(count)) for stream in streams])
+        parts = [stream.take(count).skip(seen if number == 0 else 0) for number, stream in enumerate(streams)]
+        variants = tf.stack([tf.data.experimental.to_variant(part) for part in parts])
         structure = split.source.element_spec
         shuffled = tf.data.Dataset.from_tensor_slices(variants).flat_map(
             lambda variant: tf.data.experimental.from_variant(variant, structure)
@@ -73,9 +75,11 @@ def _examples(split: Split, count: int, seed: int, epochs: range):
 
     def order(epoch):
         (indices,) = tf.numpy_function(
-            lambda number: epoch_order(seed, int(number), split.size)[:count], [epoch], [tf.int64]
+            lambda number: epoch_order(seed, int(number), split.size)[seen * (number == epochs.start) : count],
+            [epoch],
+            [tf.int64],
         )
-        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(indices, (count,)))
+        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(indices, (None,)))
 
     def read(index):
         return {name: array[index] for name, array in arrays.items()}

@@ -84,12 +84,16 @@ class Recipe:
     resume: bool = True
     """Whether to go on where an interrupted run of the same recipe stopped; --no-resume moves it aside and starts
     again."""
+    checkpoint_minutes: float = 10.0
+    """Minutes after which a checkpoint is kept inside an epoch too; 0 keeps one behind every batch."""
     smoke: bool = False
     """Whether to run the whole path on a few images in well under a minute, to see that it works."""
 
     def __post_init__(self):
         if not 0 <= self.seed < 2**32:
             raise InvalidValueError(f"seed={self.seed} must be at least 0 and below 2^32")
+        if not 0 <= self.checkpoint_minutes < float("inf"):
+            raise InvalidValueError(f"checkpoint_minutes={self.checkpoint_minutes} must be zero or more")
         for precision in self.export:
             check_choice("export", precision, PRECISIONS)
         for part, kinds in KINDS.items():

@@ -54,7 +54,7 @@ class Classification(Task):
         """Training images, to calibrate with."""
         return load_dataset(name, data_dir=data_dir, image_size=size, pixels=pixels).train.arrays(count)["image"]
 
-    def training(self, recipe: Recipe, data: ImageDataset, done: int):
+    def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0):
         import tensorflow as tf
 
         augment = Augmentation(recipe.augment.changes)
@@ -67,6 +67,7 @@ class Classification(Task):
             ),
             seed=recipe.seed,
             epochs=range(done, recipe.schedule.epochs),
+            first=first,
         )
 
     def validation(self, recipe: Recipe, data: ImageDataset):

@@ -69,7 +69,7 @@ class Segmentation(Task):
         )
         return data.train.arrays(count)["image"]
 
-    def training(self, recipe: Recipe, data: ImageDataset, done: int):
+    def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0):
         import tensorflow as tf
 
         augment, crop = Augmentation(recipe.augment.changes), _segment(recipe.task).crop_shape
@@ -81,8 +81,8 @@ class Segmentation(Task):
             return augment.with_masks(tf.cast(images, tf.float32), masks, seeds)
 
         schedule = recipe.schedule
-        epochs = range(done, schedule.epochs)
-        return training_batches(data.train, schedule.batch_size, prepare, seed=recipe.seed, epochs=epochs)
+        epochs, size = range(done, schedule.epochs), schedule.batch_size
+        return training_batches(data.train, size, prepare, seed=recipe.seed, epochs=epochs, first=first)
 
     def validation(self, recipe: Recipe, data: ImageDataset):
         import tensorflow as tf

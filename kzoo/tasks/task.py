@@ -34,7 +34,7 @@ class Task(Protocol):
     """How a kind of model is trained, judged and shown.
 
     `load` is told the parts of a recipe that say how a dataset is read and divided; `training` gives the batches of
-    all epochs but the first `done`; `draw` is told what `scorer` gave.
+    all epochs but the first `done`, and but the `first` of the next; `draw` is told what `scorer` gave.
 
     Attributes:
         name: as in `kzoo.registry.Entry.task`.
@@ -66,7 +66,7 @@ class Task(Protocol):
         self, name: str, data_dir: str | None, size: tuple[int, int] | None, pixels: Pixels, count: int
     ) -> np.ndarray: ...
 
-    def training(self, recipe: Recipe, data: ImageDataset, done: int): ...
+    def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0): ...
 
     def validation(self, recipe: Recipe, data: ImageDataset): ...
 

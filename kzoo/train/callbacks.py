@@ -2,13 +2,15 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import keras
+import numpy as np
 
+from kzoo.data.seeds import random_states
 from kzoo.train.averages import AveragedWeights
-from kzoo.train.checkpoints import Checkpoints
+from kzoo.train.checkpoints import Checkpoints, Mark
 from kzoo.train.history import Row, best_epoch, is_over
 
 
@@ -19,7 +21,61 @@ class EpochSeconds(keras.callbacks.Callback):
         self.started = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["seconds"] = time.perf_counter() - self.started
+        logs["seconds"] = self.seconds
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the epoch so far."""
+        return time.perf_counter() - self.started
+
+
+class InsideEpoch(keras.callbacks.Callback):
+    """Keeps checkpoints inside an epoch, and goes on from one; must stand behind what begins an epoch.
+
+    Args:
+        checkpoints: where they are kept.
+        minutes: time between two of them.
+        clock: seconds of the epoch.
+        mark: where the run goes on.
+        state: of that moment.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        minutes: float,
+        clock: EpochSeconds,
+        mark: Mark,
+        state: Mapping[str, np.ndarray],
+    ):
+        super().__init__()
+        self.checkpoints = checkpoints
+        self.minutes = minutes
+        self.clock = clock
+        self.mark = mark
+        self.state = state
+        self.kept = time.perf_counter()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.mark.epochs and self.state:
+            self.clock.started -= float(self.state["seconds"])
+            for name, variable in self._variables().items():
+                variable.assign(self.state[name])
+        self.before = self.mark.batches if epoch == self.mark.epochs else 0
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.perf_counter() - self.kept < 60 * self.minutes or batch + 1 == self.params["steps"]:
+            return
+        state = {name: variable.numpy() for name, variable in self._variables().items()}
+        state["seconds"] = np.array(self.clock.seconds)
+        self.checkpoints.save_step(self.model, Mark(self.epoch, self.before + batch + 1), state)
+        self.kept = time.perf_counter()
+
+    def _variables(self) -> dict[str, keras.Variable]:
+        """What a model has of an epoch besides weights and optimizer: sums of metrics, states of random layers."""
+        variables = [*self.model.metrics_variables, *random_states(self.model)]
+        return {f"{number:04d}": variable for number, variable in enumerate(variables)}
 
 
 class Checkpoint(keras.callbacks.Callback):

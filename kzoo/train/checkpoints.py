@@ -1,10 +1,17 @@
-"""The checkpoints of a run, which survive a kill at any moment and damage to the newest of them."""
+"""The checkpoints of a run, which survive a kill at any moment and damage to the newest of them.
+
+mark: how far a run is: the epochs that are done, and the batches of the next one.
+state: what a run inside an epoch has besides its model: sums of its metrics, and where its random layers are.
+"""
 
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
 from kzoo.console import show
 from kzoo.errors import InvalidValueError, OutputError
@@ -16,8 +23,20 @@ from kzoo.train.history import AGAIN
 KEPT = 2  # of the newest epochs, should the newest be damaged
 
 
+class Mark(NamedTuple):
+    """How far a run is.
+
+    Attributes:
+        epochs: number of epochs that are done.
+        batches: number of batches of the next epoch that are done.
+    """
+
+    epochs: int
+    batches: int = 0
+
+
 class Checkpoints:
-    """The last two epochs of a run, and what was best when each of them ended.
+    """The last two epochs of a run, what was best when each of them ended, and the last moment inside an epoch.
 
     Each file has the number of its epoch, counted from one, in its name; it is written under another name and then
     renamed, so that no moment exists at which files and numbers disagree.
@@ -42,14 +61,43 @@ class Checkpoints:
 
     def epochs(self, kind: str = "epoch") -> list[int]:
         """Numbers of the epochs of which there is a file, the newest first; `"best"` for those that were best."""
+        return sorted((int(number) for (number,) in self._matches(rf"{kind}_(\d+)\.keras")), reverse=True)
+
+    def _matches(self, pattern: str) -> list[tuple[str, ...]]:
+        """What the groups of a pattern are in the names of files."""
         if not self.folder.is_dir():
             return []
-        matches = (re.fullmatch(rf"{kind}_(\d+)\.keras", path.name) for path in self.folder.iterdir())
-        return sorted((int(match[1]) for match in matches if match), reverse=True)
+        found = (re.fullmatch(pattern, path.name) for path in self.folder.iterdir())
+        return [match.groups() for match in found if match]
 
     def path(self, epoch: int, kind: str = "epoch") -> Path:
         """Where an epoch is kept."""
         return self.folder / f"{kind}_{epoch:04d}.keras"
+
+    def marks(self) -> list[Mark]:
+        """How far each checkpoint is from which the run can go on, the furthest first."""
+        steps = self._matches(r"step_(\d+)_(\d+)\.keras")
+        inside = [Mark(int(epochs), int(batches)) for epochs, batches in steps]
+        return sorted([*map(Mark, self.epochs()), *inside], reverse=True)
+
+    def step_path(self, mark: Mark) -> Path:
+        """Where a moment inside an epoch is kept; its state lies beside it, as `.npz`."""
+        return self.folder / f"step_{mark.epochs:04d}_{mark.batches:06d}.keras"
+
+    def save_step(self, model: keras.Model, mark: Mark, state: Mapping[str, np.ndarray]) -> None:
+        """Keeps a moment inside an epoch, and removes the one before."""
+        path = self.step_path(mark)
+        self.folder.mkdir(exist_ok=True)
+        arrays: dict[str, Any] = dict(state)
+        with atomic_path(path.with_suffix(".npz")) as partial, partial.open("wb") as file:
+            np.savez(file, **arrays)
+        self._write(model, path)  # last: without it the state is of no use
+        self._remove_steps(but=mark)
+
+    def _remove_steps(self, but: Mark | None = None) -> None:
+        for path in self.folder.glob("step_*"):
+            if but is None or path.stem != self.step_path(but).stem:
+                path.unlink()
 
     def save_best(self, model: keras.Model, epoch: int) -> None:
         """Keeps the best epoch yet; called before `save` of that epoch."""
@@ -64,36 +112,41 @@ class Checkpoints:
         for kind, numbers, keep in (("epoch", self.epochs(), kept), ("best", bests, needed)):
             for number in set(numbers) - set(keep):  # only now: a kill before leaves the older ones whole
                 self.path(number, kind).unlink()
+        self._remove_steps()
 
     def _write(self, model: keras.Model, path: Path) -> None:
         self.folder.mkdir(exist_ok=True)
         with atomic_path(path) as partial:
             model.save(partial)
 
-    def restore(self, model: keras.Model) -> int:
+    def restore(self, model: keras.Model) -> tuple[Mark, dict[str, np.ndarray]]:
         """Takes weights and optimizer state over from the newest checkpoint that can be used.
 
         Returns:
-            How many epochs it has seen; 0 where there is no checkpoint.
+            How far it is, nowhere where there is no checkpoint, and its state, which is empty between epochs.
 
         Raises:
             OutputError: there are some, and none can be used.
         """
         first = None
-        for epoch in self.epochs():
+        for mark in self.marks():
+            path = self.step_path(mark) if mark.batches else self.path(mark.epochs)
             try:
-                _take_over(model, open_keras(self.path(epoch), compile=True))
+                state = _read_state(path.with_suffix(".npz")) if mark.batches else {}
+                _take_over(model, open_keras(path, compile=True))
             except InvalidValueError as error:
-                _say(f"the checkpoint of epoch {epoch} cannot be used, trying the one before: {error}")
+                what = f"behind batch {mark.batches} of epoch" if mark.batches else "of epoch"
+                number = mark.epochs + bool(mark.batches)
+                _say(f"the checkpoint {what} {number} cannot be used, trying the one before: {error}")
                 first = first or error
                 continue
             for number in self.epochs("best"):
-                if number > epoch:  # of an epoch that comes again
+                if number > mark.epochs:  # of an epoch that comes again
                     self.path(number, "best").unlink()
-            return epoch
+            return mark, state
         if first is not None:
             raise OutputError(f"none of the checkpoints can be used: {first}; {AGAIN}") from first
-        return 0
+        return Mark(0), {}
 
     def best(self, epoch: int, averaged: bool = False) -> Path:
         """The file of the best epoch.
@@ -117,6 +170,14 @@ def build_optimizer(model: keras.Model) -> None:
     """Makes the state of a compiled model's optimizer, once: Keras' loss scaling would make some of it again."""
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
+
+
+def _read_state(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as state:  # which refuses pickles
+            return dict(state)
+    except Exception as error:  # absent, cut off, or no archive: NumPy, zipfile and the system each raise their own
+        raise InvalidValueError(f"its state in {path.name} cannot be read") from error
 
 
 def _is_whole(path: Path) -> bool:

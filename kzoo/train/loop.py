@@ -1,25 +1,23 @@
 """The training loop: fit under a recipe, survive interruption, finish with a report."""
 
 import dataclasses
-import sys
-import time
 from typing import Any
 
 import keras
 
 import kzoo
 from kzoo.console import show
-from kzoo.data.seeds import EpochSeeds
 from kzoo.data.split import ImageDataset, readable_images
-from kzoo.errors import InvalidValueError, KzooError, OutputError
+from kzoo.errors import InvalidValueError
 from kzoo.escape import terminal
 from kzoo.files import ensure_writable, exclusive, refuse_unwritable
 from kzoo.recipe import Recipe
 from kzoo.tasks import Task, task_of
-from kzoo.train import callbacks, quantization_aware, run_directory
-from kzoo.train.averages import BATCHES, AveragedWeights
+from kzoo.train import quantization_aware, run_directory
+from kzoo.train.checkpoints import Mark
 from kzoo.train.finish import finish
-from kzoo.train.history import Row, best_epoch, cut_history, is_over, read_history
+from kzoo.train.fit import fit
+from kzoo.train.history import best_epoch, is_over, read_history
 from kzoo.train.optimizer import make_optimizer
 from kzoo.train.run_directory import HISTORY
 from kzoo.weights import resolve
@@ -106,16 +104,18 @@ def _check_crop(recipe: Recipe, data: ImageDataset) -> None:
 def _run(recipe: Recipe, task: Task, data: ImageDataset, model: keras.Model) -> dict:
     directory = recipe.run_dir
     checkpoints = run_directory.checkpoints_of(directory)
-    done, epochs = checkpoints.restore(model), recipe.schedule.epochs
-    rows = read_history(directory / HISTORY, done, task.monitor)
-    left = done < epochs and not is_over(rows, task.monitor, recipe.schedule.patience)
-    if done:
+    (mark, state), epochs = checkpoints.restore(model), recipe.schedule.epochs
+    rows = read_history(directory / HISTORY, mark.epochs, task.monitor)
+    left = mark.epochs < epochs and not is_over(rows, task.monitor, recipe.schedule.patience)
+    if rows:
         checkpoints.best(best_epoch(rows, task.monitor), averaged=recipe.optimizer.ema is not None)
-        _say(f"resuming after {done} of {epochs} epochs" if left else "all epochs are done")
+    if mark > Mark(0):
+        inside = f" and {mark.batches} batches" if mark.batches else ""
+        show(f"resuming after {mark.epochs} of {epochs} epochs{inside}" if left else "all epochs are done")
     run_directory.describe(recipe, data.classes, directory)
     if left:
         _say(f"model: {recipe.model}, {count_parameters(model):,} parameters; {_mode(recipe, model)}")
-        _fit(recipe, task, model, data, rows)
+        fit(recipe, task, model, data, rows, mark, state)
     return finish(recipe, task, data, directory)
 
 
@@ -147,52 +147,6 @@ def compiled_model(recipe: Recipe, task: Task, data: ImageDataset, steps: int) -
         jit_compile={"auto": "auto", "true": True, "false": False}[recipe.jit_compile],
     )
     return model
-
-
-def _fit(recipe: Recipe, task: Task, model: keras.Model, data: ImageDataset, rows: list[Row]) -> None:
-    """Trains the epochs that follow those of `rows`."""
-    directory, done, schedule = recipe.run_dir, len(rows), recipe.schedule
-    cut_history(directory / HISTORY, rows)
-    averages = None
-    if recipe.optimizer.ema is not None:
-        averages = AveragedWeights(lambda epoch: task.training(recipe, data, epoch).take(BATCHES).map(lambda x, y: x))
-    checkpoints = run_directory.checkpoints_of(directory)
-    checkpoint = callbacks.Checkpoint(checkpoints, task.monitor, rows, schedule.patience, averages)
-    started = time.perf_counter()
-    try:
-        model.fit(
-            task.training(recipe, data, done),
-            steps_per_epoch=data.train.size // schedule.batch_size,
-            validation_data=task.validation(recipe, data),
-            epochs=schedule.epochs,
-            initial_epoch=done,
-            callbacks=[
-                EpochSeeds(recipe.seed),
-                keras.callbacks.TerminateOnNaN(),
-                callbacks.EpochSeconds(),
-                keras.callbacks.CSVLogger(str(directory / HISTORY), append=True),
-                keras.callbacks.TensorBoard(str(directory / "tensorboard"), write_graph=False),
-                *([averages] if averages else []),
-                checkpoint,
-                *task.callbacks(data, directory),
-            ],
-            shuffle=False,  # the pipeline shuffles
-            verbose="auto" if sys.stdout.isatty() else 2,
-        )
-    except KeyboardInterrupt:
-        _say("interrupted; finished epochs are kept, and the same command goes on from there")
-        raise
-    except OSError as error:
-        raise OutputError(f"cannot write to {directory}: {error}; the last checkpoint is kept") from error
-    reached = max(checkpoints.epochs(), default=0)
-    _say(f"trained {reached - done} epochs in {time.perf_counter() - started:.0f} s")
-    if is_over(checkpoint.rows, task.monitor, schedule.patience):
-        _say(f"ended early: the last {schedule.patience} epochs were no better than the best before")
-    elif reached < schedule.epochs:
-        raise KzooError(
-            f"the loss became NaN in epoch {reached + 1}; lower --learning-rate (it was "
-            f"{recipe.optimizer.learning_rate:g}) and start again with --no-resume"
-        )
 
 
 def _shrink(recipe: Recipe, task: Task) -> Recipe:

@@ -19,7 +19,7 @@ from kzoo.train.history import AGAIN, count_rows
 
 RECIPE, CLASSES, HISTORY = "recipe.json", "classes.json", "history.csv"
 # fields that may differ between an interrupted run and the one that goes on
-FREE = ("epochs", "patience", "resume", "output_dir", "data_dir", "jit_compile", "export")
+FREE = ("epochs", "patience", "checkpoint_minutes", "resume", "output_dir", "data_dir", "jit_compile", "export")
 LOGS_BYTES = 4 * 2**20  # logs and pictures
 FINISHED = 4  # finished files as large as the weights
 
@@ -44,10 +44,11 @@ def prepare(recipe: Recipe, classes: Sequence[str], directory: Path) -> None:
     with exclusive(directory):
         checkpoints = checkpoints_of(directory)
         checkpoints.sweep()
-        done = checkpoints.epochs()
-    if done:
-        _check_settings(recipe, directory, done[0])
+        marks = checkpoints.marks()
+    if marks:
+        _check_settings(recipe, directory, marks[0].epochs)
         _check_classes(classes, directory)
+    if checkpoints.epochs():
         return
     # the first epoch may have been killed behind its row and its best
     told = max(count_rows(directory / HISTORY), *checkpoints.epochs("best"), 0)
@@ -120,8 +121,8 @@ def missing_bytes(model: keras.Model, directory: Path) -> int:
     """
     build_optimizer(model)
     weights, state = (_bytes(variables) for variables in (model.weights, model.optimizer.variables))
-    # each kept checkpoint of an epoch and of the best, and one of each more while the oldest is replaced
-    whole = 2 * (KEPT + 1) * (weights + state) + FINISHED * weights
+    # each kept checkpoint of an epoch, of the best and inside an epoch, and one of each more while that is replaced
+    whole = 2 * (KEPT + 2) * (weights + state) + FINISHED * weights
     taken = sum(path.stat().st_size for path in directory.rglob("*.keras") if path.is_file())
     return max(whole - taken, weights + state) + LOGS_BYTES
 

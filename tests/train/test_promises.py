@@ -22,6 +22,8 @@ from kzoo.images import Pixels
 from kzoo.recipe import flag_types
 from kzoo.tasks import task_of
 from kzoo.train import Recipe, finish, run_directory, train
+from kzoo.train.callbacks import EpochSeconds, InsideEpoch
+from kzoo.train.checkpoints import Checkpoints, Mark
 from kzoo.train.command import command_of
 from kzoo.train.history import is_over
 from kzoo.train.loop import _shrink, _take, compiled_model
@@ -592,6 +594,19 @@ def resume(made):
     run_directory.prepare(made.digits.replace(resume=False), DIGITS, directory)
     assert (made.folder / "mine.1" / "recipe.json").exists()
     assert list(directory.iterdir()) == [] or [path.name for path in directory.iterdir()] == [".lock"]
+
+
+@promise
+def checkpoint_minutes(made):
+    """Kept behind every batch but the last for 0, else when the time has passed."""
+    for minutes, expected in ((0.0, [Mark(0, 2)]), (1e6, [])):
+        inside = InsideEpoch(Checkpoints(made.folder / f"{minutes}"), minutes, EpochSeconds(), Mark(0), {})
+        trained = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        trained.compile("sgd", "mse")
+        trained.fit(np.zeros((6, 2)), np.zeros(6), batch_size=2, callbacks=[inside.clock, inside], verbose=0)
+        assert inside.checkpoints.marks() == expected
+    with pytest.raises(InvalidValueError, match="checkpoint_minutes=-1 must be zero or more"):
+        made.digits.replace(checkpoint_minutes=-1)
 
 
 @promise
