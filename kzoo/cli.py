@@ -12,7 +12,7 @@ from kzoo.errors import UnknownNameError, did_you_mean
 COMMANDS = {
     "list": "List the models of the zoo.",
     "info": "Show the size, cost, feature maps, weights, papers and options of a model.",
-    "train": "Train a recipe; every field of it is a flag.",
+    "train": "Train a recipe, or a model on your pictures.",
     "evaluate": "Measure the accuracy of a file on a dataset, or the mean IoU of a model for segmentation.",
     "predict": "Name what pictures show, or segment them, with a model of the zoo or a file.",
     "export": "Fold a model and write it as LiteRT files that were checked against Keras.",

@@ -24,7 +24,7 @@ _kzoo() {
 compdef _kzoo kzoo""",
     "fish": "complete -c kzoo -a '(kzoo __complete (commandline -opc)[2..] (commandline -ct))'",
 }
-OF_MODELS = ("list", "info", "predict", "export", "check", "bench")
+OF_MODELS = ("list", "info", "train", "predict", "export", "check", "bench")
 
 
 def run(form: Completion) -> None:
@@ -59,9 +59,10 @@ def complete(words: Sequence[str], commands: Iterable[str]) -> list[str]:
         return _starting(word, _values(known, given[-1]))
     if command == "completion":
         return _starting(word, SCRIPTS)
-    if command == "train":
-        return [] if given else _starting(word, list_recipes())
-    return _starting(word, [model.name for model in read_catalogue()]) if command in OF_MODELS else []
+    if given and command == "train":
+        return []  # pictures: files
+    names = [model.name for model in read_catalogue()] if command in OF_MODELS else []
+    return _starting(word, [*list_recipes(), *names] if command == "train" else names)
 
 
 def _values(known: dict[str, Any], option: str) -> list[str]:

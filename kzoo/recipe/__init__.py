@@ -4,9 +4,10 @@ part: what belongs together in a recipe, such as `Data`.
 flag: the name of a setting without its part, as the command line, reports and `Recipe.replace` have it.
 """
 
-from kzoo.recipe.files import check_flags, list_recipes, load_recipe, recipe_beside, recipe_dir
+from kzoo.recipe.files import check_flags, is_recipe, list_recipes, load_recipe, recipe_beside, recipe_dir
 from kzoo.recipe.parts import Augment, Classify, Data, Optimizer, Schedule, Segment, TaskOptions
 from kzoo.recipe.recipe import KINDS, OPTIONS, Recipe, flag_types, flags_of, stored_flags
+from kzoo.recipe.source import to_python
 
 __all__ = [
     "KINDS",
@@ -22,9 +23,11 @@ __all__ = [
     "check_flags",
     "flag_types",
     "flags_of",
+    "is_recipe",
     "list_recipes",
     "load_recipe",
     "recipe_beside",
     "recipe_dir",
     "stored_flags",
+    "to_python",
 ]

@@ -56,14 +56,29 @@ def list_recipes() -> list[str]:
     return sorted(path.stem for path in recipe_dir().glob("*.py"))
 
 
+def is_recipe(name: str) -> bool:
+    """Whether `load_recipe` finds a file by this name or path."""
+    return _file_of(name).is_file()
+
+
+def _file_of(name: str) -> Path:
+    """The file of a recipe: by its name in the tree, or by its path, with the suffix or without."""
+    path = Path(name)
+    if path.suffix != ".py":
+        path = path.with_name(f"{path.name}.py") if path.name else path
+        if len(path.parts) == 1 and (recipe_dir() / path).is_file():
+            return recipe_dir() / path
+    return path
+
+
 def load_recipe(name: str) -> Recipe:
-    """The recipe called `name`, or the one in the Python file at that path, which is run.
+    """The recipe called `name`, or the one in the Python file at that path, with `.py` or without, which is run.
 
     Raises:
         UnknownNameError: there is none; the message lists those that exist.
         InvalidValueError: the file cannot be run, and in which line, or holds no recipe.
     """
-    path = Path(name) if name.endswith(".py") else recipe_dir() / f"{name}.py"
+    path = _file_of(name)
     if not path.is_file():
         names = list_recipes()
         hint = did_you_mean(name, names) or f"; there are {', '.join(names)}"

@@ -12,11 +12,11 @@ from kzoo.train.loop import train
 def run(recipe: Recipe, args: Sequence[str], prog: str) -> dict:
     """Trains `recipe` with its fields changed by `args`; returns the contents of `report.json`."""
     with user_errors():
-        options, description = _for_model(recipe, args), f"Train the recipe {recipe.name}."
+        options, description = for_model(recipe, args), f"Train the recipe {recipe.name}."
         return train(parse(Recipe, args, prog, default=options, description=description))
 
 
-def _for_model(recipe: Recipe, args: Sequence[str]) -> Recipe:
+def for_model(recipe: Recipe, args: Sequence[str]) -> Recipe:
     """The recipe with the model of the arguments, which decides what else they may be."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--model", nargs="?")

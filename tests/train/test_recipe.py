@@ -25,7 +25,7 @@ from kzoo.recipe import (
 )
 from kzoo.registry import lookup
 from kzoo.train import Recipe, Segment
-from kzoo.train.cli import _for_model
+from kzoo.train.cli import for_model
 
 GOOD = dict(name="x", model="resnet18", dataset="digits")
 MASKS = dict(name="x", model="unet", dataset="scenes")
@@ -228,9 +228,9 @@ def test_settings_are_replaced_in_their_parts():
 
 
 def test_the_model_of_the_command_line_decides_its_other_flags():
-    recipe = _for_model(load_recipe("quickstart"), ["--epochs", "3", "--model=unet", "--void", "1"])
+    recipe = for_model(load_recipe("quickstart"), ["--epochs", "3", "--model=unet", "--void", "1"])
     assert recipe.task == Segment()
-    assert _for_model(recipe, ["--epochs", "3"]) is recipe
+    assert for_model(recipe, ["--epochs", "3"]) is recipe
 
 
 @pytest.mark.parametrize(
