@@ -28,7 +28,7 @@ from kzoo.commands.forms import FORMS
 from kzoo.console import parse
 from kzoo.layers import ATTENTION
 from kzoo.precisions import PRECISIONS
-from kzoo.recipe import Recipe, flag_types, list_recipes, load_recipe
+from kzoo.recipe import Data, Recipe, flag_types, list_recipes, load_recipe
 from kzoo.registry import lookup, select_models
 from kzoo.weights import load, resolve
 
@@ -159,9 +159,11 @@ def check_kzoo(words: list[str]) -> None:
     if not args or "--help" in args:
         return
     if command == "train":
-        assert args[0] in list_recipes(), f"no recipe {args[0]}"
-        recipe = load_recipe(args[0])
-        form = parse(Recipe, [arg for arg in args[1:] if arg != "--json"], "kzoo train", default=recipe)
+        name, *options = (arg for arg in args if arg not in ("--json", "--save-recipe") and not arg.endswith(".py"))
+        with_data = options and not options[0].startswith("-")
+        assert with_data or name in list_recipes(), f"no recipe {name}"
+        recipe = Recipe(name="x", model=name, data=Data(options.pop(0))) if with_data else load_recipe(name)
+        form = parse(Recipe, options, "kzoo train", default=recipe)
         names = [form.model, form.backbone]
     else:
         form = parse(FORMS[command], args, f"kzoo {command}")
