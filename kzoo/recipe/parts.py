@@ -120,6 +120,9 @@ class Schedule:
 
     epochs: int = 30
     """Passes over the training images."""
+    minutes: float | None = None
+    """Minutes that the epochs may take: their number is what fits by the time of a few batches, at most epochs, so
+    that the learning rate still falls to its end."""
     batch_size: int = 128
     """Images per step."""
     warmup_epochs: float = 1.0
@@ -140,6 +143,8 @@ class Schedule:
                 f"step_epochs={self.step_epochs} with decay={self.decay!r}: rising numbers of epochs go with 'step', "
                 "and with it alone"
             )
+        if self.minutes is not None and not 0 < self.minutes < float("inf"):
+            raise InvalidValueError(f"minutes={self.minutes} must be above zero")
         if self.patience is not None and self.patience < 1:
             raise InvalidValueError(f"patience={self.patience} must be at least 1")
         for field in ("epochs", "batch_size"):

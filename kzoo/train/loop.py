@@ -14,6 +14,7 @@ from kzoo.files import ensure_writable, exclusive, refuse_unwritable
 from kzoo.recipe import Recipe
 from kzoo.tasks import Task, task_of
 from kzoo.train import quantization_aware, run_directory
+from kzoo.train.budget import epochs_within
 from kzoo.train.checkpoints import Mark
 from kzoo.train.finish import finish
 from kzoo.train.fit import fit
@@ -78,6 +79,11 @@ def _train(recipe: Recipe, task: Task, data: ImageDataset) -> dict:
     _check_crop(recipe, data)
     keras.utils.set_random_seed(recipe.seed)
     model = compiled_model(recipe, task, data, steps)
+    if recipe.schedule.minutes is not None:
+        recipe = recipe.replace(epochs=epochs_within(recipe, task, model, data))
+        _say(f"{recipe.schedule.epochs} epochs for {recipe.schedule.minutes:g} minutes")
+        keras.utils.set_random_seed(recipe.seed)
+        model = compiled_model(recipe, task, data, steps)
     run_directory.prepare(recipe, data.classes, directory)
     ensure_writable(directory, need_bytes=run_directory.missing_bytes(model, directory))
     with exclusive(directory):

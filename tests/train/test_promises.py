@@ -21,7 +21,7 @@ from kzoo.files import ensure_writable
 from kzoo.images import Pixels
 from kzoo.recipe import flag_types
 from kzoo.tasks import task_of
-from kzoo.train import Recipe, finish, run_directory, train
+from kzoo.train import Recipe, budget, finish, run_directory, train
 from kzoo.train.callbacks import EpochSeconds, InsideEpoch
 from kzoo.train.checkpoints import Checkpoints, Mark
 from kzoo.train.command import command_of
@@ -272,6 +272,31 @@ def epochs(made):
         short = made.model(made.digits, epochs=count)
         assert rate(short, count * STEPS) == pytest.approx(0, abs=1e-7)
         assert rate(short, count * STEPS - 1) > 1e-4
+
+
+@promise
+def minutes(made):
+    """A step takes a second and validation two, so that an epoch of six steps takes eight."""
+    ticks = iter(np.cumsum([0.0, 1.0] * 15 + [0.0, 2.0]))
+    recipe = made.digits.replace(minutes=1.0, epochs=30)
+    task = task_of(recipe.model)
+    data = task.load(recipe.data, recipe.task, recipe.seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(budget.time, "perf_counter", lambda: next(ticks))
+        assert budget.epochs_within(recipe, task, Untrained(), data) == 7
+        assert budget.epochs_within(recipe.replace(minutes=None), task, Untrained(), data) == 30
+    with pytest.raises(InvalidValueError, match="minutes=0 must be above zero"):
+        recipe.replace(minutes=0)
+
+
+class Untrained:
+    """A model that does nothing."""
+
+    def train_on_batch(self, images, targets):
+        assert len(images) == len(targets)
+
+    def evaluate(self, batches, verbose):
+        pass
 
 
 @promise
