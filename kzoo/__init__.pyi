@@ -2,7 +2,8 @@ from . import check, edge, images, layers, models, output, registry, surgery, ta
 from .edge import ExportReport, export, export_all
 from .fused_batch_norm import use_fused_batch_norm
 from .meaning import with_classes
-from .models.backbone import backbone, freeze_backbone
+from .models.backbone import backbone
+from .models.transfer import freeze_backbone, replace_head
 from .predict.tiles import predict_tiles
 from .registry import list_models
 from .surgery import fold_batch_norm
@@ -34,6 +35,7 @@ __all__ = [
     "predict_tiles",
     "pyramid",
     "registry",
+    "replace_head",
     "surgery",
     "taps",
     "train",

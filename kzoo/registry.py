@@ -81,6 +81,11 @@ def _registered() -> dict[str, Entry]:
     return _ENTRIES
 
 
+def entries(family: str) -> list[Entry]:
+    """The models of a family, in the order in which they were registered."""
+    return [entry for entry in _registered().values() if entry.family == family]
+
+
 def configure(entry: Entry, overrides: Mapping[str, Any]) -> Any:
     """The config of `entry` with some fields replaced.
 

@@ -10,15 +10,16 @@ import keras
 
 from kzoo import models  # noqa: F401  registers every family
 from kzoo import weights as weights_room
-from kzoo.errors import InvalidValueError
+from kzoo.errors import InvalidValueError, check_choice
 from kzoo.fused_batch_norm import use_fused_batch_norm
 from kzoo.graph import count_macs
 from kzoo.layers import ATTENTION
 from kzoo.layers.checks import activation, check_flag
-from kzoo.models.blocks import preprocess
+from kzoo.models.blocks import check_classifier, pool, preprocess
 from kzoo.models.inception import without_auxiliary
+from kzoo.models.slots import plain_of
 from kzoo.output import Output
-from kzoo.registry import Entry, configure, lookup
+from kzoo.registry import CLASSIFICATION, Entry, configure, lookup
 from kzoo.taps import tap_names
 
 _log = logging.getLogger("kzoo")
@@ -36,6 +37,7 @@ def build(
     weights: str | None = None,
     backbone_weights: str | None = None,
     include_top: bool = True,
+    pooling: str | None = None,
     classifier_activation: str | None = "softmax",
     include_preprocessing: bool = True,
     **overrides: Any,
@@ -50,11 +52,15 @@ def build(
         num_classes: width of the classifier. Default: that of the checkpoint if it is a known one, else the model's.
         weights: None for random ones, `"imagenet"` or another name that `kzoo.describe` lists,
             `"hf://owner/name"`, or a path. Where `num_classes` is given and differs from the checkpoint's,
-            the classifier keeps its random weights.
+            the classifier keeps its random weights. A network with an attention that starts as nothing takes those of
+            the same network without it too, see `kzoo.load_weights(new_attention=True)`.
         backbone_weights: the same for the backbone alone of a model that stands on one (`"imagenet"`, ...); the
             decoder keeps its random weights.
         include_top: whether the classifier is there; without it the output is the last feature map, of a feature
             pyramid the dict of its maps.
+        pooling: `"avg"` gives features, (batch, channels), of a classifier with `include_top=False`: the mean of its
+            last map over all positions, behind the last normalisation and activation. That is what its own head
+            reads, except for `vgg*` with `head="dense"` and `simple_cnn`, whose heads read every position.
         classifier_activation: of the classifier; None gives logits.
         include_preprocessing: whether the first layer normalises RGB pixels of 0 to 255, with the mean and
             deviation of a known checkpoint, or else with the family's. Without it the model eats normalised images.
@@ -88,17 +94,16 @@ def build(
     check_flag("include_preprocessing", include_preprocessing)
     activation("classifier_activation", classifier_activation)
     input_shape = _check_input_shape(entry, config, input_shape)
-    source, spec = (None, None) if weights is None else weights_room.resolve(entry.name, weights)
+    _check_pooling(entry, include_top, pooling)
+    source, spec = (None, None) if weights is None else weights_room.resolve(_checkpoints(entry, config), weights)
     if backbone_weights is not None:
         _check_backbone_weights(entry, trunk, weights, backbone_weights)
-        source, spec = weights_room.resolve(trunk.name, backbone_weights)
+        source, spec = weights_room.resolve(_checkpoints(trunk, trunk.config), backbone_weights)
     head = "keep" if num_classes is None else "if_fits"
     if num_classes is None:
         num_classes = spec.num_classes if spec and weights is not None else entry.num_classes
-    if include_top and not _is_positive(num_classes):
-        raise InvalidValueError(f"num_classes={num_classes!r} must be a positive integer")
-    if include_top and num_classes == 1 and keras.activations.get(classifier_activation) is keras.activations.softmax:
-        raise InvalidValueError("num_classes=1 under a softmax is always 1; pass classifier_activation='sigmoid'")
+    if include_top:
+        num_classes = check_classifier(num_classes, classifier_activation)
     if keras.config.image_data_format() != "channels_last":
         raise InvalidValueError(
             "the zoo's models are channels last; call keras.config.set_image_data_format('channels_last') first"
@@ -113,15 +118,37 @@ def build(
     maps = entry.features(x, config)
     outputs = list(maps.values())[-1]
     if include_top:
-        outputs = entry.head(maps, int(num_classes), classifier_activation, config)
+        outputs = entry.head(maps, num_classes, classifier_activation, config)
+    elif pooling:
+        outputs = pool(outputs)
     built = use_fused_batch_norm(keras.Model(inputs, outputs, name=name or entry.name))
     if path is not None and backbone_weights is not None:
-        weights_room.load_backbone(built, trunk, path)
+        _log_new(weights_room.load_backbone(built, trunk, path), source)
     elif path is not None:
-        report = weights_room.load_weights(built, path, head=head)
+        report = weights_room.load_weights(built, path, head=head, new_attention=True)
         if report.initialised:
             _log.warning("%s: the classifier for %d classes keeps random weights", source, num_classes)
+        _log_new(report, source)
     return built
+
+
+def _log_new(report: weights_room.WeightsReport, source: Any) -> None:
+    if report.new:
+        _log.warning("%s has no attention: its %d weights are new, and start as nothing", source, len(report.new))
+
+
+def _checkpoints(entry: Entry, config: Any) -> str:
+    """The name whose checkpoints a model takes: of the plain network, where an option has changed the attention."""
+    plain = plain_of(entry, config)
+    return plain.name if plain and config.attention != entry.config.attention else entry.name
+
+
+def _check_pooling(entry: Entry, include_top: bool, pooling: Any) -> None:
+    check_choice("pooling", pooling, ("avg", None))
+    if pooling and include_top:
+        raise InvalidValueError(f"pooling={pooling!r} is for a model without its head; give include_top=False too")
+    if pooling and entry.task != CLASSIFICATION:
+        raise InvalidValueError(f"pooling={pooling!r} is for classifiers; {entry.name} predicts for every pixel")
 
 
 def _check_backbone_weights(entry: Entry, trunk: Entry, weights: Any, backbone_weights: Any) -> None:
@@ -174,6 +201,8 @@ class ModelInfo:
         macs: multiply-adds for one image at the default shape.
         taps: shape (height, width, channels) of each feature map.
         weights: names of the public checkpoints that `build(weights=...)` knows and that fit these options.
+        starts_from: the network without the attention, whose checkpoints (`kzoo.weights.known`) `build(weights=...)`
+            takes too; the attention is then new. None where there is none with public weights.
         papers: arXiv numbers, or authors and year.
         options: the overrides that `build` accepts, with their values for this model.
     """
@@ -187,6 +216,7 @@ class ModelInfo:
     macs: int
     taps: dict[str, tuple[int, int, int]]
     weights: tuple[str, ...]
+    starts_from: str | None
     papers: tuple[str, ...]
     options: dict[str, Any]
 
@@ -212,6 +242,7 @@ def describe(name: str, **overrides: Any) -> ModelInfo:
     entry = lookup(name)
     config = configure(entry, overrides)
     model = build(name, **overrides)
+    plain = plain_of(entry, config)
     return ModelInfo(
         name=name,
         family=entry.family,
@@ -222,6 +253,7 @@ def describe(name: str, **overrides: Any) -> ModelInfo:
         macs=count_macs(model),
         taps={tap: tuple(model.get_layer(tap).output.shape[1:]) for tap in tap_names(model)},
         weights=weights_room.known(name) if _fits_checkpoints(entry.config, config) else (),
+        starts_from=plain.name if plain and weights_room.known(plain.name) else None,
         papers=_papers(entry, config),
         options=dataclasses.asdict(config),
     )

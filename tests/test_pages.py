@@ -92,7 +92,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict:
     build, load_weights = kzoo.zoo.build, load.load_weights
     monkeypatch.chdir(folder)
 
-    def small(name, *, weights=None, backbone_weights=None, input_shape=None, num_classes=10, **options):
+    def small(name, /, *, weights=None, backbone_weights=None, input_shape=None, num_classes=10, **options):
         entry = lookup(name)
         backbone = options.get("backbone") or entry.narrow.get("backbone")
         for model, wanted in ((name, weights), (backbone, backbone_weights)):

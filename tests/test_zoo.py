@@ -7,6 +7,7 @@ from helpers import assert_weights_are, pixels, randomise, relative_error, weigh
 
 import kzoo
 from kzoo.errors import InvalidValueError, UnknownNameError, UnknownOptionError
+from kzoo.flatten import FlatGraph
 from kzoo.registry import lookup
 from kzoo.weights import known
 
@@ -131,11 +132,43 @@ def test_two_models_of_one_kind_stand_in_one_graph_under_names_of_their_own():
     model = keras.Model(image, keras.layers.Average()([left(image), right(image)]))
     images = pixels(2, 32, 32, 3)
     assert relative_error(model(images), (np.array(left(images)) + np.array(right(images))) / 2) < 1e-6
+    with pytest.raises(ValueError, match=r'"cifar_resnet20" is used 2 times'):  # by Keras
+        keras.Model(image, [kzoo.build("cifar_resnet20", **TINY)(image) for _ in range(2)])
     for name in ("", 3, "a/b"):
         with pytest.raises(InvalidValueError, match=f"name={name!r} must be text"):
             kzoo.build("cifar_resnet20", name=name, **TINY)
     with pytest.raises(UnknownNameError, match="unknown model None"):
         kzoo.build()
+
+
+@pytest.mark.parametrize("what", ["two", "renamed", "one, called twice"])
+def test_pairs_of_models_save_fold_and_are_read_in_one_graph(what, tmp_path):
+    """Ensembles of two networks of one kind, whose layers have the same names, and siamese ones of one."""
+    image, other = (keras.Input((32, 32, 3), name=name) for name in ("image", "other"))
+    left, right = (
+        randomise(kzoo.build("cifar_resnet20", name=name, **TINY), seed) for seed, name in enumerate(("left", "right"))
+    )
+    if what == "renamed":
+        right.save(tmp_path / "right.keras")
+        left, right = tiny(), keras.saving.load_model(tmp_path / "right.keras")
+    pair = keras.Model([image, other], [left(image), (left if "twice" in what else right)(other)])
+    images = [pixels(2, 32, 32, 3, seed=seed) for seed in (1, 2)]
+    expected = [np.array(left(images[0])), np.array((left if "twice" in what else right)(images[1]))]
+    pair.save(tmp_path / "pair.keras")
+    folded = kzoo.fold_batch_norm(pair)
+    for model, tolerance in ((pair, 1e-6), (keras.saving.load_model(tmp_path / "pair.keras"), 1e-6), (folded, 1e-5)):
+        assert max(map(relative_error, model(images), expected)) < tolerance
+    assert not any("moving" in variable.path for variable in folded.variables)
+    graph = FlatGraph(pair)
+    assert [node.operation.name for node in graph.outputs] == ["head_activation"] * 2
+    assert len(set(map(id, (node.operation for node in graph.outputs)))) == (1 if "twice" in what else 2)
+    assert [read_images(node) for node in graph.outputs] == [{"image"}, {"other"}]
+
+
+def read_images(node) -> set[str]:
+    """Names of the inputs that a call follows from."""
+    found = {node.operation.name} if node.call is None else set()
+    return found.union(*map(read_images, node.sources))
 
 
 def test_any_size():

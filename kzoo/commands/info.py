@@ -2,12 +2,13 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from kzoo.commands.forms import Info
 from kzoo.console import make_table, show, show_json
 from kzoo.escape import terminal
-from kzoo.weights import WEIGHTS
+from kzoo.weights import WEIGHTS, known
 from kzoo.zoo import describe
 
 
@@ -32,19 +33,28 @@ def run(form: Info) -> None:
     table.add_row("papers", ", ".join(map(_link, info.papers)) or "-")
     for option, value in info.options.items():
         table.add_row(f"option {option}", terminal(repr(value)))
-    if not names:
+    if names:
+        show(table, _weights_table("weights=", info.name, info.weights))
+    elif info.starts_from:
+        heading = f"weights=, of {info.starts_from}: the attention is new"
+        show(table, _weights_table(heading, info.starts_from, known(info.starts_from)))
+    else:
         backbone = info.options.get("backbone")
         more = f"; kzoo info {backbone} lists those of its backbone" if backbone else ""
         show(table, f"no public weights{more}")
-        return
-    weights = make_table("weights=", "licence", "images", "classes", "ImageNet-1K top-1", "source")
+
+
+def _weights_table(heading: str, model: str, names: Sequence[str]):
+    """The checkpoints of a model, of which `names` are the word for the first one, and their own."""
+    default, *names = names
+    weights = make_table(heading, "licence", "images", "classes", "ImageNet-1K top-1", "source")
     for name in names:
-        spec = WEIGHTS[info.name][name]
+        spec = WEIGHTS[model][name]
         top1 = "-" if spec.top1 is None else f"{spec.top1:.2f} %"
-        default = f" ({info.weights[0]})" if name == names[0] else ""
+        word = f" ({default})" if name == names[0] else ""
         images = f"{spec.size}×{spec.size}"
-        weights.add_row(f"{name}{default}", spec.licence, images, str(spec.num_classes), top1, spec.source)
-    show(table, weights)
+        weights.add_row(f"{name}{word}", spec.licence, images, str(spec.num_classes), top1, spec.source)
+    return weights
 
 
 def _link(paper: str) -> str:

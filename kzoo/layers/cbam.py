@@ -99,6 +99,12 @@ class SpatialAttention(keras.layers.Layer):
             weights = [kernel * scale, beta - mean * scale]
         return type(self).from_config(self.get_config() | {"use_batch_norm": False}), weights
 
+    def neutral(self) -> tuple[float, list[keras.Variable]]:
+        """(factor, weights): with these weights at zero the layer multiplies its input by the factor."""
+        norm = self.batch_norm
+        weights = [norm.gamma, norm.beta] if norm else list(self.conv.weights)
+        return float(self.gate_activation(ops.zeros(()))), weights
+
     def get_config(self):
         return super().get_config() | {
             "kernel_size": self.kernel_size,
@@ -179,6 +185,11 @@ class CBAM(keras.layers.Layer):
         _, spatial_weights = self.spatial.folded()
         layer = type(self).from_config(self.get_config() | {"use_batch_norm": False})
         return layer, [*self.channel.get_weights(), *spatial_weights]
+
+    def neutral(self) -> tuple[float, list[keras.Variable]]:
+        """(factor, weights): with these weights at zero the layer multiplies its input by the factor."""
+        (channel, of_channel), (spatial, of_spatial) = self.channel.neutral(), self.spatial.neutral()
+        return channel * spatial, of_channel + of_spatial
 
     def get_config(self):
         spatial, channel = self.spatial.get_config(), self.channel

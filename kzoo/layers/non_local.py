@@ -163,6 +163,11 @@ class NonLocal(keras.layers.Layer):
             weights += [kernel * scale, (bias - mean) * scale + beta]
         return type(self).from_config(self.get_config() | {"use_batch_norm": False}), weights
 
+    def neutral(self) -> tuple[float, list[keras.Variable]]:
+        """(factor, weights): with these weights at zero the layer multiplies its input by the factor, which is 1."""
+        norm = self.batch_norm if self.use_batch_norm else None
+        return 1.0, [norm.gamma, norm.beta] if norm else list(self.out.weights)
+
     def get_config(self):
         return super().get_config() | {
             "pairwise": self.pairwise,

@@ -245,6 +245,11 @@ class ResidualAttention(keras.layers.Layer):
         layer = type(self).from_config(self.get_config() | {"use_batch_norm": False})
         return layer, [weight for sublayer in self._sublayers() for weight in sublayer.folded_weights()]
 
+    def neutral(self) -> tuple[float, list[keras.Variable]]:
+        """(factor, weights): with these weights at zero the layer multiplies the trunk's map by the factor."""
+        gate = float(ops.squeeze(GATES[self.gate](ops.zeros((1, 1, 1, 1)))))
+        return gate + self.residual_learning, [self.head.convs[-1].kernel]
+
     def get_config(self):
         return super().get_config() | {
             "depth": self.depth,

@@ -97,6 +97,10 @@ class ChannelAttention(keras.layers.Layer):
         descriptors = 2 if self.descriptor == "both" else 1
         return descriptors * 2 * channels * self.hidden_units(channels)
 
+    def neutral(self) -> tuple[float, list[keras.Variable]]:
+        """(factor, weights): with these weights at zero the layer multiplies its input by the factor."""
+        return float(self.gate_activation(ops.zeros(()))), list(self.expand.weights)
+
     def get_config(self):
         return super().get_config() | {
             "reduction": self.reduction,

@@ -1,6 +1,5 @@
 """Feature maps of any classification network of the zoo, for the models that predict densely on them."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -12,8 +11,6 @@ from kzoo.errors import InvalidValueError, UnknownNameError
 from kzoo.models.slots import check_attention
 from kzoo.registry import CLASSIFICATION, Entry, configure, lookup
 from kzoo.taps import TAP
-
-OWN_LAYERS = re.compile(r"(unet|fpn|head)_.*|.*_tap_norm")  # of a model on a backbone, that no classifier has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,30 +147,3 @@ def backbone(model: keras.Model, name: str) -> keras.Model:
     if not taps:
         raise InvalidValueError(f"{model.name} has no taps, so it has no backbone of the zoo")
     return keras.Model(model.input, taps, name=name)
-
-
-def freeze_backbone(model: keras.Model, frozen: bool = True) -> keras.Model:
-    """Keeps the encoder's weights as they are in training, the statistics of its batch normalisations too.
-
-    Its maps are then those of inference: stochastic depth (`kzoo.layers.DropPath`) is off. Normalisations of taps,
-    which no checkpoint has, learn with the decoder.
-
-    Args:
-        model: a U-Net or an FPN. Compile it afterwards.
-        frozen: False lets the encoder learn again.
-
-    Returns:
-        The model itself.
-
-    Raises:
-        InvalidValueError: the model has no decoder, so that nothing would be left to train.
-
-    Example:
-        >>> model = kzoo.freeze_backbone(kzoo.build("fpn", backbone_weights="imagenet", num_classes=11))
-    """
-    if not any(layer.name.startswith(("unet_", "fpn_")) for layer in model.layers):
-        raise InvalidValueError(f"{model.name} has no decoder; freeze_backbone takes models such as 'unet' and 'fpn'")
-    for layer in model.layers:
-        if not OWN_LAYERS.fullmatch(layer.name):
-            layer.trainable = not frozen
-    return model

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 import keras
 
+from kzoo.errors import InvalidValueError
+from kzoo.layers.checks import activation as check_activation
+from kzoo.layers.checks import check_positive
+
 BN_MOMENTUM = 0.9
 
 
@@ -94,9 +98,23 @@ def relu(x, *, name: str):
     return keras.layers.ReLU(name=name)(x)
 
 
+def check_classifier(num_classes, classifier_activation) -> int:
+    """The number of classes; raises `InvalidValueError` for a classifier that cannot be."""
+    function = check_activation("classifier_activation", classifier_activation)
+    classes = check_positive("num_classes", num_classes)
+    if classes == 1 and function is keras.activations.softmax:
+        raise InvalidValueError("num_classes=1 under a softmax is always 1; pass classifier_activation='sigmoid'")
+    return classes
+
+
+def pool(x):
+    """The mean of a map over all positions, as a head reads it."""
+    return keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
+
+
 def classifier_head(maps: dict, num_classes: int, activation, config=None):
     """Global average pooling of the last map, a dense layer, and the activation."""
-    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(list(maps.values())[-1])
+    x = pool(list(maps.values())[-1])
     x = keras.layers.Dense(num_classes, name="head_dense")(x)
     return head_activation(x, activation)
 

@@ -19,7 +19,7 @@ import keras
 
 from kzoo.errors import InvalidValueError
 from kzoo.layers import DepthConcat
-from kzoo.models.blocks import head_activation
+from kzoo.models.blocks import head_activation, pool
 from kzoo.models.slots import attend, check_attention, slot_of
 
 AUXILIARY_WEIGHT = 0.3
@@ -88,8 +88,7 @@ def classifier(x, num_classes: int, activation, name: str):
 
 def main_head(x, num_classes: int, activation, rate: float):
     """Global average pooling of a map, dropout and the classifier."""
-    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
-    return classifier(dropout(x, rate, "head_dropout"), num_classes, activation, "head")
+    return classifier(dropout(pool(x), rate, "head_dropout"), num_classes, activation, "head")
 
 
 def check_known_size(x) -> None:

@@ -2,11 +2,14 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import keras
 
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.layers import ATTENTION
+from kzoo.registry import Entry, entries
 
 
 def check_attention(attention: str | Callable | None) -> None:
@@ -38,6 +41,26 @@ def slot_of(attention: str | Callable | None) -> str | None:
     if attention is None:
         return None
     return "branch" if callable(attention) else ATTENTION[attention].slot
+
+
+def plain_of(entry: Entry, config: Any) -> Entry | None:
+    """The network of the zoo that a model becomes without its attention, if the attention can start as nothing.
+
+    An attention can if its layer has a method `neutral`; one that takes a convolution's place cannot.
+
+    Args:
+        entry: of the model.
+        config: of the model, the entry's or another one.
+
+    Returns:
+        The entry of a network that differs in the attention alone; None where there is none.
+    """
+    attention = getattr(config, "attention", None)
+    if not isinstance(attention, str) or not hasattr(ATTENTION[attention].layer, "neutral"):
+        return None
+    others = {"stage_attention": None} if hasattr(config, "stage_attention") else {}
+    plain = replace(config, attention=None, **others)
+    return next((each for each in entries(entry.family) if each.config == plain), None)
 
 
 def papers_of(attention: str | Callable | None) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ checkpoint: a public file of weights with a name, a licence and the images that 
 spec: that row as a value, `WeightsSpec`.
 adapted: an array that was changed for other channels, sizes or classes, by a rule that leaves no doubt.
 initialised: a weight that keeps its random value, and is listed in the report.
+new: a weight of attention that the file's network does not have; the model starts as that network.
 weights report: what a load of weights did, `WeightsReport`.
 """
 

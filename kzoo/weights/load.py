@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from kzoo.errors import WeightsError, check_choice
+from kzoo.layers.checks import check_flag
 from kzoo.models.backbone import backbone
 from kzoo.models.blocks import pixel_scale_and_offset
 from kzoo.registry import Entry
@@ -23,7 +24,14 @@ from kzoo.weights.torch_names import TorchNames
 _log = logging.getLogger("kzoo")
 
 
-def load_weights(model: keras.Model, source: str | Path, *, strict: bool = True, head: str = "keep") -> WeightsReport:
+def load_weights(
+    model: keras.Model,
+    source: str | Path,
+    *,
+    strict: bool = True,
+    head: str = "keep",
+    new_attention: bool = False,
+) -> WeightsReport:
     """Loads weights into a model of the zoo. On an error the model is as it was.
 
     A model built with `include_top=False` takes files with a classifier too, and one built without auxiliary heads
@@ -41,6 +49,10 @@ def load_weights(model: keras.Model, source: str | Path, *, strict: bool = True,
         strict: whether a variable without a weight, or a weight without a variable, is an error.
         head: `"keep"` loads the classifier; `"initialise"` leaves it random, for another number of classes;
             `"if_fits"` loads it unless its shape differs or the file has none.
+        new_attention: whether a file of the same network without its attention (SE, CBAM, channel, spatial and
+            residual attention, non-local blocks) is one that fits. If it has no weight of any, the attention starts
+            as nothing: the model computes what the file's network does, and weights around the gates, which start at
+            one half, make up for them (see `kzoo.weights.new_attention`). `kzoo.build` loads so.
 
     Returns:
         A `WeightsReport`.
@@ -53,14 +65,17 @@ def load_weights(model: keras.Model, source: str | Path, *, strict: bool = True,
         >>> print(kzoo.load_weights(model, "cifar_resnet20.safetensors"))
         cifar_resnet20.safetensors: 97 loaded, 0 adapted, 0 initialised, 0 missing, 0 unexpected
     """
-    report, arrays, _ = _match(model, source, strict, head)
+    report, arrays, _ = _match(model, source, strict, head, new_attention)
     _assign(model, arrays)
     return report
 
 
-def _match(model: keras.Model, source: str | Path, strict: bool, head: str) -> tuple[WeightsReport, dict, Names]:
+def _match(
+    model: keras.Model, source: str | Path, strict: bool, head: str, new_attention: bool
+) -> tuple[WeightsReport, dict, Names]:
     """The report, variable path -> array, and the file's names; nothing is assigned yet."""
     check_choice("head", head, ("keep", "initialise", "if_fits"))
+    check_flag("new_attention", new_attention)
     if not isinstance(model, keras.Model):
         raise WeightsError(f"model={model!r} is no keras.Model; pass what kzoo.build gives")
     if not isinstance(source, (str, os.PathLike)):
@@ -72,10 +87,10 @@ def _match(model: keras.Model, source: str | Path, strict: bool, head: str) -> t
     names: Names
     if is_torch(path):
         names = TorchNames(read_torch(path), model)
-        return report, match(model, path, names, report, strict, head), names
+        return report, match(model, path, names, report, strict, head, new_attention), names
     with open_keras_weights(path) as values:
         names = KerasNames(values, model)
-        return report, match(model, path, names, report, strict, head), names
+        return report, match(model, path, names, report, strict, head, new_attention), names
 
 
 def _assign(model: keras.Model, arrays: dict[str, np.ndarray]) -> None:
@@ -97,7 +112,7 @@ def load_backbone(model: keras.Model, entry: Entry, source: str | Path) -> Weigh
         WeightsError: as `load_weights`.
     """
     trunk = backbone(model, entry.name)
-    report, arrays, names = _match(trunk, source, strict=False, head="keep")
+    report, arrays, names = _match(trunk, source, strict=False, head="keep", new_attention=True)
     report.initialised = [path for path in report.missing if "_tap_norm/" in path]
     report.missing = [path for path in report.missing if path not in report.initialised]
     if report.unexpected and entry.config.total_stride > 2 ** int(tap_names(trunk)[-1][1:]):

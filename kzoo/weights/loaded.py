@@ -17,6 +17,7 @@ class WeightsReport:
         loaded: variable path -> name in the file.
         adapted: variable path -> what changed its array to fit, beyond the layout of the axes.
         initialised: variables that kept their random values on purpose.
+        new: variables of the attention that the file's network does not have; the network starts as that one.
         missing: variables that the file does not hold; empty unless `strict=False`.
         unexpected: names in the file that no variable took; empty unless `strict=False`.
     """
@@ -25,13 +26,15 @@ class WeightsReport:
     loaded: dict[str, str] = field(default_factory=dict)
     adapted: dict[str, str] = field(default_factory=dict)
     initialised: list[str] = field(default_factory=list)
+    new: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         counts = (
             f"{len(getattr(self, name))} {name}"
-            for name in ("loaded", "adapted", "initialised", "missing", "unexpected")
+            for name in ("loaded", "adapted", "initialised", "new", "missing", "unexpected")
+            if name != "new" or self.new
         )
         return f"{self.source}: {', '.join(counts)}"
 

@@ -9,6 +9,7 @@ import numpy as np
 from kzoo.weights.adapt import adapt
 from kzoo.weights.files import Stored, blank, check_kind, read_values
 from kzoo.weights.loaded import HEAD, WeightsReport
+from kzoo.weights.new_attention import attention_layers, start_as_nothing
 
 
 class Names(Protocol):
@@ -27,7 +28,15 @@ class Names(Protocol):
     def of_absent_auxiliary(self) -> list[str]: ...
 
 
-def match(model: keras.Model, path: Path, names: Names, report: WeightsReport, strict: bool, head: str):
+def match(
+    model: keras.Model,
+    path: Path,
+    names: Names,
+    report: WeightsReport,
+    strict: bool,
+    head: str,
+    new_attention: bool,
+) -> dict[str, np.ndarray]:
     """Fills in the report; returns variable path -> array in the variable's shape.
 
     Names, shapes and types decide first; only then are numbers read, and only those that a variable takes.
@@ -39,11 +48,14 @@ def match(model: keras.Model, path: Path, names: Names, report: WeightsReport, s
         check_kind(path, stored, array)
     found = {variable.path: names.find(variable) for variable in model.weights}
     random = _random_layers(model, names, found, head)
+    new = _new_variables(model, found) if new_attention else set()
     taken, wrong = [], []
     for variable in model.weights:
         name = found[variable.path]
         if _layer(variable) in random:
             report.initialised.append(variable.path)
+        elif variable.path in new:
+            report.new.append(variable.path)
         elif name is None:
             report.missing.append(variable.path)
         else:
@@ -65,7 +77,15 @@ def match(model: keras.Model, path: Path, names: Names, report: WeightsReport, s
     for variable, name in taken:
         array, _ = _fit(variable, name, read_values(path, name, names.arrays[name]), names, model)
         matched[variable.path] = array.astype("float32", copy=False)
+    if new:
+        start_as_nothing(model, matched)
     return matched
+
+
+def _new_variables(model: keras.Model, found: dict[str, str | None]) -> set[str]:
+    """The variables of a model's attention, if the file has none of them."""
+    variables = {variable.path for layer in attention_layers(model) for variable in layer.weights}
+    return set() if any(found[path] for path in variables) else variables
 
 
 def _fit(

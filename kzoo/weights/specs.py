@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kzoo.errors import WeightsError, did_you_mean
+from kzoo.models.slots import plain_of
+from kzoo.registry import lookup
 from kzoo.weights.fetch import fetch_hub, fetch_keras
 from kzoo.weights.files import find, is_torch
 
@@ -107,7 +109,8 @@ def resolve(model: str, weights: str | Path) -> tuple[str | Path, WeightsSpec | 
 
     Args:
         model: name of the zoo.
-        weights: a name that `known` lists, an address `"hf://owner/name"`, or the path of a file or folder.
+        weights: a name that `known` lists, for the network without the model's attention too if that can start as
+            nothing; an address `"hf://owner/name"`, or the path of a file or folder.
 
     Returns:
         Where the weights are, and their spec if they are a known checkpoint: under its address, or in a file or
@@ -117,19 +120,20 @@ def resolve(model: str, weights: str | Path) -> tuple[str | Path, WeightsSpec | 
         WeightsError: neither a known name nor an address nor a path that exists.
     """
     text = str(weights)
-    if text in known(model):
-        specs = WEIGHTS[model]
-        spec = specs[text if text in specs else next(iter(specs))]
-        return spec.source, spec
+    entry = lookup(model)
+    plain = plain_of(entry, entry.config)
+    owners = [model, plain.name] if plain else [model]
+    for owner in owners:
+        if text in known(owner):
+            specs = WEIGHTS[owner]
+            spec = specs[text if text in specs else next(iter(specs))]
+            return spec.source, spec
     if text.startswith(HUB) or os.path.exists(text):
         return weights, find_spec(text)
-    names = known(model)
+    names = list(dict.fromkeys(name for owner in owners for name in known(owner)))
     accepted = f"one of {', '.join(names)}, " if names else ""
-    reason = (
-        f" (it is published as a pickle alone, at {PICKLES_ONLY[model]}; convert it where you trust it)"
-        if model in PICKLES_ONLY
-        else ""
-    )
+    pickle = next((PICKLES_ONLY[owner] for owner in owners if owner in PICKLES_ONLY), None)
+    reason = f" (it is published as a pickle alone, at {pickle}; convert it where you trust it)" if pickle else ""
     raise WeightsError(
         f"weights={text!r} is no file and no checkpoint known for {model}{reason}; pass {accepted}'hf://owner/name', "
         f"or the path of a .safetensors, .weights.h5, .h5 or .keras file{did_you_mean(text, names)}"

@@ -72,6 +72,10 @@ def test_info_shows_public_weights(capsys):
     assert "no public weights" in text
     assert "https://arxiv.org/abs/1512.03385, Nadaraya 1964, Watson 1964" in text
     assert "\noption attention\t'kernel_regression'\n" in text
+    main(["info", "resnet18_cbam"])
+    text = capsys.readouterr().out
+    assert "\nweights=, of resnet18: the attention is new\tlicence\t" in text
+    assert "\na1_in1k (imagenet)\tApache-2.0\t" in text
     main(["list", "resnet18"])
     assert "a1_in1k and 6 more" in capsys.readouterr().out
 

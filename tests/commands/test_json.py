@@ -37,6 +37,8 @@ def test_info(ask):
     assert found["trainable_parameters"] == kzoo.describe("resnet18").trainable_parameters
     assert found["weights"]["a1_in1k"]["licence"] == "Apache-2.0"
     assert list(found["taps"]) == ["p1", "p2", "p3", "p4", "p5"]
+    with_attention = ask("info", "resnet18", "--attention", "se")
+    assert (with_attention["weights"], with_attention["starts_from"]) == ({}, "resnet18")
 
 
 def test_evaluate(model, ask):

@@ -7,7 +7,7 @@ from helpers import randomise
 from keras import layers
 
 import kzoo
-from kzoo.layers import LearnedPositionEncoding, NonLocal, RelativePositionBias
+from kzoo.layers import LearnedPositionEncoding, NonLocal, RelativePositionBias, ResidualAttention
 from kzoo.train.decay import without_decay
 
 NARROW_SWIN = dict(depths=(1, 1), num_heads=(1, 2), width=8, input_shape=(32, 32, 3), num_classes=3)
@@ -62,6 +62,17 @@ def test_learned_positions_and_embeddings_of_any_layer_are_spared():
     assert spared(model) == {"table", "embeddings", "bias"}  # biases of attention have an axis of heads
     kernels = {"kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel", "w_f_kernel"}
     assert shrinking(model) == kernels
+
+
+def test_scales_that_surgery_makes_of_normalisations_are_spared():
+    image = keras.Input(SHAPE)
+    x = layers.ReLU()(layers.BatchNormalization(name="norm")(layers.MaxPooling2D(1)(image)))
+    folded = kzoo.fold_batch_norm(keras.Model(image, ResidualAttention()(x)))
+    model = kzoo.surgery.norm_to_depthwise(folded)
+    spared_kernels = {weight.path.rpartition("/")[0] for weight in without_decay(model) if weight.name == "kernel"}
+    affine = {name for name in spared_kernels if name.endswith("/affine")}
+    assert len(affine) == 3  # of a mask of depth 1: a unit down, one up, and the head
+    assert spared_kernels - affine == {"norm"}
 
 
 def test_relative_positions_are_spared():

@@ -207,9 +207,10 @@ def test_classes_follow_the_checkpoint(donor):
             "googlenet_bn",
             r"known for googlenet_bn \(it is published as a pickle alone, .*convert it .*\); pass 'hf://o",
         ),
+        ("googlenet_bn_se", r"known for googlenet_bn_se \(it is published as a pickle alone, "),
         (
-            "resnet50_cbam",
-            "weights='imagenet' is no file and no checkpoint known for resnet50_cbam; pass 'hf://owner/",
+            "resnet50_sasa",
+            "weights='imagenet' is no file and no checkpoint known for resnet50_sasa; pass 'hf://owner/",
         ),
     ],
 )
