@@ -93,6 +93,9 @@ class Optimizer:
     weight_decay: float = 5e-3
     """Decoupled weight decay, times the learning rate; of kernels only, no biases and no normalisation. An L2 penalty
     inside the gradient, as papers state it, acts 1 / (1 - momentum) times as strongly: their 5e-4 is 5e-3 here."""
+    layer_decay: float = 1.0
+    """Factor of the learning rate from each block to the one before it, so that fine-tuning changes what is near to
+    the image least, such as 0.75 (arXiv:1801.06146, section 3.2; arXiv:2106.08254)."""
     clip_norm: float | None = None
     """Largest norm of the gradient of all weights together, to which a larger one is scaled (arXiv:1211.5063; Swin has
     5); None clips nothing."""
@@ -108,6 +111,8 @@ class Optimizer:
         _check_not_negative(learning_rate=self.learning_rate, weight_decay=self.weight_decay)
         if self.clip_norm is not None and not 0 < self.clip_norm < float("inf"):
             raise InvalidValueError(f"clip_norm={self.clip_norm} must be above zero")
+        if not 0 < self.layer_decay <= 1:
+            raise InvalidValueError(f"layer_decay={self.layer_decay} must be above 0 and at most 1")
         if self.accumulate < 1:
             raise InvalidValueError(f"accumulate={self.accumulate} must be at least 1")
         if self.ema is not None:
@@ -127,6 +132,9 @@ class Schedule:
     """Images per step."""
     warmup_epochs: float = 1.0
     """Epochs in which the learning rate rises from zero."""
+    freeze_epochs: int = 0
+    """Epochs at the beginning in which the head, or the decoder, learns alone on frozen weights, all but one at
+    most; what follows has a warm-up and a decay of its own."""
     decay: Decay = "cosine"
     """Way of the learning rate after the warm-up: a half cosine to zero (arXiv:1608.03983), a line to zero, a tenth
     after each of step_epochs, or none."""
@@ -138,6 +146,8 @@ class Schedule:
 
     def __post_init__(self):
         check_choice("decay", self.decay, get_args(Decay))
+        if self.freeze_epochs < 0:
+            raise InvalidValueError(f"freeze_epochs={self.freeze_epochs} must be at least 0")
         if (self.decay == "step") != bool(self.step_epochs) or list(self.step_epochs) != sorted({*self.step_epochs}):
             raise InvalidValueError(
                 f"step_epochs={self.step_epochs} with decay={self.decay!r}: rising numbers of epochs go with 'step', "
@@ -151,6 +161,11 @@ class Schedule:
             if getattr(self, field) < 1:
                 raise InvalidValueError(f"{field}={getattr(self, field)} must be at least 1")
         _check_not_negative(warmup_epochs=self.warmup_epochs)
+
+    @property
+    def frozen(self) -> int:
+        """Number of epochs in which the head learns alone."""
+        return min(self.freeze_epochs, self.epochs - 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

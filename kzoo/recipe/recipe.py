@@ -51,7 +51,7 @@ class Recipe:
     backbone_weights: str | None = None
     """Weights of the backbone alone, for segmentation: a name, "hf://owner/name" or a path."""
     freeze_backbone: bool = False
-    """Whether the backbone stays as it is, with its statistics of batch normalisation; for segmentation."""
+    """Whether all but the head, or the decoder, stays as it is, with its statistics of batch normalisation."""
 
     data: OmitArgPrefixes[Data]
     """Dataset and the way from its files to pixels."""
@@ -109,7 +109,7 @@ class Recipe:
                 )
             object.__setattr__(self, "task", options())
         if not hasattr(entry.config, "backbone"):
-            given = [name for name in ("backbone", "backbone_weights", "freeze_backbone") if getattr(self, name)]
+            given = [name for name in ("backbone", "backbone_weights") if getattr(self, name)]
             if given:
                 raise InvalidValueError(f"{', '.join(given)}: for models on a backbone, and {self.model} has none")
 

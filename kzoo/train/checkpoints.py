@@ -6,7 +6,7 @@ state: what a run inside an epoch has besides its model: sums of its metrics, an
 
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,20 @@ class Mark(NamedTuple):
 
     epochs: int
     batches: int = 0
+
+
+class Restored(NamedTuple):
+    """A run from which it can go on.
+
+    Attributes:
+        model: compiled model, with weights and the state of its optimizer.
+        mark: how far it is.
+        state: state of the mark, empty between epochs.
+    """
+
+    model: keras.Model
+    mark: Mark
+    state: Mapping[str, np.ndarray]
 
 
 class Checkpoints:
@@ -119,18 +133,21 @@ class Checkpoints:
         with atomic_path(path) as partial:
             model.save(partial)
 
-    def restore(self, model: keras.Model) -> tuple[Mark, dict[str, np.ndarray]]:
+    def restore(self, model_at: Callable[[Mark], keras.Model]) -> Restored:
         """Takes weights and optimizer state over from the newest checkpoint that can be used.
 
+        Args:
+            model_at: gives the compiled model of a mark.
+
         Returns:
-            How far it is, nowhere where there is no checkpoint, and its state, which is empty between epochs.
+            The model, and how far it is: nowhere where there is no checkpoint.
 
         Raises:
             OutputError: there are some, and none can be used.
         """
         first = None
         for mark in self.marks():
-            path = self.step_path(mark) if mark.batches else self.path(mark.epochs)
+            path, model = self.step_path(mark) if mark.batches else self.path(mark.epochs), model_at(mark)
             try:
                 state = _read_state(path.with_suffix(".npz")) if mark.batches else {}
                 _take_over(model, open_keras(path, compile=True))
@@ -143,10 +160,10 @@ class Checkpoints:
             for number in self.epochs("best"):
                 if number > mark.epochs:  # of an epoch that comes again
                     self.path(number, "best").unlink()
-            return mark, state
+            return Restored(model, mark, state)
         if first is not None:
             raise OutputError(f"none of the checkpoints can be used: {first}; {AGAIN}") from first
-        return Mark(0), {}
+        return Restored(model_at(Mark(0)), Mark(0), {})
 
     def best(self, epoch: int, averaged: bool = False) -> Path:
         """The file of the best epoch.

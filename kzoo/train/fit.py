@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ from kzoo.recipe import Recipe
 from kzoo.tasks import Task
 from kzoo.train import callbacks
 from kzoo.train.averages import BATCHES, AveragedWeights
-from kzoo.train.checkpoints import Mark
+from kzoo.train.checkpoints import Mark, Restored
 from kzoo.train.history import Row, cut_history, is_over
 from kzoo.train.run_directory import HISTORY, checkpoints_of
 
@@ -24,22 +24,20 @@ from kzoo.train.run_directory import HISTORY, checkpoints_of
 def fit(
     recipe: Recipe,
     task: Task,
-    model: keras.Model,
     data: ImageDataset,
     rows: Sequence[Row],
-    mark: Mark,
-    state: Mapping[str, np.ndarray],
+    start: Restored,
+    model_at: Callable[[Mark], keras.Model],
 ) -> None:
     """Trains what is left of a run.
 
     Args:
         recipe: the recipe.
         task: task of its model.
-        model: compiled model, with the weights and the optimizer of `mark`.
         data: the dataset.
         rows: history of the epochs that are done.
-        mark: how far the run is.
-        state: state of `mark`, see `kzoo.train.checkpoints`.
+        start: model and mark from which the run goes on.
+        model_at: gives the compiled model that a checkpoint of a mark is of.
 
     Raises:
         KzooError: the loss is no number.
@@ -55,7 +53,9 @@ def fit(
     checkpoint = callbacks.Checkpoint(checkpoints, task.monitor, rows, schedule.patience, averages)
     steps = data.train.size // schedule.batch_size
 
-    def train(mark: Mark, state: Mapping[str, np.ndarray], epochs: int) -> None:
+    def train(model: keras.Model, mark: Mark, state: Mapping[str, np.ndarray], epochs: int) -> None:
+        if mark.batches:
+            model.evaluate(task.validation(recipe, data).take(1), verbose=0)  # makes the metrics that `state` is of
         clock = callbacks.EpochSeconds()
         model.fit(
             task.training(recipe, data, *mark),
@@ -78,17 +78,20 @@ def fit(
             verbose="auto" if sys.stdout.isatty() else 2,
         )
 
-    done, started = mark.epochs, time.perf_counter()
+    (model, mark, state), started = start, time.perf_counter()
+    done = mark.epochs
     try:
-        if (
-            mark.batches
-        ):  # the rest of an epoch by itself, as Keras gives all epochs of a call the same number of steps
-            model.evaluate(task.validation(recipe, data).take(1), verbose=0)  # makes the metrics that `state` is of
-            train(mark, state, mark.epochs + 1)
-            if not model.stop_training:
-                mark, state = checkpoints.restore(model)  # the end of a call leaves averages in the weights
-        if mark.epochs < schedule.epochs and not model.stop_training:
-            train(mark, state, schedule.epochs)
+        while True:
+            if mark == Mark(schedule.frozen) > Mark(0):  # the head has learned
+                weights, model = model.get_weights(), model_at(Mark(mark.epochs, 1))
+                model.set_weights(weights)
+            until = mark.epochs + 1 if mark.batches else schedule.epochs  # Keras gives all epochs as many batches
+            if mark.epochs < schedule.frozen:
+                until = min(until, schedule.frozen)
+            train(model, mark, state, until)
+            if model.stop_training or until == schedule.epochs:
+                break
+            model, mark, state = checkpoints.restore(model_at)  # the end of a call leaves averages in the weights
     except KeyboardInterrupt:
         show("interrupted; the last checkpoint is kept, and the same command goes on from there")
         raise

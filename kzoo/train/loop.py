@@ -1,6 +1,8 @@
 """The training loop: fit under a recipe, survive interruption, finish with a report."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -51,8 +53,9 @@ def train(recipe: Recipe) -> dict:
     """
     task = task_of(recipe.model)
     quantization_aware.check_recipe(recipe)
-    if recipe.freeze_backbone and recipe.weights is None and recipe.backbone_weights is None:
-        raise InvalidValueError("freeze_backbone would keep random weights; give weights or backbone_weights too")
+    for flag, value in (("freeze_backbone", recipe.freeze_backbone), ("freeze_epochs", recipe.schedule.freeze_epochs)):
+        if value and recipe.weights is None and recipe.backbone_weights is None:
+            raise InvalidValueError(f"{flag} would keep random weights; give weights or backbone_weights too")
     recipe = _shrink(recipe, task) if recipe.smoke else recipe
     refuse_unwritable(recipe.run_dir)
     for model, weights in ((recipe.model, recipe.weights), (recipe.backbone, recipe.backbone_weights)):
@@ -77,17 +80,30 @@ def _train(recipe: Recipe, task: Task, data: ImageDataset) -> dict:
     )
 
     _check_crop(recipe, data)
-    keras.utils.set_random_seed(recipe.seed)
-    model = compiled_model(recipe, task, data, steps)
     if recipe.schedule.minutes is not None:
-        recipe = recipe.replace(epochs=epochs_within(recipe, task, model, data))
-        _say(f"{recipe.schedule.epochs} epochs for {recipe.schedule.minutes:g} minutes")
-        keras.utils.set_random_seed(recipe.seed)
-        model = compiled_model(recipe, task, data, steps)
+        probed = compiled_model(recipe, task, data, steps)
+        epochs = epochs_within(recipe, task, probed, data)
+        _say(f"{epochs} epochs for {recipe.schedule.minutes:g} minutes")
+        recipe = recipe.replace(epochs=epochs)
+    keras.utils.set_random_seed(recipe.seed)
+    model_at = _models(recipe, task, data, steps)
+    whole = model_at(Mark(recipe.schedule.epochs))
     run_directory.prepare(recipe, data.classes, directory)
-    ensure_writable(directory, need_bytes=run_directory.missing_bytes(model, directory))
+    ensure_writable(directory, need_bytes=run_directory.missing_bytes(whole, directory))
     with exclusive(directory):
-        return _run(recipe, task, data, model)
+        return _run(recipe, task, data, model_at)
+
+
+def _models(recipe: Recipe, task: Task, data: ImageDataset, steps: int) -> Callable[[Mark], keras.Model]:
+    """What gives the compiled model that a checkpoint is of: at first, perhaps, one whose head learns alone."""
+    frozen = recipe.schedule.frozen
+
+    @functools.cache
+    def make(probing: bool) -> keras.Model:
+        epochs = frozen if probing else recipe.schedule.epochs - frozen
+        return compiled_model(recipe.replace(freeze_backbone=True) if probing else recipe, task, data, steps, epochs)
+
+    return lambda mark: make(frozen > 0 and mark <= Mark(frozen))
 
 
 def _check_crop(recipe: Recipe, data: ImageDataset) -> None:
@@ -107,10 +123,11 @@ def _check_crop(recipe: Recipe, data: ImageDataset) -> None:
             ) from error
 
 
-def _run(recipe: Recipe, task: Task, data: ImageDataset, model: keras.Model) -> dict:
+def _run(recipe: Recipe, task: Task, data: ImageDataset, model_at: Callable[[Mark], keras.Model]) -> dict:
     directory = recipe.run_dir
     checkpoints = run_directory.checkpoints_of(directory)
-    (mark, state), epochs = checkpoints.restore(model), recipe.schedule.epochs
+    start, epochs = checkpoints.restore(model_at), recipe.schedule.epochs
+    mark = start.mark
     rows = read_history(directory / HISTORY, mark.epochs, task.monitor)
     left = mark.epochs < epochs and not is_over(rows, task.monitor, recipe.schedule.patience)
     if rows:
@@ -120,13 +137,24 @@ def _run(recipe: Recipe, task: Task, data: ImageDataset, model: keras.Model) -> 
         show(f"resuming after {mark.epochs} of {epochs} epochs{inside}" if left else "all epochs are done")
     run_directory.describe(recipe, data.classes, directory)
     if left:
+        model = start.model
         _say(f"model: {recipe.model}, {count_parameters(model):,} parameters; {_mode(recipe, model)}")
-        fit(recipe, task, model, data, rows, mark, state)
+        fit(recipe, task, data, rows, start, model_at)
     return finish(recipe, task, data, directory)
 
 
-def compiled_model(recipe: Recipe, task: Task, data: ImageDataset, steps: int) -> keras.Model:
-    """The model with logits, in the recipe's precision, with optimizer, loss and metric."""
+def compiled_model(
+    recipe: Recipe, task: Task, data: ImageDataset, steps: int, epochs: int | None = None
+) -> keras.Model:
+    """The model with logits, in the recipe's precision, with optimizer, loss and metric.
+
+    Args:
+        recipe: the recipe.
+        task: task of its model.
+        data: the dataset.
+        steps: number of batches in an epoch.
+        epochs: number of epochs that the optimizer is used for; default: all.
+    """
     backbone: dict[str, Any] = {"backbone_weights": recipe.backbone_weights} if recipe.backbone_weights else {}
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
@@ -146,7 +174,7 @@ def compiled_model(recipe: Recipe, task: Task, data: ImageDataset, steps: int) -
         kzoo.freeze_backbone(model)
     model = quantization_aware.prepare(recipe, model)
     model.compile(
-        optimizer=make_optimizer(recipe, model, steps),
+        optimizer=make_optimizer(recipe, model, steps, epochs),
         loss=task.loss(recipe, data),
         metrics=task.metrics(data),
         auto_scale_loss=False,

@@ -1,44 +1,96 @@
 """The optimizer of a recipe, with its schedule."""
 
-from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 import keras
 from keras import ops
 from keras.optimizers import schedules
 
+from kzoo.models.depths import depth_of_layers
 from kzoo.recipe import Recipe, Schedule
 from kzoo.train.decay import without_decay
 
-_FACTORIES: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
-    "sgd": lambda **options: keras.optimizers.SGD(momentum=0.9, nesterov=True, **options),
-    "adamw": keras.optimizers.AdamW,
-    "lamb": keras.optimizers.Lamb,
-    "muon": lambda **options: keras.optimizers.Muon(adam_weight_decay=options["weight_decay"], **options),
+KINDS: dict[str, tuple[type[keras.optimizers.Optimizer], dict[str, Any]]] = {
+    "sgd": (keras.optimizers.SGD, dict(momentum=0.9, nesterov=True)),
+    "adamw": (keras.optimizers.AdamW, {}),
+    "lamb": (keras.optimizers.Lamb, {}),
+    "muon": (keras.optimizers.Muon, {}),
 }
 
 
-def make_optimizer(recipe: Recipe, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
+def make_optimizer(
+    recipe: Recipe, model: keras.Model, steps: int, epochs: int | None = None
+) -> keras.optimizers.Optimizer:
     """The optimizer of a recipe, with weight decay on kernels alone.
 
     Args:
         recipe: the recipe.
         model: the model that it trains.
         steps: number of batches in an epoch.
+        epochs: number of epochs that it is used for; default: all.
     """
-    settings = recipe.optimizer
-    options: dict[str, Any] = dict(
-        learning_rate=learning_rate(recipe.schedule, settings.learning_rate, steps),
+    settings, (kind, own) = recipe.optimizer, KINDS[recipe.optimizer.name]
+    schedule = dataclasses.replace(recipe.schedule, epochs=epochs or recipe.schedule.epochs, freeze_epochs=0)
+    options: dict[str, Any] = own | dict(
+        learning_rate=learning_rate(schedule, settings.learning_rate, steps),
         weight_decay=settings.weight_decay,
         global_clipnorm=settings.clip_norm,
         gradient_accumulation_steps=settings.accumulate if settings.accumulate > 1 else None,
     )
     if settings.ema is not None:
         options |= dict(use_ema=True, ema_momentum=settings.ema)
-    optimizer = _FACTORIES[settings.name](**options)
+    if settings.name == "muon":
+        options["adam_weight_decay"] = settings.weight_decay
+    if settings.layer_decay < 1:
+        optimizer = LAYERWISE[kind.__name__](factors=factors_of(model, settings.layer_decay), **options)
+    else:
+        optimizer = kind(**options)
     optimizer.exclude_from_weight_decay(var_list=without_decay(model))
     # wrapped here and not by compile, so that a checkpoint gives the same optimizer back whatever the global policy
     return keras.optimizers.LossScaleOptimizer(optimizer) if recipe.precision == "mixed_float16" else optimizer
+
+
+def factors_of(model: keras.Model, decay: float) -> dict[str, float]:
+    """Path of each weight -> its share of the learning rate: 1 for the head, and `decay` times less for each block."""
+    depths = depth_of_layers(model)
+    last = max(depths.values())
+    return {
+        weight.path: decay ** (last - depths[layer.name])
+        for layer in model.layers
+        if layer.name in depths
+        for weight in layer.trainable_weights
+    }
+
+
+def _layerwise(kind: type[keras.optimizers.Optimizer]) -> type[keras.optimizers.Optimizer]:
+    """The optimizer with a learning rate for each weight; its weight decay is in proportion."""
+
+    def factor(self, variable) -> float:  # the backend's own variables have no path
+        return self.factors.get(self._trainable_variables[self._get_variable_index(variable)].path, 1.0)
+
+    def __init__(self, factors: dict[str, float], **options):
+        kind.__init__(self, **options)
+        self.factors = factors
+
+    def update_step(self, gradient, variable, learning_rate):
+        kind.update_step(self, gradient, variable, learning_rate * factor(self, variable))
+
+    def _apply_weight_decay(self, variables):
+        for variable in variables if self.weight_decay else ():
+            if self._use_weight_decay(variable):
+                rate = self.learning_rate * factor(self, variable)
+                variable.assign(variable - variable * ops.cast(self.weight_decay * rate, variable.dtype))
+
+    def get_config(self):
+        return kind.get_config(self) | {"factors": self.factors}
+
+    methods = [__init__, update_step, _apply_weight_decay, get_config]
+    made = type(f"Layerwise{kind.__name__}", (kind,), {method.__name__: method for method in methods})
+    return keras.saving.register_keras_serializable("kzoo")(made)
+
+
+LAYERWISE = {kind.__name__: _layerwise(kind) for kind, _ in KINDS.values()}
 
 
 def learning_rate(schedule: Schedule, peak: float, steps: int) -> schedules.LearningRateSchedule:

@@ -194,7 +194,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_with_the_same_
 def test_a_newest_checkpoint_that_cannot_be_used_is_passed_over_with_the_reason(spoil, reason, run, finished, capsys):
     checkpoints = checkpoints_of(run.run_dir)
     spoil(checkpoints.path(2))
-    assert checkpoints.restore(finished[2]) == (Mark(1), {})
+    assert checkpoints.restore(lambda mark: finished[2]) == (finished[2], Mark(1), {})
     assert reason in " ".join(capsys.readouterr().out.split())
     for one, other in zip(finished[2].get_weights(), weights(checkpoints.path(1)), strict=False):
         np.testing.assert_array_equal(one, other)

@@ -19,6 +19,7 @@ from kzoo.data.split import VOID
 from kzoo.errors import InvalidValueError
 from kzoo.files import ensure_writable
 from kzoo.images import Pixels
+from kzoo.models.depths import depth_of_layers
 from kzoo.recipe import flag_types
 from kzoo.tasks import task_of
 from kzoo.train import Recipe, budget, finish, run_directory, train
@@ -336,6 +337,41 @@ def weight_decay(made):
         zeros = [keras.ops.zeros_like(weight) for weight in trained.trainable_weights]
         trained.optimizer.apply(zeros, trained.trainable_weights)
         np.testing.assert_allclose(kernel.numpy(), before * (1 - 0.1 * decay), rtol=1e-5)
+
+
+@promise
+def layer_decay(made):
+    """A step of equal gradients, of SGD's first 1.9: each block moves as its depth says, and decays in proportion."""
+    options = dict(learning_rate=0.1, warmup_epochs=0.0, decay="constant", layer_decay=0.5)
+    for weight_decay in (0.0, 0.25):
+        trained = made.model(made.digits, weight_decay=weight_decay, **options)
+        depths = depth_of_layers(trained)
+        before = {layer.name: layer.get_weights() for layer in trained.layers}
+        ones = [keras.ops.ones_like(weight) for weight in trained.trainable_weights]
+        trained.optimizer.apply(ones, trained.trainable_weights)
+        assert len(set(depths.values())) == 4
+        for name in ("stem_conv", "stage1_block1_conv1", "stage2_block1_conv2", "head_dense"):
+            share = 0.5 ** (max(depths.values()) - depths[name])
+            kernel, old = trained.get_layer(name).get_weights()[0], before[name][0]
+            np.testing.assert_allclose(kernel, old * (1 - 0.1 * share * weight_decay) - 0.19 * share, atol=1e-6)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(trained.optimizer))
+    assert again.factors == trained.optimizer.factors
+    for name in ("adamw", "lamb", "muon"):
+        other = made.model(made.digits, optimizer=name, **options)
+        assert (
+            type(other.optimizer).__name__
+            == f"Layerwise{type(made.model(made.digits, optimizer=name).optimizer).__name__}"
+        )
+
+
+@promise
+def freeze_epochs(made):
+    recipe = made.digits.replace(freeze_epochs=3, epochs=5, weights="any")
+    assert (recipe.schedule.frozen, recipe.replace(epochs=2).schedule.frozen) == (3, 1)
+    with pytest.raises(InvalidValueError, match="freeze_epochs=-1 must be at least 0"):
+        recipe.replace(freeze_epochs=-1)
+    with pytest.raises(InvalidValueError, match="freeze_epochs would keep random weights"):
+        train(recipe.replace(weights=None))
 
 
 @promise
