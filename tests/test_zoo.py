@@ -40,7 +40,12 @@ def tiny(name="cifar_resnet20", **options):
         ("cifar_resnet20", {"input_shape": (3, 32, 3)}, InvalidValueError, "needs at least 4×4 pixels"),
         ("resnet50", {"input_shape": (224, 224, 0)}, InvalidValueError, "has 0 channels; channels come last"),
         ("resnet50", {"input_shape": (224, 224, None)}, InvalidValueError, "has None channels"),
-        ("resnet50", {"num_classes": 0}, InvalidValueError, "num_classes=0 must be a positive integer"),
+        (
+            "resnet50",
+            {"num_classes": 0},
+            InvalidValueError,
+            "num_classes=0 must be a positive integer; for features .* include_top=False",
+        ),
         ("unet_padded", {"num_classes": 1}, InvalidValueError, "num_classes=1 under a softmax is always 1"),
         ("resnet50", {"num_classes": -1}, InvalidValueError, "num_classes=-1"),
         ("resnet50", {"num_classes": True}, InvalidValueError, "num_classes=True"),

@@ -10,7 +10,7 @@ import keras
 
 from kzoo.errors import InvalidValueError
 from kzoo.layers.checks import activation as check_activation
-from kzoo.layers.checks import check_positive
+from kzoo.layers.checks import is_integer
 
 BN_MOMENTUM = 0.9
 
@@ -101,10 +101,14 @@ def relu(x, *, name: str):
 def check_classifier(num_classes, classifier_activation) -> int:
     """The number of classes; raises `InvalidValueError` for a classifier that cannot be."""
     function = check_activation("classifier_activation", classifier_activation)
-    classes = check_positive("num_classes", num_classes)
-    if classes == 1 and function is keras.activations.softmax:
+    if not is_integer(num_classes, 1):
+        raise InvalidValueError(
+            f"num_classes={num_classes!r} must be a positive integer; for features without a classifier build with "
+            "include_top=False and pooling='avg'"
+        )
+    if num_classes == 1 and function is keras.activations.softmax:
         raise InvalidValueError("num_classes=1 under a softmax is always 1; pass classifier_activation='sigmoid'")
-    return classes
+    return int(num_classes)
 
 
 def pool(x):

@@ -1,5 +1,6 @@
 """What holds for every kind of model, by the names of its layers: their depths, and which weights decay."""
 
+import functools
 import re
 
 import keras
@@ -16,7 +17,6 @@ from kzoo.train.decay import without_decay
 pytestmark = pytest.mark.usefixtures("without_values")
 
 KINDS = kinds(kzoo.list_models())
-FAMILIES = list({lookup(name).family: name for name in KINDS}.values())
 COMPOSITES = {
     "unet on swin_tiny": ("unet", dict(backbone="swin_tiny", backbone_options=lookup("swin_tiny").narrow)),
     "fpn on nat_mini": ("fpn", dict(backbone="nat_mini", backbone_options=lookup("nat_mini").narrow)),
@@ -30,9 +30,33 @@ COMPOSITES = {
         dict(auxiliary=True, input_shape=(96, 96, 3), **lookup("googlenet_bn").narrow),
     ),
 }
-SUBJECTS = slow_but([*FAMILIES, *COMPOSITES], [*KINDS, *COMPOSITES])
+DEPTHS = {
+    "resnet50_nl5": dict(
+        stem_conv=0,
+        stage1_block1_conv1=1,
+        stage2_block1_shortcut_conv=2,
+        stage2_attention1=2,
+        stage2_attention2=4,
+        stage2_block4_bn3=5,
+        stage4_block1_bn3=12,
+        head_dense=13,
+    ),
+    "resnet50_v2_se": dict(stem_conv=0, stage1_block2_attention=2, stage4_block1_conv3=5, final_bn=5, head_dense=6),
+    "vgg11_bn_cbam": dict(stage1_conv1=0, stage2_bn2=1, stage2_attention2=1, stage5_conv1=4, head_fc1=5, head_dense=5),
+    "googlenet": dict(stem_conv3=0, inception3a_branch4_conv=1, inception5a_branch1_conv=4, head_dense=5),
+    "inception_v3": dict(stem_bn5=0, mixed5b_branch1x1_conv=1, mixed7b_branch3x3_conv2a=5, head_dense=6),
+    "residual_attention56": dict(stem_conv=0, stage1_unit1_conv1=1, stage1_module1_mask=2, final_bn=7, head_dense=8),
+    "swin_tiny": dict(stem_norm=0, stage1_block2_mlp_dense1=2, stage2_downsample_dense=2, final_norm=5, head_dense=6),
+    "simple_cnn": dict(conv1=0, conv2=1, head_fc1=2, head_dense=2),
+    "unet_padded_se": dict(stage1_attention=0, stage3_conv2=2, unet_p0_conv1=3, head_conv=3),
+    "unet on swin_tiny": dict(stem_conv=0, stage4_block1_norm1=5, stage1_tap_norm=6, unet_p4_conv1=6, head_conv=6),
+}
+
+DEFAULT = [*DEPTHS, "nat_base", "fpn on resnet50_v2_cbam", "inception with auxiliary heads"]
+SUBJECTS = slow_but(DEFAULT, list(dict.fromkeys([*KINDS, *DEFAULT, *COMPOSITES])))
 
 
+@functools.cache
 def build(subject: str) -> keras.Model:
     if subject in COMPOSITES:
         name, options = COMPOSITES[subject]
@@ -82,29 +106,6 @@ def check_depths(model: keras.Model) -> None:
         before = max((deepest.get(source, 0) for source in sources), default=0)
         assert depths.get(name, before) >= before, name
         deepest[name] = depths.get(name, before)
-
-
-DEPTHS = {
-    "resnet50_nl5": dict(
-        stem_conv=0,
-        stage1_block1_conv1=1,
-        stage2_block1_shortcut_conv=2,
-        stage2_attention1=2,
-        stage2_attention2=4,
-        stage2_block4_bn3=5,
-        stage4_block1_bn3=12,
-        head_dense=13,
-    ),
-    "resnet50_v2_se": dict(stem_conv=0, stage1_block2_attention=2, stage4_block1_conv3=5, final_bn=5, head_dense=6),
-    "vgg11_bn_cbam": dict(stage1_conv1=0, stage2_bn2=1, stage2_attention2=1, stage5_conv1=4, head_fc1=5, head_dense=5),
-    "googlenet": dict(stem_conv3=0, inception3a_branch4_conv=1, inception5a_branch1_conv=4, head_dense=5),
-    "inception_v3": dict(stem_bn5=0, mixed5b_branch1x1_conv=1, mixed7b_branch3x3_conv2a=5, head_dense=6),
-    "residual_attention56": dict(stem_conv=0, stage1_unit1_conv1=1, stage1_module1_mask=2, final_bn=7, head_dense=8),
-    "swin_tiny": dict(stem_norm=0, stage1_block2_mlp_dense1=2, stage2_downsample_dense=2, final_norm=5, head_dense=6),
-    "simple_cnn": dict(conv1=0, conv2=1, head_fc1=2, head_dense=2),
-    "unet_padded_se": dict(stage1_attention=0, stage3_conv2=2, unet_p0_conv1=3, head_conv=3),
-    "unet on swin_tiny": dict(stem_conv=0, stage4_block1_norm1=5, stage1_tap_norm=6, unet_p4_conv1=6, head_conv=6),
-}
 
 
 @pytest.mark.parametrize("subject", DEPTHS)
