@@ -30,9 +30,10 @@ SMOKE_EPOCHS = 2
 def train(recipe: Recipe) -> dict:
     """Trains, evaluates, folds and exports as `recipe` says, or goes on where it stopped.
 
-    The run's directory holds, besides the checkpoints: `recipe.json`, `classes.json`, `history.csv`, `curves.png`,
-    `tensorboard/`, `model.keras` (best epoch, float32, class probabilities), `folded.keras`, one `.tflite` for
-    each precision in `recipe.export`, `predictions.png`, `report.json` and `README.md`, a model card.
+    The run's directory holds, besides the checkpoints: `recipe.json`, `classes.json`, `splits.csv` (path, label and
+    split of each file, of a dataset of files), `history.csv`, `curves.png`, `tensorboard/`, `model.keras` (best epoch,
+    float32, class probabilities), `folded.keras`, one `.tflite` for each precision in `recipe.export`,
+    `predictions.png`, `report.json` and `README.md`, a model card.
 
     Args:
         recipe: what to train.
@@ -84,7 +85,7 @@ def _train(recipe: Recipe, task: Task, data: ImageDataset) -> dict:
         _say(f"{recipe.schedule.epochs} epochs for {recipe.schedule.minutes:g} minutes")
         keras.utils.set_random_seed(recipe.seed)
         model = compiled_model(recipe, task, data, steps)
-    run_directory.prepare(recipe, data.classes, directory)
+    run_directory.prepare(recipe, data, directory)
     ensure_writable(directory, need_bytes=run_directory.missing_bytes(model, directory))
     with exclusive(directory):
         return _run(recipe, task, data, model)
@@ -118,7 +119,7 @@ def _run(recipe: Recipe, task: Task, data: ImageDataset, model: keras.Model) -> 
     if mark > Mark(0):
         inside = f" and {mark.batches} batches" if mark.batches else ""
         show(f"resuming after {mark.epochs} of {epochs} epochs{inside}" if left else "all epochs are done")
-    run_directory.describe(recipe, data.classes, directory)
+    run_directory.describe(recipe, data, directory)
     if left:
         _say(f"model: {recipe.model}, {count_parameters(model):,} parameters; {_mode(recipe, model)}")
         fit(recipe, task, model, data, rows, mark, state)
