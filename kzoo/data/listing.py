@@ -106,10 +106,26 @@ def _check_classes(listing: Listing) -> None:
             raise DatasetError(f"{listing.name}: the class {writable(name)} is called by bytes that are no UTF-8")
         if not name.strip():
             raise DatasetError(f"{listing.name}: a class is called {name!r}; give it a name that can be seen")
+    given = set(listing.splits or ["train"])
+    if "train" not in given:
+        raise DatasetError(f"{listing.name} has {' and '.join(sorted(given))} images and none to train on")
+    for part in PARTS[1:]:
+        if unknown := sorted(_classes_of(listing, part) - _classes_of(listing, "train")):
+            raise DatasetError(
+                f"{listing.name}: {part} has pictures of classes that train lacks: {', '.join(unknown)}; train has "
+                f"{', '.join(sorted(_classes_of(listing, 'train')))}"
+            )
     if len(listing.classes) == 1:
         raise DatasetError(
             f"{listing.name} has pictures of one class, {listing.classes[0]!r}; a classifier tells two or more apart"
         )
+
+
+def _classes_of(listing: Listing, part: str) -> set[str]:
+    """The names of the classes in a part that the dataset itself has."""
+    if listing.splits is None:
+        return set()
+    return {label for label, split in zip(listing.labels, listing.splits, strict=True) if split == part}
 
 
 def _divide(listing: Listing, labels: np.ndarray, division: Division) -> dict[str, np.ndarray]:
@@ -141,8 +157,6 @@ def _given(listing: Listing, division: Division) -> np.ndarray | None:
     if listing.splits is None:
         return None
     given = set(listing.splits)
-    if "train" not in given:
-        raise DatasetError(f"{listing.name} has {' and '.join(sorted(given))} images and none to train on")
     if given == {"train"}:
         _log.warning(
             f"{listing.name} has no test images: test_fraction={division.test_fraction} of train is held out for "
