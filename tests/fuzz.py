@@ -88,7 +88,7 @@ class Files:
         report = {"recipe": RECIPE.to_json(), "dataset": {"name": "scenes", "classes": CLASSES, "train": 7}}
         report |= {"output": Output.of_model(model, CLASSES).to_json(), "pixels": Pixels("stretch").to_json()}
         (self.originals / "report.json").write_text(json.dumps(report, indent=2))
-        (self.originals / "labels.csv").write_text("path,label,split\na.png,cat,train\nb/c.png,dog,test\n")
+        (self.originals / "labels.csv").write_text("path,label,split\na.png,cat,train\nc.png,dog,test\n")
         Image.fromarray(pixels(1, 8, 8, 3)[0].astype("uint8")).save(self.originals / "image.png")
 
     def put_litert(self, source: Path) -> None:
@@ -181,6 +181,8 @@ def recipe(files: Files, rng: np.random.Generator) -> None:
 
 
 def table(files: Files, rng: np.random.Generator) -> None:
+    for name in ("a.png", "c.png"):
+        (files.work / name).touch()
     list_rows(files.damaged("labels.csv", damage_bytes, rng))
 
 

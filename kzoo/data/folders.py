@@ -34,8 +34,8 @@ def list_pictures(root: Path) -> Listing:
         found = find_in(root)
         parts = _parts(root)
         train = root if parts is None else root / next(name for name, split in parts.items() if split == "train")
-        folders = list_folder(train)
-        classes = tuple(dict.fromkeys(_class(path.name) for path in folders if path.is_dir()))
+        folders = [path for path in list_folder(train) if path.is_dir()]
+        classes = tuple(dict.fromkeys(_class(path.name) for path in folders))
     except InvalidValueError as error:
         raise DatasetError(str(error)) from error
     depth = 1 if parts is None else 2  # of folders around a picture
@@ -43,7 +43,7 @@ def list_pictures(root: Path) -> Listing:
     mine = [path for path in paths if len(path.parts) > depth and (parts is None or path.parts[0] in parts)]
     labels = [_class(path.parts[depth - 1]) for path in mine]
     splits = None if parts is None else [parts[path.parts[0]] for path in mine]
-    _check(train, classes, labels, splits)
+    _check(train, folders, labels, splits)
     inside = set(mine)
     _warn(
         root,
@@ -83,7 +83,7 @@ def _parts(root: Path) -> dict[str, str] | None:
     return parts
 
 
-def _check(train: Path, classes: Sequence[str], labels: Sequence[str], splits: Sequence[str] | None) -> None:
+def _check(train: Path, folders: Sequence[Path], labels: Sequence[str], splits: Sequence[str] | None) -> None:
     """Raises unless the folder of training pictures has some of each class."""
     parts = splits or ["train"] * len(labels)
     trained = {label for label, part in zip(labels, parts, strict=True) if part == "train"}
@@ -92,10 +92,10 @@ def _check(train: Path, classes: Sequence[str], labels: Sequence[str], splits: S
         tables = [path for path in list_folder(train) if path.suffix.lower() in TABLES]
         instead = f"; or give {tables[0]} as the dataset, if it says the class of each picture" if tables else ""
         raise DatasetError(f"{train} has no picture of any class; {need}{instead}")
-    if empty := [name for name in classes if name not in trained]:
+    if empty := [path.name for path in folders if _class(path.name) not in trained]:
         raise DatasetError(f"{train} has no picture of {', '.join(empty)}; {need}")
-    if len(classes) == 1 and sum(path.is_dir() for path in list_folder(train / classes[0])) > 1:
-        raise DatasetError(f"{train} has one folder, {classes[0]}, which would be the only class; give that one")
+    if len(folders) == 1 and sum(path.is_dir() for path in list_folder(folders[0])) > 1:
+        raise DatasetError(f"{train} has one folder, {folders[0].name}, which would be the only class; give that one")
 
 
 def _warn(root: Path, passed_over: dict[str, list[PurePath]]) -> None:

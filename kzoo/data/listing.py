@@ -53,8 +53,9 @@ class Listing:
 def load_listing(listing: Listing, size: tuple[int, int] | None, pixels: Pixels, division: Division) -> ImageDataset:
     """Looks at the header of each picture and divides them; pixels are read later.
 
-    Of pictures that are not divided some are held out for the test. With training and validation alone, the
-    validation's test, as with TFDS sets that have no other; what then validates is held out of training.
+    Of pictures that are not divided some are held out for the test. With training and validation images
+    alone, those of validation are the test, as with TFDS sets that have no other, and what validates is held out of
+    training.
 
     Args:
         listing: of the pictures.
