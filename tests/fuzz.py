@@ -47,6 +47,7 @@ CHUNK = 250
 LONGEST_SECONDS = 120
 MOST_MB = 1000  # that one case may take of this process, libraries that load with the first of them counted in
 CLASSES = ("cat", "dog", "emu")
+TABLE = {"a.png": "cat", "b.png": "dog", "c.png": "dog"}
 DATA = ImageDataset("scenes", CLASSES, (8, 8, 3), *[Split(None, 0)] * 3)
 RECIPE = make_recipe("small", "unet", "scenes", void=(255,), class_names=CLASSES)
 
@@ -88,7 +89,8 @@ class Files:
         report = {"recipe": RECIPE.to_json(), "dataset": {"name": "scenes", "classes": CLASSES, "train": 7}}
         report |= {"output": Output.of_model(model, CLASSES).to_json(), "pixels": Pixels("stretch").to_json()}
         (self.originals / "report.json").write_text(json.dumps(report, indent=2))
-        (self.originals / "labels.csv").write_text("path,label,split\na.png,cat,train\nc.png,dog,test\n")
+        rows = "".join(f"{name},{label},{'a note on it ' * 9}\n" for name, label in TABLE.items())
+        (self.originals / "labels.csv").write_text(f"path,label,note\n{rows}")
         Image.fromarray(pixels(1, 8, 8, 3)[0].astype("uint8")).save(self.originals / "image.png")
 
     def put_litert(self, source: Path) -> None:
@@ -181,7 +183,7 @@ def recipe(files: Files, rng: np.random.Generator) -> None:
 
 
 def table(files: Files, rng: np.random.Generator) -> None:
-    for name in ("a.png", "c.png"):
+    for name in TABLE:
         (files.work / name).touch()
     list_rows(files.damaged("labels.csv", damage_bytes, rng))
 
