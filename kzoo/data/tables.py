@@ -98,7 +98,9 @@ def _parquet_rows(table: Path) -> Iterator[Row]:
         names = file.schema_arrow.names
         wanted = [name for name, column in zip(names, _header(table, names), strict=True) if column in COLUMNS]
         rows = file.read(wanted).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+    except DatasetError:
+        raise
+    except Exception as error:  # pyarrow's, or Python's own for text and dates that are none
         raise DatasetError(f"{table} cannot be read as Parquet ({' '.join(str(error).split())})") from error
     for number, row in enumerate(rows, start=1):
         cells = {name.strip().lower(): _cell(value) for name, value in row.items()}

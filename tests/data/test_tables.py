@@ -165,7 +165,10 @@ def test_parquet_says_what_csv_says(folder):
             written(path=PATHS, label=[*numbers[:2], missing, *numbers[3:]])
     with pytest.raises(DatasetError, match="must have a header with one column path"):
         written(image=[b"x"], label=[3])
-    for content in (b"", b"PAR1", (folder / "labels.parquet").read_bytes()[:-9]):
+    plain = folder / "plain.parquet"
+    parquet.write_table(pa.table(dict(path=PATHS, label=labels)), plain, compression="none")
+    no_text = plain.read_bytes().replace(b"a3.png", b"\xff3.png")
+    for content in (b"", b"PAR1", plain.read_bytes()[:-9], no_text):
         with pytest.raises(DatasetError, match=r"labels\.parquet cannot be read as Parquet \(") as error:
             load(folder, content, "labels.parquet")
         assert "\n" not in str(error.value)
