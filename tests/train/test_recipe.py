@@ -155,7 +155,7 @@ def test_json_of_a_recipe_is_what_a_file_gives_back():
     assert recipe.to_json()["model_options"] == {"backbone_options": {"widths": [8, 16]}}
 
 
-def test_report_beside_a_file_says_how_its_data_are_read(tmp_path):
+def test_report_beside_a_file_says_how_its_data_are_read(tmp_path, monkeypatch):
     recipe = make_recipe(
         name="x", model="unet", dataset="scenes", void=(11,), mask_values=(0, 255), seed=3, group_by="p."
     )
@@ -164,6 +164,10 @@ def test_report_beside_a_file_says_how_its_data_are_read(tmp_path):
     found = recipe_beside(tmp_path / "model.keras", "scenes")
     assert (found["void"], found["mask_values"], found["class_names"], found["seed"]) == ((11,), (0, 255), (), 3)
     assert found["group_by"] == "p."
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scenes").mkdir()
+    for spelled in (str(tmp_path / "scenes"), "./scenes", "scenes/"):
+        assert recipe_beside(tmp_path / "model.keras", spelled) == found
     assert recipe_beside(tmp_path / "model.keras", "other") == {}
     (tmp_path / "report.json").write_text("[]")
     assert recipe_beside(tmp_path / "model.keras", "scenes") == {}
