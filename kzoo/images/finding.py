@@ -74,7 +74,7 @@ def list_folder(folder: Path) -> list[Path]:
 
 def _sorted(folder: Path) -> list[Path]:
     try:
-        return sorted(folder.iterdir())
+        return sorted(folder.iterdir(), key=lambda path: path.name)
     except OSError as error:
         raise InvalidValueError(f"cannot read the folder {folder}: {error.strerror}") from error
 

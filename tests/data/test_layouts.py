@@ -4,6 +4,8 @@ import logging
 import os
 import re
 import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -258,6 +260,24 @@ def test_only_files_of_one_size_are_opened_to_be_compared(tmp_path, monkeypatch)
     assert checking.first_copies([tmp_path / name for name in contents]).tolist() == [0, 1, 2, 1, 4, 5]
     assert sorted(read["_head"]) == ["b", "c", "d", "e", "f"]
     assert sorted(read["_digest"]) == ["b", "d", "e", "f"]
+
+
+def test_files_of_a_slow_drive_are_looked_at_in_threads(tmp_path, monkeypatch):
+    """In their order, whichever answers first."""
+    names = [tmp_path / str(number) for number in range(200)]
+    working: set[int] = set()
+
+    def look(path):
+        working.add(threading.get_ident())
+        time.sleep(0.002 * (int(path.name) % 3 + 1))
+        return path.name
+
+    assert checking._each(look, names) == [path.name for path in names]
+    assert len(working) > 8
+    working.clear()
+    monkeypatch.setattr(checking, "SLOW_SECONDS", 1)
+    assert checking._each(look, names[:70]) == [path.name for path in names[:70]]
+    assert len(working) == 1
 
 
 def test_the_shuffle_of_a_stream_is_bounded_by_bytes(tmp_path, monkeypatch):
