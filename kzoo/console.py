@@ -79,6 +79,9 @@ def _shown_warnings() -> Iterator[None]:
     from PIL import Image
 
     log, handler = logging.getLogger("kzoo"), _Warnings(logging.WARNING)
+    if any(isinstance(other, _Warnings) for other in log.handlers):  # of the command around this one
+        yield
+        return
     propagate, log.propagate = log.propagate, False  # a library may have given the root a handler that prints it too
     log.addHandler(handler)
     try:

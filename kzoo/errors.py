@@ -1,6 +1,7 @@
 """Errors that the caller can mend. The command line shows them as one line."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 LONGEST_REASON = 200  # characters
@@ -77,3 +78,11 @@ def check_choice(what: str, value: object, choices: Iterable[object]) -> None:
     if not any(type(value) is type(choice) and value == choice for choice in choices):  # True is no 1
         accepted = ", ".join(repr(choice) for choice in choices)
         raise InvalidValueError(f"{what}={value!r} is not accepted; use one of {accepted}")
+
+
+def check_pattern(what: str, pattern: str) -> None:
+    """Raises `InvalidValueError` unless `pattern` is a regular expression."""
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise InvalidValueError(f"{what}={pattern!r} is no regular expression: {error}") from error

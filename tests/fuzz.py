@@ -31,6 +31,8 @@ from PIL import Image
 import kzoo
 from kzoo import apart
 from kzoo.class_names import known_output
+from kzoo.data.split import ImageDataset, Split
+from kzoo.data.tables import list_rows
 from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import KzooError
 from kzoo.images import Pixels
@@ -45,6 +47,8 @@ CHUNK = 250
 LONGEST_SECONDS = 120
 MOST_MB = 1000  # that one case may take of this process, libraries that load with the first of them counted in
 CLASSES = ("cat", "dog", "emu")
+TABLE = {"a.png": "cat", "b.png": "dog", "c.png": "dog"}
+DATA = ImageDataset("scenes", CLASSES, (8, 8, 3), *[Split(None, 0)] * 3)
 RECIPE = make_recipe("small", "unet", "scenes", void=(255,), class_names=CLASSES)
 
 
@@ -85,6 +89,8 @@ class Files:
         report = {"recipe": RECIPE.to_json(), "dataset": {"name": "scenes", "classes": CLASSES, "train": 7}}
         report |= {"output": Output.of_model(model, CLASSES).to_json(), "pixels": Pixels("stretch").to_json()}
         (self.originals / "report.json").write_text(json.dumps(report, indent=2))
+        rows = "".join(f"{name},{label},{'a note on it ' * 9}\n" for name, label in TABLE.items())
+        (self.originals / "labels.csv").write_text(f"path,label,note\n{rows}")
         Image.fromarray(pixels(1, 8, 8, 3)[0].astype("uint8")).save(self.originals / "image.png")
 
     def put_litert(self, source: Path) -> None:
@@ -173,7 +179,13 @@ def recipe(files: Files, rng: np.random.Generator) -> None:
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
     (run / "checkpoints" / "epoch_0001.keras").touch()
     (run / "recipe.json").write_bytes(damage_json((files.originals / "recipe.json").read_bytes(), rng))
-    prepare(RECIPE, CLASSES, run)
+    prepare(RECIPE, DATA, run)
+
+
+def table(files: Files, rng: np.random.Generator) -> None:
+    for name in TABLE:
+        (files.work / name).touch()
+    list_rows(files.damaged("labels.csv", damage_bytes, rng))
 
 
 def report(files: Files, rng: np.random.Generator) -> None:
@@ -192,6 +204,7 @@ FORMATS = {
     ".weights.h5": weights_h5,
     "recipe.json": recipe,
     "report.json": report,
+    "labels.csv": table,
 }
 
 

@@ -104,7 +104,8 @@ class Evaluate(MaskOptions, PixelOptions, JsonOption):
     model: Annotated[Positional[Path], arg(metavar="FILE")]
     """Model file, which ends in .keras or .tflite."""
     dataset: str
-    """Dataset: "digits", a TFDS name, or a folder: of images by class, or for segmentation of images and masks."""
+    """Dataset: "digits", a TFDS name, a folder or a table of images by class, or for segmentation a folder of images
+    and masks."""
     data_dir: str | None = None
     """Directory where TFDS keeps its datasets, and of folders that are given by name."""
     split: Literal["test", "validation", "train"] = "test"
@@ -158,7 +159,7 @@ class Export(MaskOptions, PixelOptions, JsonOption):
     precision: tuple[PrecisionChoice, ...] = ("float32",)
     """Precisions of the files; "auto" takes the fastest that keeps the error small, "all" makes one of each."""
     dataset: str | None = None
-    """Training images to calibrate and to check on: "digits", a TFDS name, or a folder. int8, int16x8
+    """Training images to calibrate and to check on: "digits", a TFDS name, a folder, or a table. int8, int16x8
     and int4 need it."""
     data_dir: str | None = None
     """Directory where TFDS keeps its datasets."""

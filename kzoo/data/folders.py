@@ -1,14 +1,13 @@
-"""Image folders: `train/CLASS/*`, `test/CLASS/*` and perhaps `validation/CLASS/*`."""
+"""Image folders: `CLASS/*`, or `train/CLASS/*` with `validation/CLASS/*` and `test/CLASS/*`."""
 
 import logging
-import os
-from pathlib import Path
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path, PurePath
 
-import numpy as np
-
-from kzoo.data.split import Example, ImageDataset, Split, decoder, draw
+from kzoo.data.listing import SPLIT_NAMES, TABLES, Listing
 from kzoo.errors import DatasetError, InvalidValueError
-from kzoo.images import SUFFIXES, Pixels, check_header, find_in, list_folder
+from kzoo.images import FORMATS, find_in, list_folder
 
 _log = logging.getLogger("kzoo")
 
@@ -18,110 +17,89 @@ def is_pairs(folder: Path) -> bool:
     return any((part / "images").is_dir() and (part / "masks").is_dir() for part in (folder, folder / "train"))
 
 
-def load_folder(
-    root: Path, size: tuple[int, int] | None, pixels: Pixels, validation_fraction: float, seed: int
-) -> ImageDataset:
-    """Finds the pictures of each class and looks at the header of each; pixels are read later.
+def list_pictures(root: Path) -> Listing:
+    """Finds the pictures of each class. A folder inside a class's belongs to that class.
+
+    What is hidden, no picture, or in no class is passed over; one warning counts it.
 
     Args:
         root: the folder.
-        size: (height, width) of the images.
-        pixels: how they are fitted to it.
-        validation_fraction: share of the training images of each class that is held out where there is no
-            `validation/`.
-        seed: of that choice, and of the order of the training images.
 
     Raises:
-        DatasetError: a folder that is laid out otherwise, a class without pictures, a file that is no picture.
+        DatasetError: a folder that is laid out otherwise, or a class without pictures to train on.
     """
     if is_pairs(root):
         raise DatasetError(f"{root} holds images and masks, for models of the task segmentation; see kzoo list")
-    if not (root / "train").is_dir() or not (root / "test").is_dir():
-        raise DatasetError(f"{root} must have folders train and test (and may have validation), with one per class")
-    if size is None:
-        raise DatasetError("images of a folder differ in size; say which to resize to, as in --image-size 224")
     try:
-        classes = tuple(path.name for path in list_folder(root / "train") if path.is_dir())
-        parts = [part for part in ("train", "validation", "test") if (root / part).is_dir()]
-        found = {part: _find(root / part, classes) for part in parts}
-        for paths, _ in found.values():
-            for path in paths:
-                check_header(path)
+        found = find_in(root)
+        parts = _parts(root)
+        train = root if parts is None else root / next(name for name, split in parts.items() if split == "train")
+        folders = [path for path in list_folder(train) if path.is_dir()]
+        classes = tuple(dict.fromkeys(_class(path.name) for path in folders))
     except InvalidValueError as error:
         raise DatasetError(str(error)) from error
-    train = _shuffled(*found["train"], seed)  # so that any part of them mixes the classes
-    if "validation" in found:
-        validation = found["validation"]
-    else:
-        train, validation = _hold_out(*train, validation_fraction, seed)
-    shape = (*size, 3)
-
-    def decode(image: bytes, label: np.ndarray) -> Example:
-        return {"image": pixels.read(os.fsdecode(image), shape), "label": label}
-
-    splits = [_split(*part, decode, shape) for part in (train, validation, found["test"])]
-    return ImageDataset(str(root), classes, shape, *splits)
-
-
-Listed = tuple[list[Path], np.ndarray]  # pictures, and the number of the class of each
-
-
-def _find(part: Path, classes: tuple[str, ...]) -> Listed:
-    """The pictures of one part by class; a warning counts what else lies there."""
-    inside = list_folder(part)
-    others = [path for path in inside if not path.is_dir()]
-    if unknown := [path.name for path in inside if path.is_dir() and path.name not in classes]:
-        raise DatasetError(
-            f"{part} has folders of classes that train lacks: {', '.join(unknown)}; train has {', '.join(classes)}"
+    depth = 1 if parts is None else 2  # of folders around a picture
+    paths = [path.relative_to(root) for path in found.pictures]
+    mine = [path for path in paths if len(path.parts) > depth and (parts is None or path.parts[0] in parts)]
+    labels = [_class(path.parts[depth - 1]) for path in mine]
+    splits = None if parts is None else [parts[path.parts[0]] for path in mine]
+    _check(train, folders, labels, splits)
+    inside = set(mine)
+    _warn(
+        root,
+        {
+            "that are hidden or left by systems": [path.relative_to(root) for path in found.hidden],
+            "that are no pictures": [path.relative_to(root) for path in found.others],
+            "in no folder of a class": [path for path in paths if path not in inside],
+        },
+    )
+    if deeper := [path for path in mine if len(path.parts) > depth + 1]:
+        _log.warning(
+            f"{root}: {len(deeper)} pictures are in folders inside a class's, and of that class, such as "
+            f"{deeper[0].as_posix()}"
         )
-    paths, labels, empty = [], [], []
-    for label, name in enumerate(classes):
-        found = find_in(part / name) if (part / name).is_dir() else None
-        others += found.others if found else []
-        if not found or not found.pictures:
-            empty.append(name)
-            continue
-        paths += found.pictures
-        labels += [label] * len(found.pictures)
-    if empty or not classes:
-        raise DatasetError(
-            f"{part} has no picture of {', '.join(empty) or 'any class'}; each class needs a folder with files that "
-            f"end in {', '.join(SUFFIXES)}"
-        )
-    if others:
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        _log.warning(f"left out of {part}, as no pictures: {others[0].relative_to(part)}{more}")
-    return paths, np.array(labels)
+    return Listing(str(root), root, [path.as_posix() for path in mine], labels, splits, classes)
 
 
-def _shuffled(paths: list[Path], labels: np.ndarray, seed: int) -> Listed:
-    order = np.random.default_rng(seed).permutation(len(paths))
-    return [paths[index] for index in order], labels[order]
+def _class(name: str) -> str:
+    """The name of a class in the one of two spellings that systems give letters with accents."""
+    return unicodedata.normalize("NFC", name)
 
 
-def _hold_out(paths: list[Path], labels: np.ndarray, fraction: float, seed: int) -> tuple[Listed, Listed]:
-    """What is trained on, with at least one picture of each class, and of each class a share to validate on."""
-    count = round(len(labels) * fraction)
-    held_out = np.zeros(len(labels), bool)
-    if 0 < count < len(labels):
-        held_out[draw(labels, count, seed)] = True
-        for label in np.unique(labels):
-            if held_out[labels == label].all():
-                held_out[np.argmax(labels == label)] = False
-    if not held_out.any():
-        raise DatasetError(
-            f"validation_fraction={fraction} of {len(labels)} images leaves nothing to validate or to train on"
-        )
-
-    def part(mine: np.ndarray) -> tuple[list[Path], np.ndarray]:
-        return [path for path, chosen in zip(paths, mine, strict=True) if chosen], labels[mine]
-
-    return part(~held_out), part(held_out)
+def _parts(root: Path) -> dict[str, str] | None:
+    """Name of a folder -> split that it holds; None where folders are classes, one of which may be called train."""
+    folders = [path for path in list_folder(root) if path.is_dir()]
+    parts = {path.name: SPLIT_NAMES[path.name.lower()] for path in folders if path.name.lower() in SPLIT_NAMES}
+    divided = any(
+        split == "train" and any(path.is_dir() for path in list_folder(root / name)) for name, split in parts.items()
+    )
+    if not folders or (len(parts) < len(folders) and not divided):
+        return None
+    if "train" not in parts.values():
+        raise DatasetError(f"{root} has {' and '.join(parts)}, and no train; it must have train/CLASS/*, or CLASS/*")
+    for split in dict.fromkeys(parts.values()):
+        if len(twice := [name for name, one in parts.items() if one == split]) > 1:
+            raise DatasetError(f"{root} has {' and '.join(twice)}, which are one split; put their pictures into one")
+    return parts
 
 
-def _split(paths: list[Path], labels: np.ndarray, decode, shape: tuple[int, int, int]) -> Split:
-    import tensorflow as tf
+def _check(train: Path, folders: Sequence[Path], labels: Sequence[str], splits: Sequence[str] | None) -> None:
+    """Raises unless the folder of training pictures has some of each class."""
+    parts = splits or ["train"] * len(labels)
+    trained = {label for label, part in zip(labels, parts, strict=True) if part == "train"}
+    need = f"each class needs a folder in it with {', '.join(FORMATS)} files"
+    if not trained:
+        tables = [path for path in list_folder(train) if path.suffix.lower() in TABLES]
+        instead = f"; or give {tables[0]} as the dataset, if it says the class of each picture" if tables else ""
+        raise DatasetError(f"{train} has no picture of any class; {need}{instead}")
+    if empty := [path.name for path in folders if _class(path.name) not in trained]:
+        raise DatasetError(f"{train} has no picture of {', '.join(empty)}; {need}")
+    if len(folders) == 1 and sum(path.is_dir() for path in list_folder(folders[0])) > 1:
+        raise DatasetError(f"{train} has one folder, {folders[0].name}, which would be the only class; give that one")
 
-    names = np.array([os.fsencode(path) for path in paths], object)
-    source = tf.data.Dataset.from_tensor_slices({"image": names, "label": labels.astype("int64")})
-    return Split(source, len(paths), decoder(decode, image=(shape, "uint8"), label=((), "int64")))
+
+def _warn(root: Path, passed_over: dict[str, list[PurePath]]) -> None:
+    """One warning that counts what is not taken, by the reason."""
+    told = [f"{len(paths)} {why} (such as {paths[0].as_posix()})" for why, paths in passed_over.items() if paths]
+    if told:
+        _log.warning(f"passed over in {root}: {', '.join(told)}")

@@ -12,9 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from kzoo.class_names import read_class_names
+from kzoo.data.division import Division, draw_groups, join
 from kzoo.data.folders import is_pairs
+from kzoo.data.listing import writable
 from kzoo.data.mask_values import Labels, declare
-from kzoo.data.split import VOID, Example, ImageDataset, Split, decoder, readable_images
+from kzoo.data.split import VOID, Example, File, ImageDataset, Split, decoder, readable_images
+from kzoo.data.tables import is_table
 from kzoo.data.tfds_sets import image_shape, prepared_builder, tfds_splits, undecoded
 from kzoo.errors import DatasetError, InvalidValueError
 from kzoo.images import STRETCHED, SUFFIXES, Pixels, list_folder, read_numbers, read_picture
@@ -35,6 +38,7 @@ def load_pairs(
     void: Sequence[int] = (),
     validation_fraction: float = 0.1,
     test_fraction: float = 0.2,
+    group_by: str | None = None,
     seed: int = 0,
 ) -> ImageDataset:
     """Loads images with a mask each, and checks every mask before it returns.
@@ -52,6 +56,7 @@ def load_pairs(
         void: values of pixels that belong to no class.
         validation_fraction: share of the training images that is held out where the set names no validation.
         test_fraction: share of a folder without splits that is held out for the test, whatever the seed.
+        group_by: regular expression of a key in the path of an image from the folder, see `load_dataset`.
         seed: of what is held out for validation.
 
     Raises:
@@ -73,8 +78,15 @@ def load_pairs(
             )
         if not name or name.startswith(("/", ".", "~")):
             raise DatasetError(f"no folder at {name!r}")
+        if is_table(name):
+            raise DatasetError(f"{name} is for models of classes; segmentation takes a folder of images and masks")
+        if group_by is not None:
+            raise DatasetError(f"group_by={group_by!r} is for pictures with paths, in folders; {name} has none")
         return _load_tfds(name, data_dir, image_size, pixels, validation_fraction, **declared)
-    return _load_folder(root, image_size, pixels, validation_fraction, test_fraction, seed, **declared)
+    division = Division(
+        test_fraction=test_fraction, validation_fraction=validation_fraction, group_by=group_by, seed=seed
+    )
+    return _load_folder(root, image_size, pixels, division, **declared)
 
 
 def find_folder(name: str, data_dir: str | None) -> Path | None:
@@ -86,7 +98,7 @@ def find_folder(name: str, data_dir: str | None) -> Path | None:
     return folder if name and is_pairs(folder) else None
 
 
-def _load_folder(root, image_size, pixels, validation_fraction, test_fraction, seed, class_names, values, void):
+def _load_folder(root, image_size, pixels, division, class_names, values, void):
     if not is_pairs(root):
         raise DatasetError(
             f"{root} is no segmentation set: it must have images/ and masks/, or train/images, train/masks, "
@@ -100,35 +112,49 @@ def _load_folder(root, image_size, pixels, validation_fraction, test_fraction, s
         labels = declare(class_names, values, void, f"{root} has no classes.txt and")
     except InvalidValueError as error:
         raise InvalidValueError(f"{listed}: {error}" if from_file else str(error)) from error
-    parts = _split_folder(root, validation_fraction, test_fraction, seed)
+    parts = _split_folder(root, division)
     shape = _check(parts, labels, image_size, pixels)
-    splits = [_folder_split(part, labels, shape, pixels) for part in parts]
+    splits = [_folder_split(root, part, labels, shape, pixels) for part in parts]
     return ImageDataset(root.name, labels.classes, (*shape, 3), *splits)
 
 
 Pair = tuple[Path, Path]
 
 
-def _split_folder(root: Path, validation_fraction: float, test_fraction: float, seed: int) -> list[list[Pair]]:
+def _split_folder(root: Path, division: Division) -> list[list[Pair]]:
     """Pairs for training, validation and test."""
     if (root / "train").is_dir():
         validation_dir = next((root / part for part in ("validation", "val") if (root / part).is_dir()), None)
         if not (root / "test").is_dir():
             raise DatasetError(f"{root} has train/ and no test/; add one, or put everything in {root / 'images'}")
         train, test = find_pairs(root / "train"), find_pairs(root / "test")
+        given = [train, find_pairs(validation_dir), test] if validation_dir else [train, test]
+        division.check(*([_place(root, image) for image, _ in part] for part in given))
         if validation_dir is not None:
-            return [train, find_pairs(validation_dir), test]
+            return given
     else:
-        train, test = _hold_out(find_pairs(root), test_fraction, 0, "test_fraction")
-    train, validation = _hold_out(train, validation_fraction, seed, "validation_fraction")
+        train, test = _hold_out(root, find_pairs(root), division, division.test_fraction, 0, "test_fraction")
+    share = division.validation_fraction
+    train, validation = _hold_out(root, train, division, share, division.seed, "validation_fraction")
     return [train, validation, test]
 
 
-def _hold_out(pairs: list[Pair], fraction: float, seed: int, option: str) -> tuple[list[Pair], list[Pair]]:
+def _place(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _hold_out(
+    root: Path, pairs: list[Pair], division: Division, fraction: float, seed: int, option: str
+) -> tuple[list[Pair], list[Pair]]:
     count = round(len(pairs) * fraction)
-    if not 0 < count < len(pairs):
+    keys = division.keys([_place(root, image) for image, _ in pairs])
+    if keys is None:
+        drawn = np.random.default_rng(seed).permutation(len(pairs))[:count]
+    else:
+        drawn = draw_groups(np.zeros(len(pairs), int), join(keys), count, seed)
+    if not 0 < len(drawn) < len(pairs):
         raise DatasetError(f"{option}={fraction} of {len(pairs)} images leaves one part without any")
-    chosen = set(np.random.default_rng(seed).permutation(len(pairs))[:count].tolist())
+    chosen = set(drawn.tolist())
     kept = [pair for index, pair in enumerate(pairs) if index not in chosen]
     return kept, [pair for index, pair in enumerate(pairs) if index in chosen]
 
@@ -224,7 +250,7 @@ def _all_void(masks: str, labels: Labels) -> str:
     return f"{masks}: every pixel is void ({', '.join(map(str, labels.void))}); say with --void what is to be ignored"
 
 
-def _folder_split(pairs: list[Pair], labels: Labels, shape: tuple[int, int], pixels: Pixels) -> Split:
+def _folder_split(root: Path, pairs: list[Pair], labels: Labels, shape: tuple[int, int], pixels: Pixels) -> Split:
     import tensorflow as tf
 
     def decode(image: bytes, mask: bytes) -> Example:
@@ -232,7 +258,8 @@ def _folder_split(pairs: list[Pair], labels: Labels, shape: tuple[int, int], pix
 
     images, masks = (np.array([os.fsencode(path) for path in paths], object) for paths in zip(*pairs, strict=True))
     source = tf.data.Dataset.from_tensor_slices({"image": images, "mask": masks})
-    return Split(source, len(pairs), _pair_decoder(decode, shape))
+    files = tuple(File(*(writable(_place(root, path)) for path in pair)) for pair in pairs)
+    return Split(source, len(pairs), _pair_decoder(decode, shape), files)
 
 
 def _pair_decoder(decode: Callable, shape: tuple[int, int]) -> Callable:

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,18 @@ from kzoo.errors import DatasetError, InvalidValueError
 VOID = 255  # in masks, of pixels that are neither trained on nor counted
 Example = dict[str, np.ndarray]  # of one example, or of a batch
 DRAWN_FROM = 20_000  # images at the beginning of a split among which a few are chosen
+
+
+class File(NamedTuple):
+    """Where an example lies, as text that can be written anywhere.
+
+    Attributes:
+        path: from the dataset's folder, with `/` between folders.
+        label: name of its class, or path of its mask.
+    """
+
+    path: str
+    label: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +40,13 @@ class Split:
             has afterwards.
         size: number of examples.
         read: function that makes an example of an element of `source`; None where it is one already.
+        files: of the examples, in their order; None where they are no files.
     """
 
     source: Any
     size: int
     read: Callable | None = None
+    files: tuple[File, ...] | None = None
 
     @property
     def dataset(self):
@@ -55,7 +69,9 @@ class Split:
         chosen[draw(self._classes(max(count, DRAWN_FROM)), count, seed)] = True
         table = tf.constant(chosen)
         source = self.source.enumerate().filter(lambda index, example: table[index])
-        return dataclasses.replace(self, source=source.map(lambda index, example: example).take(count), size=count)
+        source = source.map(lambda index, example: example).take(count)
+        files = self.files and tuple(self.files[index] for index in np.flatnonzero(chosen))
+        return dataclasses.replace(self, source=source, size=count, files=files)
 
     def arrays(self, count: int | None = None, seed: int = 0) -> Example:
         """The examples in memory, an array (n, ...) for each name: all, or those of `take`.

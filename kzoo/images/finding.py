@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
+
 from kzoo.errors import InvalidValueError
 
 # Pillow's name of each format that is read, with the endings of its files
@@ -31,12 +33,14 @@ class Found(NamedTuple):
     """What a folder and its folders hold, each sorted.
 
     Attributes:
-        pictures: files whose endings are in `SUFFIXES`.
-        others: anything else that is not hidden: files of other endings, links that lead nowhere, pipes.
+        pictures: files that `is_picture` takes for one.
+        others: anything else that is not hidden: files of something else, links that lead nowhere, pipes.
+        hidden: files and folders that are passed over, see `is_hidden`.
     """
 
     pictures: list[Path]
     others: list[Path]
+    hidden: list[Path]
 
 
 def is_hidden(path: Path) -> bool:
@@ -45,8 +49,18 @@ def is_hidden(path: Path) -> bool:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a path is a file whose ending is that of a picture."""
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+    """Whether a path is a file whose ending is that of a picture, or that begins as one, whatever it is called."""
+    if not path.is_file():
+        return False
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with Image.open(path, formats=FORMATS):
+            return True
+    except Image.DecompressionBombError:  # a picture, which reading it refuses
+        return True
+    except Exception:  # each format has its own errors for what it does not know
+        return False
 
 
 def list_folder(folder: Path) -> list[Path]:
@@ -55,8 +69,12 @@ def list_folder(folder: Path) -> list[Path]:
     Raises:
         InvalidValueError: it cannot be read.
     """
+    return [path for path in _sorted(folder) if not is_hidden(path)]
+
+
+def _sorted(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if not is_hidden(path))
+        return sorted(folder.iterdir(), key=lambda path: path.name)
     except OSError as error:
         raise InvalidValueError(f"cannot read the folder {folder}: {error.strerror}") from error
 
@@ -67,23 +85,26 @@ def find_in(folder: Path) -> Found:
     Raises:
         InvalidValueError: a folder that cannot be read.
     """
-    found = Found([], [])
+    found = Found([], [], [])
     for path in _walk(folder, frozenset()):
-        (found.pictures if is_picture(path) else found.others).append(path)
+        if is_hidden(path):
+            found.hidden.append(path)
+        else:
+            (found.pictures if is_picture(path) else found.others).append(path)
     return found
 
 
 def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
     above |= {os.path.realpath(folder)}
-    for path in list_folder(folder):
-        if not path.is_dir():
+    for path in _sorted(folder):
+        if is_hidden(path) or not path.is_dir():
             yield path
         elif os.path.realpath(path) not in above:
             yield from _walk(path, above)
 
 
 def find_pictures(paths: Iterable[str | Path]) -> list[Path]:
-    """Files as they are, and the pictures in folders and their folders (see `SUFFIXES`), sorted, none twice.
+    """Files as they are, and the pictures in folders and their folders (see `is_picture`), sorted, none twice.
 
     Raises:
         InvalidValueError: a path that does not exist, or a folder without pictures.
@@ -93,7 +114,7 @@ def find_pictures(paths: Iterable[str | Path]) -> list[Path]:
         if path.is_dir():
             inside = find_in(path).pictures
             if not inside:
-                raise InvalidValueError(f"no image in {path}; its files must end in {', '.join(SUFFIXES)}")
+                raise InvalidValueError(f"no image in {path}; pictures are {', '.join(FORMATS)} files")
             found += inside
         elif path.exists():
             found.append(path)

@@ -10,7 +10,7 @@ from kzoo.errors import InvalidValueError, UnknownNameError, did_you_mean, expla
 from kzoo.reading import as_tuple, check_type, read_report
 from kzoo.recipe.recipe import KINDS, Recipe, flag_types, flags_of, stored_flags
 
-_OF_DATA = ("class_names", "mask_values", "void", "validation_fraction", "test_fraction", "seed")
+_OF_DATA = ("class_names", "mask_values", "void", "validation_fraction", "test_fraction", "group_by", "seed")
 
 
 def recipe_beside(model: Path, dataset: str) -> dict[str, Any]:
@@ -18,17 +18,24 @@ def recipe_beside(model: Path, dataset: str) -> dict[str, Any]:
 
     Args:
         model: file of a run, which has its `report.json` beside it.
-        dataset: name; of another one the recipe says nothing.
+        dataset: name, or a path however it is spelled; of another one the recipe says nothing.
 
     Raises:
         InvalidValueError: the report cannot be read, or has a field of a wrong type.
     """
     recipe = stored_flags(read_report(model).get("recipe", {}))
-    if recipe.get("dataset") != dataset:
+    if not _is_same(dataset, recipe.get("dataset")):
         return {}
     found = {field: recipe[field] for field in _OF_DATA if field in recipe}
     check_flags(found, str(model.with_name("report.json")))
     return {field: as_tuple(value) for field, value in found.items()}
+
+
+def _is_same(dataset: str, other: Any) -> bool:
+    """Whether two names of datasets, one of them from a report, are of the same one."""
+    if not isinstance(other, str) or not dataset or not other:
+        return False
+    return dataset == other or (Path(dataset).exists() and Path(dataset).resolve() == Path(other).resolve())
 
 
 def check_flags(fields: Any, source: str) -> None:

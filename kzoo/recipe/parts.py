@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 
 from tyro.conf import arg
 
-from kzoo.errors import InvalidValueError, check_choice
+from kzoo.errors import InvalidValueError, check_choice, check_pattern
 from kzoo.images import Interpolation, Pixels, Resize
 
 Augmentation = Literal[
@@ -33,9 +33,10 @@ class Data:
     """Where the images come from, how they become pixels, and how they are divided."""
 
     dataset: str
-    """Dataset: "digits", a TFDS name such as "cifar10", or a folder with train/CLASS/*.png and test/CLASS/*.png. For
-    segmentation a TFDS name or a folder, by path or by its name in data_dir, with images/ and masks/, in train/, test/
-    and perhaps validation/, or once."""
+    """Dataset: "digits", a TFDS name such as "cifar10", a folder with CLASS/*, or with train/CLASS/* and perhaps val/
+    and test/, or a CSV, TSV or Parquet file with the columns path, label and perhaps split. For segmentation a TFDS
+    name or a folder, by path or by its name in data_dir, with images/ and masks/, in train/, test/ and perhaps
+    validation/, or once."""
     data_dir: str | None = None
     """Directory where TFDS keeps its datasets; None means TFDS_DATA_DIR or ~/tensorflow_datasets."""
     image_size: int | tuple[int, int] | None = None
@@ -48,13 +49,18 @@ class Data:
     interpolation: Interpolation = "bilinear"
     """Interpolation of the resizing, which averages the pixels that it leaves out."""
     test_fraction: float = 0.2
-    """Share of a folder without splits that is held out for the test, whatever the seed; for segmentation."""
+    """Share that is held out for the test, whatever the seed, of a folder or table without test images."""
     validation_fraction: float = 0.1
     """Share of the training images that is held out to choose the best epoch; test images are never used."""
+    group_by: str | None = None
+    """Regular expression of a key in the path from the dataset's folder, its first group or all that it matches, such
+    as "patient(\\d+)"; all images of one key are in one split. For folders and tables."""
 
     def __post_init__(self):
         _check_shares(validation_fraction=self.validation_fraction, test_fraction=self.test_fraction)
         _check_size("image_size", self.image_size)
+        if self.group_by is not None:
+            check_pattern("group_by", self.group_by)
         Pixels(self.resize, self.crop, self.interpolation)  # refuses what it does not know
 
     @property

@@ -10,7 +10,6 @@ from kzoo.data.augment import Augmentation
 from kzoo.data.batches import evaluation_batches, training_batches
 from kzoo.data.datasets import load_dataset
 from kzoo.data.split import ImageDataset
-from kzoo.errors import InvalidValueError
 from kzoo.images import Pixels
 from kzoo.output import Output
 from kzoo.recipe import Data, Recipe, TaskOptions
@@ -35,16 +34,14 @@ class Classification(Task):
     truth = "label"
 
     def load(self, data: Data, options: TaskOptions, seed: int) -> ImageDataset:
-        if data.test_fraction != Data.test_fraction:
-            raise InvalidValueError(
-                f"test_fraction={data.test_fraction} is for segmentation; datasets of classes come with test images"
-            )
         return load_dataset(
             data.dataset,
             data_dir=data.data_dir,
             image_size=data.image_size,
             pixels=data.pixels,
+            test_fraction=data.test_fraction,
             validation_fraction=data.validation_fraction,
+            group_by=data.group_by,
             seed=seed,
         )
 

@@ -52,6 +52,7 @@ class Segmentation(Task):
             void=masks.void,
             validation_fraction=data.validation_fraction,
             test_fraction=data.test_fraction,
+            group_by=data.group_by,
             seed=seed,
         )
 

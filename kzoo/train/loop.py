@@ -32,9 +32,10 @@ SMOKE_EPOCHS = 2
 def train(recipe: Recipe) -> dict:
     """Trains, evaluates, folds and exports as `recipe` says, or goes on where it stopped.
 
-    The run's directory holds, besides the checkpoints: `recipe.json`, `classes.json`, `history.csv`, `curves.png`,
-    `tensorboard/`, `model.keras` (best epoch, float32, class probabilities), `folded.keras`, one `.tflite` for
-    each precision in `recipe.export`, `predictions.png`, `report.json` and `README.md`, a model card.
+    The run's directory holds, besides the checkpoints: `recipe.json`, `classes.json`, `splits.csv` (path, label and
+    split of each file, of a dataset of files), `history.csv`, `curves.png`, `tensorboard/`, `model.keras` (best epoch,
+    float32, class probabilities), `folded.keras`, one `.tflite` for each precision in `recipe.export`,
+    `predictions.png`, `report.json` and `README.md`, a model card.
 
     Args:
         recipe: what to train.
@@ -88,7 +89,7 @@ def _train(recipe: Recipe, task: Task, data: ImageDataset) -> dict:
     keras.utils.set_random_seed(recipe.seed)
     model_at = _models(recipe, task, data, steps)
     whole = model_at(Mark(recipe.schedule.epochs))
-    run_directory.prepare(recipe, data.classes, directory)
+    run_directory.prepare(recipe, data, directory)
     ensure_writable(directory, need_bytes=run_directory.missing_bytes(whole, directory))
     with exclusive(directory):
         return _run(recipe, task, data, model_at)
@@ -135,7 +136,7 @@ def _run(recipe: Recipe, task: Task, data: ImageDataset, model_at: Callable[[Mar
     if mark > Mark(0):
         inside = f" and {mark.batches} batches" if mark.batches else ""
         show(f"resuming after {mark.epochs} of {epochs} epochs{inside}" if left else "all epochs are done")
-    run_directory.describe(recipe, data.classes, directory)
+    run_directory.describe(recipe, data, directory)
     if left:
         model = start.model
         _say(f"model: {recipe.model}, {count_parameters(model):,} parameters; {_mode(recipe, model)}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 
 from kzoo.console import show
+from kzoo.data.split import ImageDataset
 from kzoo.errors import InvalidValueError, OutputError
 from kzoo.escape import terminal
 from kzoo.files import LOCK, PARTIAL, ensure_writable, exclusive, write_text
@@ -16,6 +17,7 @@ from kzoo.reading import check_type, read_json
 from kzoo.recipe import Data, Recipe, stored_flags
 from kzoo.train.checkpoints import KEPT, Checkpoints, build_optimizer
 from kzoo.train.history import AGAIN, count_rows
+from kzoo.train.splits import check_splits, write_splits
 
 RECIPE, CLASSES, HISTORY = "recipe.json", "classes.json", "history.csv"
 # fields that may differ between an interrupted run and the one that goes on
@@ -29,8 +31,8 @@ def checkpoints_of(directory: Path) -> Checkpoints:
     return Checkpoints(directory / "checkpoints")
 
 
-def prepare(recipe: Recipe, classes: Sequence[str], directory: Path) -> None:
-    """Makes the directory ready for a recipe and the classes of its data: empty, or with the same one's run in it.
+def prepare(recipe: Recipe, data: ImageDataset, directory: Path) -> None:
+    """Makes the directory ready for a recipe and its data: empty, or with the same one's run in it.
 
     Raises:
         OutputError: it holds something else, or what cannot be gone on from.
@@ -47,7 +49,8 @@ def prepare(recipe: Recipe, classes: Sequence[str], directory: Path) -> None:
         marks = checkpoints.marks()
     if marks:
         _check_settings(recipe, directory, marks[0].epochs)
-        _check_classes(classes, directory)
+        _check_classes(data.classes, directory)
+        check_splits(data, directory)
     if checkpoints.epochs():
         return
     # the first epoch may have been killed behind its row and its best
@@ -64,10 +67,11 @@ def _move_aside(directory: Path) -> None:
     ensure_writable(directory)
 
 
-def describe(recipe: Recipe, classes: Sequence[str], directory: Path) -> None:
+def describe(recipe: Recipe, data: ImageDataset, directory: Path) -> None:
     """Writes down what a run that goes on must have again."""
     write_text(directory / RECIPE, json.dumps(recipe.to_json(), indent=2) + "\n")
-    write_text(directory / CLASSES, json.dumps(list(classes), indent=2) + "\n")
+    write_text(directory / CLASSES, json.dumps(data.classes, indent=2) + "\n")
+    write_splits(data, directory)
 
 
 def _check_classes(classes: Sequence[str], directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import logging
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 import kzoo
 from kzoo.cli import COMMANDS, main
 from kzoo.commands.forms import FORMS
+from kzoo.console import user_errors
 from kzoo.recipe import KINDS, Recipe
 
 
@@ -187,3 +189,9 @@ def test_help_begins_with_what_the_option_is(form):
     helptext = re.findall(r'^    (\w+): [^\n]*(?:\n(?!    """)[^\n]*)*\n    """(\S+ )', inspect.getsource(form), re.M)
     assert form is not Recipe or len(helptext) == len(dataclasses.fields(Recipe))
     assert [(name, start) for name, start in helptext if FRAGMENTS.match(start)] == []
+
+
+def test_a_warning_is_shown_once_in_a_command_inside_a_command(capsys):
+    with user_errors(), user_errors():
+        logging.getLogger("kzoo").warning("odd")
+    assert capsys.readouterr().err == "kzoo: warning: odd\n"

@@ -214,8 +214,11 @@ def test_image_folder_with_its_own_validation_mixes_the_classes_in_training(fold
 def test_image_folder_errors(folder):
     with pytest.raises(DatasetError, match="say which to resize to"):
         load_dataset(str(folder))
-    with pytest.raises(DatasetError, match="must have folders train and test"):
-        load_dataset(str(folder / "train"), image_size=8)
+    with pytest.raises(DatasetError, match=r"no table at .*absent\.csv"):
+        load_dataset(str(folder / "absent.csv"), image_size=8)
+    for name in ("digits", "mnist"):
+        with pytest.raises(DatasetError, match="group_by='a' is for pictures with paths, in folders and tables; "):
+            load_dataset(name, group_by="a")
 
 
 def test_broken_image_is_named(folder):

@@ -7,7 +7,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from images.pictures import ORIENTATION, noise, saved
+from images.pictures import ORIENTATION, noise, picture, saved
 from PIL import Image
 
 from kzoo.cli import main
@@ -18,13 +18,12 @@ from kzoo.images import Pixels
 from kzoo.tasks.classification import Classification
 
 
-def write(folder, names, seed=0):
+def write(folder, names):
     """A small picture of its own for each name."""
-    for number, name in enumerate(names):
+    for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng((seed, number)).integers(0, 256, (7, 9, 3), dtype="uint8")
-        Image.fromarray(pixels).save(path, format={".jfif": "JPEG", ".tif": "TIFF"}.get(path.suffix))
+        Image.fromarray(picture(path)).save(path, format={".jfif": "JPEG", ".tif": "TIFF"}.get(path.suffix))
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def folder(tmp_path):
     endings = ("png", "webp", "jfif", "tif")
     for part, cats, dogs in (("train", 12, 4), ("test", 6, 6)):
         for name, count in (("cat", cats), ("dog", dogs)):
-            write(tmp_path / part / name, [f"{index:02}.{endings[index % 4]}" for index in range(count)], seed=count)
+            write(tmp_path / part / name, [f"{index:02}.{endings[index % 4]}" for index in range(count)])
     return tmp_path
 
 
@@ -47,35 +46,42 @@ def test_every_format_is_read_and_the_rest_is_counted_in_one_warning(folder, cap
     with caplog.at_level(logging.WARNING, "kzoo"):
         data = load(folder, validation_fraction=0.25)
     assert (data.train.size, data.validation.size, data.test.size) == (12, 4, 12)
-    assert caplog.messages == [f"left out of {folder / 'train'}, as no pictures: raw.heic and 1 more"]
+    assert caplog.messages == [f"passed over in {folder}: 2 that are no pictures (such as train/cat/notes.txt)"]
 
 
-def test_hidden_files_and_folders_are_no_classes_and_no_pictures(folder, caplog):
+def test_hidden_files_and_folders_are_no_classes_and_no_pictures_and_one_warning_counts_them(folder, caplog):
     for name in (".ipynb_checkpoints/a.png", "__MACOSX/._a.png", "cat/._00.png", "cat/.trashed-1.jpg", ".DS_Store"):
         for part in ("train", "test"):
             (folder / part / name).parent.mkdir(exist_ok=True)
             (folder / part / name).write_bytes(b"no picture")
     (folder / "train/dog/Thumbs.db").write_bytes(b"")
     with caplog.at_level(logging.WARNING, "kzoo"):
-        data = load(folder)
+        data = load(folder, validation_fraction=0.25)
     assert data.classes == ("cat", "dog")
     assert (data.train.size + data.validation.size, data.test.size) == (16, 12)
-    assert not caplog.messages
+    assert caplog.messages == [
+        f"passed over in {folder}: 11 that are hidden or left by systems (such as test/.DS_Store)"
+    ]
 
 
-@pytest.mark.parametrize("part", ["train", "validation", "test"])
-def test_a_class_without_pictures_is_one_error(folder, part):
-    shutil.copytree(folder / "test", folder / "validation")
+def test_a_class_without_pictures_is_one_error(folder):
+    shutil.rmtree(folder / "train/dog")
+    (folder / "train/dog").mkdir()
+    message = r"^.*train has no picture of dog; each class needs a folder in it with PNG, JPEG, .* files$"
+    with pytest.raises(DatasetError, match=message):
+        load(folder)
+    (folder / "train/dog/.hidden.png").write_bytes(b"")
+    with pytest.raises(DatasetError, match=message):
+        load(folder)
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_class_that_another_part_lacks_is_one_warning(folder, part, caplog):
+    write(folder, [f"validation/{name}/x.png" for name in ("cat", "dog")])
     shutil.rmtree(folder / part / "dog")
-    if part == "train":
-        (folder / part / "dog").mkdir()
-    message = rf"^.*{part} has no picture of dog; each class needs a folder with files that end in \.png"
-    with pytest.raises(DatasetError, match=message):
-        load(folder)
-    (folder / part / "dog").mkdir(exist_ok=True)
-    (folder / part / "dog/.hidden.png").write_bytes(b"")
-    with pytest.raises(DatasetError, match=message):
-        load(folder)
+    with caplog.at_level(logging.WARNING, "kzoo"):
+        assert load(folder).classes == ("cat", "dog")
+    assert caplog.messages == [f"{folder}: no {part} image is of 'dog'"]
 
 
 @pytest.mark.parametrize("part", ["validation", "test"])
@@ -84,7 +90,7 @@ def test_classes_that_train_lacks_are_named(folder, part):
     write(folder / part / "bird", ["a.png"])
     write(folder / part / "cow", ["a.png"])
     with pytest.raises(
-        DatasetError, match=rf"{part} has folders of classes that train lacks: bird, cow; train has cat"
+        DatasetError, match=rf"{part} has pictures of classes that train lacks: bird, cow; train has cat, dog$"
     ):
         load(folder)
 
@@ -113,15 +119,15 @@ def test_validation_is_drawn_by_class_and_by_the_seed(folder):
 
 
 def test_a_class_of_one_picture_is_trained_on(folder):
-    write(folder / "train/bird", ["a.png"], seed=9)
-    write(folder / "test/bird", ["a.png"], seed=8)
+    write(folder / "train/bird", ["a.png"])
+    write(folder / "test/bird", ["a.png"])
     for seed in range(4):
         data = load(folder, validation_fraction=0.5, seed=seed)
         assert np.bincount(data.train.arrays()["label"], minlength=3).min() >= 1
         assert data.train.size + data.validation.size == 17
     for fraction in (0.01, 0.99):
         with pytest.raises(
-            DatasetError, match=rf"validation_fraction={fraction} of 17 images leaves nothing to valid"
+            DatasetError, match=rf"validation_fraction={fraction} of 17 images leaves nothing to hold out"
         ):
             load(folder, validation_fraction=fraction)
 

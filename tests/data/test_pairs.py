@@ -404,3 +404,26 @@ def test_tfds_mistakes(tfds_dir):
         load_pairs("tiny_pets", data_dir=tfds_dir, image_size=(4, 6), class_names="ab", mask_values=(1, 2))
     with pytest.raises(DatasetError, match="does not say its classes"):
         load_pairs("tiny_pets", data_dir=tfds_dir, image_size=(4, 6))
+
+
+def test_images_of_one_key_are_in_one_split(tmp_path):
+    write_pairs(tmp_path, range(30))
+    options = dict(class_names="abc", void=(11,), validation_fraction=0.3, test_fraction=0.3)
+    pattern = r"(\d)\.bmp"
+    data = load_pairs(str(tmp_path), group_by=pattern, **options)
+    keys = [{path[-5] for path, _ in split.files} for split in (data.train, data.validation, data.test)]
+    assert list(map(len, keys)) == [5, 2, 3]
+    assert len(set.union(*keys)) == 10
+    assert [path for path, _ in data.test.files] == sorted(path for path, _ in data.test.files)
+    for path, mask in data.test.files:
+        assert (path.split("/")[0], mask.split("/")[0]) == ("images", "masks")
+    with pytest.raises(DatasetError, match="finds no key in 30 of 30 paths"):
+        load_pairs(str(tmp_path), group_by="nothing", **options)
+    with pytest.raises(DatasetError, match=r"labels\.csv is for models of classes; segmentation takes a folder"):
+        load_pairs("labels.csv", **options)
+
+
+def test_splits_of_a_folder_must_not_divide_a_key(folder):
+    load_pairs(str(folder), void=(11,), group_by=r"\d+\.bmp")
+    with pytest.raises(DatasetError, match="the key 'bmp' is in two splits of the dataset"):
+        load_pairs(str(folder), void=(11,), group_by="bmp")

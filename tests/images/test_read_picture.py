@@ -129,5 +129,5 @@ def test_finding_images(tmp_path):
     with pytest.raises(InvalidValueError, match=r"no file or folder at .*absent"):
         find_pictures([tmp_path, tmp_path / "absent"])
     (tmp_path / "none").mkdir()
-    with pytest.raises(InvalidValueError, match=r"no image in .*none; its files must end in \.png"):
+    with pytest.raises(InvalidValueError, match=r"no image in .*none; pictures are PNG, JPEG"):
         find_pictures([tmp_path / "none"])

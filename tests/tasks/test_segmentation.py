@@ -276,7 +276,6 @@ def test_frozen_backbone_keeps_its_weights_and_statistics(recipe):
         (dict(task=3), r"task=3 must be Classify\(\.\.\.\) or Segment"),
         (dict(backbone="resnet18"), "backbone: for models on a backbone, and cifar_resnet20 has none"),
         (dict(backbone_weights="imagenet", freeze_backbone=True), "backbone_weights, freeze_backbone: for models on"),
-        (dict(test_fraction=0.3), "test_fraction=0.3 is for segmentation"),
     ],
 )
 def test_a_classifier_refuses_options_of_segmentation(change, message, tmp_path):

@@ -224,8 +224,31 @@ def test_fraction(made):
     assert made.data(made.scenes).test.size == 2
     assert made.data(made.scenes, test_fraction=0.5, validation_fraction=0.4).test.size == 5
 
+    assert made.data(pictures(made)).test.size == 8
+    assert made.data(pictures(made), test_fraction=0.5).test.size == 20
+
 
 test_fraction.__test__ = False
+
+
+def pictures(made, **changes) -> Recipe:
+    """A recipe on 40 pictures of two classes, ten of each of four patients."""
+    for number in range(40):
+        path = made.folder / f"classes/{'ab'[number % 2]}/p{number // 10}_{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), number, "uint8")).save(path)
+    return made.digits.replace(dataset=str(made.folder / "classes"), validation_fraction=0.34)
+
+
+@promise
+def group_by(made):
+    def patients(recipe, pattern):
+        data = made.data(recipe, group_by=pattern)
+        return [{path[path.index("p") :][:2] for path, _ in split.files} for split in (data.train, data.test)]
+
+    train, test = patients(pictures(made), "p(.)_")
+    assert (len(train), len(test), train & test) == (2, 1, set())
+    assert len(set.intersection(*patients(pictures(made), None))) > 1
 
 
 @promise
@@ -650,9 +673,10 @@ def output_dir(made):
 def resume(made):
     directory = ensure_writable(made.folder / "mine")
     (directory / "recipe.json").write_text("{}")
-    run_directory.prepare(made.digits, DIGITS, directory)
+    data = made.data(made.digits)
+    run_directory.prepare(made.digits, data, directory)
     assert not (made.folder / "mine.1").exists()
-    run_directory.prepare(made.digits.replace(resume=False), DIGITS, directory)
+    run_directory.prepare(made.digits.replace(resume=False), data, directory)
     assert (made.folder / "mine.1" / "recipe.json").exists()
     assert list(directory.iterdir()) == [] or [path.name for path in directory.iterdir()] == [".lock"]
 

@@ -101,6 +101,8 @@ def test_help_says_that_a_recipe_file_is_code(capsys):
         ("learning_rate", float("nan")),
         ("weight_decay", float("inf")),
         ("validation_fraction", 1.0),
+        ("test_fraction", 0.0),
+        ("group_by", "("),
         ("label_smoothing", 1.0),
         ("image_size", 0),
         ("seed", -1),
@@ -153,12 +155,19 @@ def test_json_of_a_recipe_is_what_a_file_gives_back():
     assert recipe.to_json()["model_options"] == {"backbone_options": {"widths": [8, 16]}}
 
 
-def test_report_beside_a_file_says_how_its_data_are_read(tmp_path):
-    recipe = make_recipe(name="x", model="unet", dataset="scenes", void=(11,), mask_values=(0, 255), seed=3)
+def test_report_beside_a_file_says_how_its_data_are_read(tmp_path, monkeypatch):
+    recipe = make_recipe(
+        name="x", model="unet", dataset="scenes", void=(11,), mask_values=(0, 255), seed=3, group_by="p."
+    )
     assert recipe_beside(tmp_path / "model.keras", "scenes") == {}
     (tmp_path / "report.json").write_text(json.dumps({"recipe": recipe.to_json()}))
     found = recipe_beside(tmp_path / "model.keras", "scenes")
     assert (found["void"], found["mask_values"], found["class_names"], found["seed"]) == ((11,), (0, 255), (), 3)
+    assert found["group_by"] == "p."
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scenes").mkdir()
+    for spelled in (str(tmp_path / "scenes"), "./scenes", "scenes/"):
+        assert recipe_beside(tmp_path / "model.keras", spelled) == found
     assert recipe_beside(tmp_path / "model.keras", "other") == {}
     (tmp_path / "report.json").write_text("[]")
     assert recipe_beside(tmp_path / "model.keras", "scenes") == {}

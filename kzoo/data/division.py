@@ -1,0 +1,161 @@
+"""Dividing pictures into splits: of each class its share, by a seed, and what belongs together in one split."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from kzoo.data.split import draw
+from kzoo.errors import DatasetError, check_pattern
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Division:
+    """How a dataset is divided where it does not say so itself.
+
+    Attributes:
+        test_fraction: share that is held out for the test, whatever the seed.
+        validation_fraction: share of the rest that is held out to choose the epoch, by the seed.
+        group_by: regular expression of the key in a path; all pictures of one key are in one split. None for no keys.
+        seed: of the run.
+
+    Raises:
+        InvalidValueError: a pattern that is no regular expression.
+    """
+
+    test_fraction: float
+    validation_fraction: float
+    group_by: str | None
+    seed: int
+
+    def __post_init__(self):
+        if self.group_by is not None:
+            check_pattern("group_by", self.group_by)
+
+    def keys(self, paths: Sequence[str]) -> list[str] | None:
+        """The key of each path, which is the pattern's first group or all that it matches; None without a pattern.
+
+        Raises:
+            DatasetError: a path that the pattern does not match.
+
+        Example:
+            >>> Division(group_by=r"(p\\d+)_", ...).keys(["cat/p7_left.png", "dog/p12_left.png"])
+            ['p7', 'p12']
+        """
+        if self.group_by is None:
+            return None
+        pattern = re.compile(self.group_by)
+        found = [pattern.search(path) for path in paths]
+        keys = [match and match[1 if pattern.groups else 0] for match in found]
+        if lacking := [path for path, key in zip(paths, keys, strict=True) if key is None]:
+            raise DatasetError(
+                f"group_by={self.group_by!r} finds no key in {len(lacking)} of {len(paths)} paths, such as "
+                f"{lacking[0]}; it must match each path from the dataset's folder"
+            )
+        return [key or "" for key in keys]
+
+    def check(self, *parts: Sequence[str]) -> None:
+        """Raises `DatasetError` if paths of one key are in two of the parts that a dataset itself is divided into."""
+        if self.group_by is None:
+            return
+        first: dict[str, tuple[int, str]] = {}
+        for number, paths in enumerate(parts):
+            for path, key in zip(paths, self.keys(paths) or (), strict=True):
+                before, other = first.setdefault(key, (number, path))
+                if before != number:
+                    raise DatasetError(
+                        f"group_by={self.group_by!r}: the key {key!r} is in two splits of the dataset, in {other} and "
+                        f"in {path}; put its pictures into one, or leave group_by out"
+                    )
+
+
+def join(*keys: Sequence | np.ndarray) -> np.ndarray:
+    """Numbers of groups: what shares a key of any kind, directly or by way of others, is of one group.
+
+    Args:
+        keys: a sequence (n,) for each kind.
+
+    Returns:
+        (n,) int, the same number for the members of a group.
+
+    Example:
+        >>> join(["a", "b", "c", "d"], [1, 1, 2, 3])
+        array([0, 0, 2, 3])
+    """
+    groups = np.arange(len(keys[0]))
+    codes = [np.unique(np.asarray(key), return_inverse=True)[1] for key in keys]
+    while True:
+        before = groups
+        for code in codes:
+            smallest = np.full(len(groups), len(groups))
+            np.minimum.at(smallest, code, groups)
+            groups = smallest[code]
+        if (groups == before).all():
+            return groups
+
+
+def hold_out(classes: np.ndarray, groups: np.ndarray, fraction: float, seed: int, option: str) -> np.ndarray:
+    """Which pictures are held out: about a share of each class, whole groups, and of no class all.
+
+    Args:
+        classes: (n,) of the pictures.
+        groups: (n,) see `join`.
+        fraction: share of the pictures.
+        seed: of the choice.
+        option: the error's name for `fraction`.
+
+    Returns:
+        (n,) bool.
+
+    Raises:
+        DatasetError: that leaves one part without pictures.
+    """
+    count, apart = round(len(classes) * fraction), len(np.unique(groups))
+    held_out = np.zeros(len(classes), bool)
+    if 0 < count < len(classes):
+        single = apart == len(classes)
+        held_out[draw(classes, count, seed) if single else draw_groups(classes, groups, count, seed)] = True
+        for one in np.unique(classes):
+            if held_out[classes == one].all():
+                held_out[groups == groups[np.argmax(classes == one)]] = False
+    if not held_out.any():
+        grouped = f" in {apart} groups" if apart < len(classes) else ""
+        raise DatasetError(
+            f"{option}={fraction} of {len(classes)} images{grouped} leaves nothing to hold out, or nothing to train "
+            "on: each class keeps one to train on; take another share or more images"
+        )
+    return held_out
+
+
+def draw_groups(classes: np.ndarray, groups: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Draws about `count` pictures in whole groups: of each class its share, as near as groups allow.
+
+    Groups stand in a line, by the class that most of their pictures are of, the largest first; along the line one is
+    drawn whenever at least half of it is owed, and what it brings too much is owed less to the next.
+
+    Args:
+        classes: (n,) of the pictures.
+        groups: (n,) see `join`.
+        count: of pictures.
+        seed: of the order among groups of one class and size, and of the classes.
+
+    Returns:
+        The numbers of the drawn pictures, ascending.
+    """
+    rng = np.random.default_rng(seed)
+    _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    known, classes = np.unique(classes, return_inverse=True)
+    both, counts = np.unique(groups * len(known) + classes, return_counts=True)
+    both = both[np.argsort(counts, kind="stable")]
+    most = np.empty(len(sizes), int)
+    most[both // len(known)] = both % len(known)  # the last that is written is of the largest count
+    ranks, shuffled = rng.permutation(len(known))[most], rng.permutation(len(sizes))
+    line = shuffled[np.lexsort((-sizes[shuffled], ranks[shuffled]))]
+    chosen, owed = np.zeros(len(sizes), bool), 0.0
+    for group in line:
+        owed += sizes[group] * count / len(classes)
+        if 2 * owed >= sizes[group]:
+            chosen[group] = True
+            owed -= sizes[group]
+    return np.flatnonzero(chosen[groups])

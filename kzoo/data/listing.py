@@ -1,0 +1,199 @@
+"""Pictures by class, from wherever they were listed: checked before any work, divided, and read when asked for."""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kzoo.data.checking import check_headers, first_copies
+from kzoo.data.division import Division, hold_out, join
+from kzoo.data.split import Example, File, ImageDataset, Split, decoder
+from kzoo.errors import DatasetError
+from kzoo.images import Pixels
+
+_log = logging.getLogger("kzoo")
+PARTS = ("train", "validation", "test")
+TABLES = (".csv", ".tsv", ".parquet")  # endings of files that list pictures
+SPLIT_NAMES = {  # what people call splits, in small letters
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """Pictures with their classes.
+
+    Attributes:
+        name: of the dataset.
+        root: folder that paths are relative to.
+        paths: of the pictures, with `/` between folders.
+        labels: name of the class of each.
+        splits: `"train"`, `"validation"` or `"test"` of each; None where nothing is divided yet.
+        classes: in their order.
+    """
+
+    name: str
+    root: Path
+    paths: Sequence[str]
+    labels: Sequence[str]
+    splits: Sequence[str] | None
+    classes: tuple[str, ...]
+
+    @property
+    def files(self) -> list[Path]:
+        """The pictures."""
+        return [self.root / path for path in self.paths]
+
+
+def load_listing(listing: Listing, size: tuple[int, int] | None, pixels: Pixels, division: Division) -> ImageDataset:
+    """Looks at the header of each picture and divides them; pixels are read later.
+
+    Of pictures that are not divided some are held out for the test. With training and validation images
+    alone, those of validation are the test, as with TFDS sets that have no other, and what validates is held out of
+    training.
+
+    Args:
+        listing: of the pictures.
+        size: (height, width) of the images.
+        pixels: how they are fitted to it.
+        division: shares, keys and seed; training images are in an order by the seed, which mixes the classes.
+
+    Raises:
+        DatasetError: no size, less than two classes, names that cannot be written, a class that training lacks, a
+            file that is no picture, or parts that would be empty.
+    """
+    _check_classes(listing)
+    if size is None:
+        raise DatasetError("images of a folder differ in size; say which to resize to, as in --image-size 224")
+    check_headers(listing.files)
+    numbers = {name: number for number, name in enumerate(listing.classes)}
+    labels = np.array([numbers[label] for label in listing.labels])
+    parts = _divide(listing, labels, division)
+    for part in PARTS[1:]:
+        if absent := [name for label, name in enumerate(listing.classes) if label not in labels[parts[part]]]:
+            _log.warning(f"{listing.name}: no {part} image is of {_named(absent)}")
+    shape = (*size, 3)
+
+    def decode(image: bytes, label: np.ndarray) -> Example:
+        return {"image": pixels.read(os.fsdecode(image), shape), "label": label}
+
+    read = decoder(decode, image=(shape, "uint8"), label=((), "int64"))
+    splits = [_split(listing, parts[part], labels, read) for part in PARTS]
+    return ImageDataset(listing.name, listing.classes, shape, *splits)
+
+
+def writable(name: str) -> str:
+    """A name with codes in place of bytes that are no text, which files may be called by."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _split(listing: Listing, mine: np.ndarray, labels: np.ndarray, read) -> Split:
+    import tensorflow as tf
+
+    names = np.array([os.fsencode(listing.root / listing.paths[index]) for index in mine], object)
+    source = tf.data.Dataset.from_tensor_slices({"image": names, "label": labels[mine].astype("int64")})
+    files = tuple(File(writable(listing.paths[index]), listing.labels[index]) for index in mine)
+    return Split(source, len(mine), read, files)
+
+
+def _check_classes(listing: Listing) -> None:
+    for name in listing.classes:
+        if writable(name) != name:
+            raise DatasetError(f"{listing.name}: the class {writable(name)} is called by bytes that are no UTF-8")
+        if not name.strip():
+            raise DatasetError(f"{listing.name}: a class is called {name!r}; give it a name that can be seen")
+    given = set(listing.splits or ["train"])
+    if "train" not in given:
+        raise DatasetError(f"{listing.name} has {' and '.join(sorted(given))} images and none to train on")
+    for part in PARTS[1:]:
+        if unknown := sorted(_classes_of(listing, part) - _classes_of(listing, "train")):
+            raise DatasetError(
+                f"{listing.name}: {part} has pictures of classes that train lacks: {', '.join(unknown)}; train has "
+                f"{', '.join(sorted(_classes_of(listing, 'train')))}"
+            )
+    if len(listing.classes) == 1:
+        raise DatasetError(
+            f"{listing.name} has pictures of one class, {listing.classes[0]!r}; a classifier tells two or more apart"
+        )
+
+
+def _classes_of(listing: Listing, part: str) -> set[str]:
+    """The names of the classes in a part that the dataset itself has."""
+    if listing.splits is None:
+        return set()
+    return {label for label, split in zip(listing.labels, listing.splits, strict=True) if split == part}
+
+
+def _divide(listing: Listing, labels: np.ndarray, division: Division) -> dict[str, np.ndarray]:
+    """The numbers of the pictures in each part."""
+    keys = division.keys(listing.paths)
+    copies = first_copies(listing.files)
+    groups = copies if keys is None else join(copies, keys)
+    splits = _given(listing, division)
+    everything = np.arange(len(labels))
+    if splits is None:
+        tested = hold_out(labels, groups, division.test_fraction, 0, "test_fraction")
+        parts = {"train": everything[~tested], "test": everything[tested]}
+    else:
+        parts = {part: everything[splits == part] for part in PARTS if part in splits}
+        division.check(*([listing.paths[index] for index in mine] for mine in parts.values()))
+    train = parts["train"][np.random.default_rng(division.seed).permutation(len(parts["train"]))]
+    if "validation" in parts:
+        parts["train"] = train
+    else:
+        share = division.validation_fraction
+        held_out = hold_out(labels[train], groups[train], share, division.seed, "validation_fraction")
+        parts |= {"train": train[~held_out], "validation": train[held_out]}
+    _warn_of_copies(listing, copies, labels, parts)
+    return parts
+
+
+def _given(listing: Listing, division: Division) -> np.ndarray | None:
+    """The split of each picture, with one to test on; None where that is to be held out."""
+    if listing.splits is None:
+        return None
+    given = set(listing.splits)
+    if given == {"train"}:
+        _log.warning(
+            f"{listing.name} has no test images: test_fraction={division.test_fraction} of train is held out for "
+            "the test, the same whatever the seed"
+        )
+        return None
+    splits = np.array(listing.splits)
+    if "test" not in given:
+        _log.warning(
+            f"{listing.name} has no test images: those of validation are the test, and "
+            f"validation_fraction={division.validation_fraction} of train is held out to choose the epoch"
+        )
+        splits[splits == "validation"] = "test"
+    return splits
+
+
+def _warn_of_copies(listing: Listing, copies: np.ndarray, labels: np.ndarray, parts: dict[str, np.ndarray]) -> None:
+    """Tells of the same picture in two splits or in two classes."""
+    places = np.empty(len(labels), int)
+    for number, part in enumerate(PARTS):
+        places[parts[part]] = number
+    for what, values in (("splits", places), ("classes", labels)):
+        pairs = list(_differing(copies, values))
+        if pairs:
+            first, second = (listing.paths[index] for index in pairs[0])
+            more = f" ({len(pairs)} pairs in all)" if len(pairs) > 1 else ""
+            _log.warning(
+                f"{listing.name}: the same picture is in two {what}, as {first} and {second}{more}; remove one of each"
+            )
+
+
+def _differing(copies: np.ndarray, values: np.ndarray) -> Iterator[tuple[int, int]]:
+    for index in np.flatnonzero(values[copies] != values):
+        yield int(copies[index]), int(index)
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(map(repr, names[:5])) + more

@@ -1,0 +1,153 @@
+"""Tables of pictures: CSV, TSV or Parquet with the columns `path`, `label` and perhaps `split`."""
+
+import csv
+import io
+import os
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+from kzoo.data.listing import SPLIT_NAMES, TABLES, Listing
+from kzoo.errors import DatasetError, InvalidValueError
+from kzoo.reading import read_text
+
+LARGEST_BYTES = 2**28  # of a table of text
+COLUMNS = ("path", "label", "split")
+Row = tuple[str, dict[str, str]]  # its place in the file, for errors, and its cells by column
+
+
+def is_table(name: str) -> bool:
+    """Whether a dataset is called as a table is."""
+    return name.lower().endswith(TABLES)
+
+
+def list_rows(table: Path) -> Listing:
+    """The pictures that a table names, by paths from the table's folder; white space around cells does not count.
+
+    Classes are sorted, as numbers where all of them are. Columns besides `path`, `label` and `split` say nothing.
+
+    Args:
+        table: CSV in UTF-8 with commas (or semicolons, as spreadsheets write it in half the world), TSV, or Parquet,
+            which needs pyarrow.
+
+    Raises:
+        DatasetError: it cannot be read, lacks a column, has a row with more or less cells, an empty cell, a picture
+            twice or one that is not there; the message names the line.
+    """
+    if not table.is_file():
+        raise DatasetError(f"no table at {str(table)!r}")
+    try:
+        rows = list(_parquet_rows(table) if table.suffix.lower() == ".parquet" else _text_rows(table))
+    except (InvalidValueError, csv.Error) as error:
+        raise DatasetError(str(error) if isinstance(error, InvalidValueError) else f"{table}: {error}") from error
+    if not rows:
+        raise DatasetError(f"{table} has no rows under its header; each row is a picture with its class")
+    divided = any(cells.get("split") for _, cells in rows)
+    places: dict[str, str] = {}
+    labels, splits = [], []
+    for place, cells in rows:
+        for column in COLUMNS if divided else COLUMNS[:2]:
+            if not cells[column]:
+                raise DatasetError(f"{table}, {place}: no {column}; each row must have one")
+        path = os.path.normpath(cells["path"])
+        if path in places:
+            raise DatasetError(f"{table}, {place}: {path} is there twice, first in {places[path]}; remove one")
+        places[path] = place
+        labels.append(unicodedata.normalize("NFC", cells["label"]))
+        if divided:
+            split = SPLIT_NAMES.get(cells["split"].lower())
+            if split is None:
+                known = ", ".join(SPLIT_NAMES)
+                raise DatasetError(f"{table}, {place}: split {cells['split']!r} is not accepted; use one of {known}")
+            splits.append(split)
+    _check_files(table, places)
+    paths = [Path(path).as_posix() for path in places]
+    return Listing(str(table), table.parent, paths, labels, splits if divided else None, _classes(table, labels))
+
+
+def _text_rows(table: Path) -> Iterator[Row]:
+    """Rows of CSV or TSV."""
+    text = read_text(table, LARGEST_BYTES)
+    first = text.lstrip().split("\n", 1)[0]
+    delimiter = "\t" if table.suffix.lower() == ".tsv" else ";" if ";" in first and "," not in first else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    header: list[str] | None = None
+    for cells in reader:
+        place = f"line {reader.line_num}"
+        stripped = [cell.strip() for cell in cells]
+        if not any(stripped):
+            continue
+        if header is None:
+            header = _header(table, stripped)
+        elif len(cells) != len(header):
+            raise DatasetError(f"{table}, {place}: {len(cells)} cells, and the header has {len(header)}; quote commas")
+        else:
+            yield place, dict(zip(header, stripped, strict=True))
+    if header is None:
+        raise DatasetError(f"{table} is empty; it must have a header with path, label and perhaps split")
+
+
+def _parquet_rows(table: Path) -> Iterator[Row]:
+    """Rows of Parquet; of the columns that are needed alone."""
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise DatasetError(f"{table} needs pyarrow: pip install pyarrow, or save the table as CSV") from error
+    try:
+        file = pyarrow.parquet.ParquetFile(table)
+        names = file.schema_arrow.names
+        wanted = [name for name, column in zip(names, _header(table, names), strict=True) if column in COLUMNS]
+        rows = file.read(wanted).to_pylist()
+    except DatasetError:
+        raise
+    except Exception as error:  # pyarrow's, or Python's own for text and dates that are none
+        raise DatasetError(f"{table} cannot be read as Parquet ({' '.join(str(error).split())})") from error
+    for number, row in enumerate(rows, start=1):
+        cells = {name.strip().lower(): _cell(value) for name, value in row.items()}
+        yield f"row {number}", cells
+
+
+def _cell(value: object) -> str:
+    """A value as text; nothing where it is missing, which in a column of numbers is NaN."""
+    return "" if value is None or value != value else str(value).strip()
+
+
+def _header(table: Path, names: list[str]) -> list[str]:
+    """The names of the columns in small letters."""
+    header = [name.strip().lower() for name in names]
+    needed = [column for column in COLUMNS if header.count(column) != 1 and (column != "split" or column in header)]
+    if needed:
+        found = ", ".join(repr(name) for name in names[:8])
+        raise DatasetError(
+            f"{table} must have a header with one column path, one label and perhaps one split; its first line is "
+            f"{found[:200]}"
+        )
+    return header
+
+
+def _check_files(table: Path, places: dict[str, str]) -> None:
+    """Raises if files are not there."""
+    if absent := [path for path in places if not (table.parent / path).is_file()]:
+        more = f", nor are {len(absent) - 1} more" if len(absent) > 1 else ""
+        raise DatasetError(
+            f"{table}, {places[absent[0]]}: {absent[0]} is no file in {table.parent}{more}; paths go from the table's "
+            "folder, with / between folders"
+        )
+
+
+def _classes(table: Path, labels: list[str]) -> tuple[str, ...]:
+    """The classes, sorted: as numbers where all are."""
+    classes = sorted(set(labels))
+    try:
+        numbers = {name: float(name) for name in classes}
+    except ValueError:
+        return tuple(classes)
+    if len(set(numbers.values())) < len(classes):
+        one, other = next(
+            (one, other)
+            for index, one in enumerate(classes)
+            for other in classes[:index]
+            if numbers[one] == numbers[other]
+        )
+        raise DatasetError(f"{table}: the labels {other!r} and {one!r} are one number; write them alike")
+    return tuple(sorted(classes, key=numbers.__getitem__))
