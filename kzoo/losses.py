@@ -1,4 +1,4 @@
-"""The loss of every pixel, without void, at the size of the predictions."""
+"""The loss of every image, and of every pixel, without void, at the size of the predictions."""
 
 from collections.abc import Sequence
 
@@ -97,6 +97,72 @@ class SegmentationLoss(keras.losses.Loss):
     def get_config(self):
         options = ("dice_weight", "class_weights", "label_smoothing")
         return {**super().get_config(), **{option: getattr(self, option) for option in options}}
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class ClassificationLoss(keras.losses.Loss):
+    """Cross-entropy, or binary cross-entropy, of logits, with weights of the classes.
+
+    Args:
+        binary: whether each class is told apart by itself: the mean of the classes' binary cross-entropies, as timm
+            has it (arXiv:2110.00476, section 4.1).
+        label_smoothing: share of the target that is spread over all classes, for both.
+        class_weights: of the classes; an image has the mean of them in the shares of its target, before smoothing, and
+            counts by it in the mean over the batch, which is over the number of images. Default: all 1.
+
+    Call arguments:
+        y_true: shares of the classes (n, classes), that sum to 1.
+        y_pred: logits (n, classes).
+        sample_weight: of the images (n,); default: all 1.
+
+    Example:
+        >>> loss = ClassificationLoss(binary=True, label_smoothing=0.1)(targets, logits)
+    """
+
+    def __init__(
+        self,
+        binary: bool = False,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
+        name: str = "classification_loss",
+        **options,
+    ):
+        super().__init__(name=name, **options)
+        self.binary = binary
+        self.label_smoothing = label_smoothing
+        self.class_weights = None if class_weights is None else [float(weight) for weight in class_weights]
+
+    def call(self, y_true, y_pred):
+        smooth = y_true * (1 - self.label_smoothing) + self.label_smoothing / y_pred.shape[-1]
+        if self.binary:
+            loss = keras.losses.binary_crossentropy(smooth, y_pred, from_logits=True)
+        else:
+            loss = keras.losses.categorical_crossentropy(smooth, y_pred, from_logits=True)
+        if self.class_weights is None:
+            return loss
+        return loss * ops.matmul(y_true, ops.convert_to_tensor(self.class_weights, y_pred.dtype))
+
+    def get_config(self):
+        options = ("binary", "label_smoothing", "class_weights")
+        return {**super().get_config(), **{option: getattr(self, option) for option in options}}
+
+
+def balanced_weights(labels: np.ndarray, num_classes: int) -> list[float]:
+    """Weights with which all classes count alike: images over classes that occur times images of the class.
+
+    Args:
+        labels: class of each training image.
+        num_classes: number of classes.
+
+    Returns:
+        A weight for each class, as scikit-learn's "balanced"; 0 for one that never occurs.
+
+    Example:
+        >>> balanced_weights(np.array([0, 0, 0, 1]), 2)
+        [0.6666666666666666, 2.0]
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    return [len(labels) / (np.count_nonzero(counts) * count) if count else 0.0 for count in counts.tolist()]
 
 
 def class_weights(split: Split, num_classes: int, kind: str) -> list[float]:

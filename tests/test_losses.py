@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn.utils.class_weight import compute_class_weight
 
 from kzoo.data.split import VOID, Split
-from kzoo.losses import SegmentationLoss, centre, class_weights
+from kzoo.losses import ClassificationLoss, SegmentationLoss, balanced_weights, centre, class_weights
 from kzoo.metrics import Confusion, MeanIoU
 
 CLASSES = 4
@@ -244,3 +245,43 @@ def test_class_weights_are_those_of_the_papers():
     np.testing.assert_allclose(class_weights(split, 4, "median_frequency"), expected, rtol=1e-9)
     expected = [*(1 / np.log(1.02 + np.array([11, 3, 1]) / 15)), 0]
     np.testing.assert_allclose(class_weights(split, 4, "log"), expected, rtol=1e-9)
+
+
+def image_loss_by_hand(targets, logits, binary, smoothing, weights):
+    """The definition, class by class."""
+    total = 0.0
+    for target, outputs in zip(targets, logits, strict=True):
+        powers = [math.exp(value) for value in outputs]
+        loss = 0.0
+        for share, value, power in zip(target, outputs, powers, strict=True):
+            share = share * (1 - smoothing) + smoothing / CLASSES
+            if binary:
+                probability = 1 / (1 + math.exp(-value))
+                loss -= (share * math.log(probability) + (1 - share) * math.log(1 - probability)) / CLASSES
+            else:
+                loss -= share * math.log(power / sum(powers))
+        total += loss * sum(share * weight for share, weight in zip(target, weights, strict=True))
+    return total / len(targets)
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 0.0, 1.5]])
+def test_loss_of_images_with_hard_and_mixed_targets(binary, smoothing, weights):
+    rng = np.random.default_rng(0)
+    targets = np.concatenate([np.eye(CLASSES), rng.dirichlet(np.ones(CLASSES), 3)]).astype("float32")
+    logits = rng.normal(0, 2, targets.shape).astype("float32")
+    loss = ClassificationLoss(binary, smoothing, weights)
+    expected = image_loss_by_hand(targets, logits, binary, smoothing, weights or [1.0] * CLASSES)
+    assert float(loss(targets, logits)) == pytest.approx(expected, rel=1e-5)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+    assert float(again(targets, logits)) == float(loss(targets, logits))
+    if not binary and weights is None:
+        theirs = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+        assert float(loss(targets, logits)) == float(theirs(targets, logits)), "to the bit what runs had before"
+
+
+def test_balanced_weights_are_scikit_learns():
+    labels = np.repeat([0, 1, 3], [11, 5, 2])
+    theirs = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=labels)
+    assert balanced_weights(labels, 5) == pytest.approx([*theirs[:2], 0, theirs[2], 0])

@@ -3,47 +3,60 @@
 Layers that crop (RandomCrop) take the same crop for a whole batch; a random translation differs by image.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from keras import layers
 
+from kzoo.data.boxes import RandomErase, RandomResizedCrop
 from kzoo.data.elastic import RandomElastic
+from kzoo.data.policies import rand_augment, trivial_augment
 from kzoo.data.seeds import StepSeeds
+from kzoo.recipe import Augment
 
 _BLACK = dict(fill_mode="constant")
 _PIXELS = dict(value_range=(0, 255))
-_FACTORIES: dict[str, Callable[[], list]] = {
-    "flip": lambda: [layers.RandomFlip("horizontal")],
-    "flip_vertical": lambda: [layers.RandomFlip("vertical")],
-    "translate": lambda: [layers.RandomTranslation(1 / 8, 1 / 8, interpolation="nearest", **_BLACK)],
-    "rotate": lambda: [layers.RandomRotation(10 / 360, **_BLACK)],
-    "zoom": lambda: [layers.RandomZoom(0.1, **_BLACK)],
-    "scale": lambda: [layers.RandomZoom((-0.4, 0.2), **_BLACK)],
-    "elastic": lambda: [RandomElastic()],
-    "brightness": lambda: [layers.RandomBrightness(0.2, **_PIXELS)],
-    "contrast": lambda: [layers.RandomContrast(0.2, **_PIXELS)],
-    "saturation": lambda: [layers.RandomSaturation((0.3, 0.7), **_PIXELS)],
-    "color": lambda: [  # as keras.layers.RandomColorJitter, which takes no seeds from outside
+_GEOMETRY: dict[str, Callable[[Augment], list]] = {
+    "resized_crop": lambda augment: [RandomResizedCrop(augment.crop_area)],
+    "flip": lambda augment: [layers.RandomFlip("horizontal")],
+    "flip_vertical": lambda augment: [layers.RandomFlip("vertical")],
+    "translate": lambda augment: [layers.RandomTranslation(1 / 8, 1 / 8, interpolation="nearest", **_BLACK)],
+    "rotate": lambda augment: [layers.RandomRotation(10 / 360, **_BLACK)],
+    "zoom": lambda augment: [layers.RandomZoom(0.1, **_BLACK)],
+    "scale": lambda augment: [layers.RandomZoom((-0.4, 0.2), **_BLACK)],
+    "elastic": lambda augment: [RandomElastic()],
+}
+_COLOUR: dict[str, Callable[[Augment], list]] = {
+    "trivial": lambda augment: [trivial_augment()],
+    "rand": lambda augment: [rand_augment(augment.rand_number, augment.rand_magnitude)],
+    "brightness": lambda augment: [layers.RandomBrightness(0.2, **_PIXELS)],
+    "contrast": lambda augment: [layers.RandomContrast(0.2, **_PIXELS)],
+    "saturation": lambda augment: [layers.RandomSaturation((0.3, 0.7), **_PIXELS)],
+    "color": lambda augment: [  # as keras.layers.RandomColorJitter, which takes no seeds from outside
         layers.RandomBrightness(0.3, **_PIXELS),
         layers.RandomContrast(0.5, **_PIXELS),
         layers.RandomSaturation((0.2, 0.8), **_PIXELS),
         layers.RandomHue(0.05, **_PIXELS),
     ],
-    "erase": lambda: [layers.RandomErasing(**_PIXELS)],
 }
+_STAGES = (_GEOMETRY, _COLOUR, {"erase": lambda augment: [RandomErase()]})
 
 
 class Augmentation:
-    """The named random changes of batches of pixels, one after the other; what they do follows from the seeds alone.
+    """The random changes that a recipe names, of batches of pixels; what they do follows from the seeds alone.
 
-    `flip` left to right; `flip_vertical` upside down; `translate` by up to 1/8 of the size, black behind; `rotate` by
-    up to 10°; `zoom` by up to 10 %; `scale` from 1.2 times the field of view down to a window of 0.6; `elastic` bends
-    as tissue does (U-Net, arXiv:1505.04597, section 3.1); `brightness` by up to 20 % of the range; `contrast` by up to
-    20 %; `saturation` from 3/7 to 7/3 of it; `color` brightness by up to 30 % of the range, contrast by up to 50 %,
-    saturation from 1/4 to 4 times of it, hue by up to 5 % of the circle; `erase` a random rectangle.
+    First those that move pixels, then those that colour them, then `erase`; of one kind in the recipe's order.
+
+    `resized_crop` a box of 8 to 100 % of the image, resized to the whole (arXiv:1409.4842, section 6); `flip` left to
+    right; `flip_vertical` upside down; `translate` by up to 1/8 of the size, black behind; `rotate` by up to 10°;
+    `zoom` by up to 10 %; `scale` from 1.2 times the field of view down to a window of 0.6; `elastic` bends as tissue
+    does (U-Net, arXiv:1505.04597, section 3.1); `trivial` one of fourteen operations of any strength
+    (TrivialAugmentWide, arXiv:2103.10158); `rand` two of them of strength 9 of 30 (RandAugment, arXiv:1909.13719);
+    `brightness` by up to 20 % of the range; `contrast` by up to 20 %; `saturation` from 3/7 to 7/3 of it; `color`
+    brightness by up to 30 % of the range, contrast by up to 50 %, saturation from 1/4 to 4 times of it, hue by up to
+    5 % of the circle; `erase` half of the images get a box of noise (arXiv:1708.04896).
 
     Args:
-        names: of the changes, in their order.
+        augment: names of the changes, and what some of them are told.
 
     Call arguments:
         images: float32 (n, height, width, 3).
@@ -53,11 +66,12 @@ class Augmentation:
         The changed images.
 
     Example:
-        >>> changed = Augmentation(("flip", "rotate"))(images, StepSeeds(seed=0, epoch=0, step=7))
+        >>> changed = Augmentation(Augment(("flip", "rotate")))(images, StepSeeds(seed=0, epoch=0, step=7))
     """
 
-    def __init__(self, names: Sequence[str]):
-        self._layers = [layer for name in names for layer in _FACTORIES[name]()]
+    def __init__(self, augment: Augment):
+        names = [(stage, name) for stage in _STAGES for name in augment.changes if name in stage]
+        self._layers = [layer for stage, name in names for layer in stage[name](augment)]
         for layer in self._layers:
             if isinstance(layer, layers.Layer):
                 layer.backend.set_backend("tensorflow")  # with which tf.data computes, whatever trains

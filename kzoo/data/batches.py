@@ -3,7 +3,9 @@
 import math
 from collections.abc import Callable
 
-from kzoo.data.seeds import StepSeeds, epoch_order, shuffle_seed
+import numpy as np
+
+from kzoo.data.seeds import StepSeeds, balanced_order, epoch_order, shuffle_seed
 from kzoo.data.split import Split
 
 CACHE_LIMIT_BYTES = 2 * 2**30
@@ -12,7 +14,16 @@ SHUFFLE_BYTES = 2**30  # and what they may take: of ImageNet's files of 110 kB, 
 MEASURED = 64  # examples at the beginning, whose size stands for that of all
 
 
-def training_batches(split: Split, batch_size: int, prepare: Callable, *, seed: int, epochs: range, first: int = 0):
+def training_batches(
+    split: Split,
+    batch_size: int,
+    prepare: Callable,
+    *,
+    seed: int,
+    epochs: range,
+    first: int = 0,
+    labels: np.ndarray | None = None,
+):
     """The batches of all `epochs`, one after the other, each epoch in an order of its own and without its last,
     smaller batch.
 
@@ -23,6 +34,7 @@ def training_batches(split: Split, batch_size: int, prepare: Callable, *, seed: 
         seed: of the run. What comes out is a function of it, of the epoch and of the step, for any number of threads.
         epochs: counted from zero, consecutive.
         first: number of batches of the first epoch that are left out, as they were seen.
+        labels: class of each image, for each class to come equally often; None to see each image once.
 
     Returns:
         A `tf.data.Dataset` of `len(epochs) * (split.size // batch_size) - first` batches.
@@ -30,7 +42,7 @@ def training_batches(split: Split, batch_size: int, prepare: Callable, *, seed: 
     import tensorflow as tf
 
     steps = split.size // batch_size
-    examples = _examples(split, steps * batch_size, seed, epochs, first * batch_size)
+    examples = _examples(split, steps * batch_size, seed, epochs, first * batch_size, labels)
     numbers = tf.data.Dataset.range(epochs.start * steps + first, epochs.stop * steps)
 
     def numbered(number, batch):
@@ -63,14 +75,34 @@ def _buffer(split: Split) -> int:
     return max(1, min(split.size, SHUFFLE_BUFFER, SHUFFLE_BYTES // max(1, math.ceil(sum(first) / len(first)))))
 
 
-def _examples(split: Split, count: int, seed: int, epochs: range, seen: int):
+def _examples(split: Split, count: int, seed: int, epochs: range, seen: int, labels: np.ndarray | None):
     """The first `count` examples of each epoch's order, but the first `seen` of the first epoch."""
     import tensorflow as tf
+
+    def order_of(epoch: int) -> np.ndarray:
+        if labels is None:
+            return epoch_order(seed, epoch, split.size)[:count]
+        return balanced_order(seed, epoch, labels, count)
+
+    def computed(numbers: Callable[[int], np.ndarray], epoch):
+        """A dataset of the numbers of an epoch, which are computed when it comes."""
+        (found,) = tf.numpy_function(lambda number: numbers(int(number)), [epoch], [tf.int64])
+        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(found, (None,)))
+
+    def source_of(epoch: int):
+        """The elements that an epoch sees, in the order of the split."""
+        if labels is None:
+            return split.source
+        times = tf.data.Dataset.from_tensors(epoch).flat_map(
+            lambda epoch: computed(lambda number: np.bincount(order_of(number), minlength=split.size), epoch)
+        )
+        pairs = tf.data.Dataset.zip(split.source, times)
+        return pairs.flat_map(lambda element, count: tf.data.Dataset.from_tensors(element).repeat(count))
 
     if not _fits(split):
         buffer = _buffer(split)
         streams = [
-            split.source.shuffle(buffer, seed=shuffle_seed(seed, epoch), reshuffle_each_iteration=False)
+            source_of(epoch).shuffle(buffer, seed=shuffle_seed(seed, epoch), reshuffle_each_iteration=False)
             for epoch in epochs
         ]
         parts = [stream.take(count).skip(seen if number == 0 else 0) for number, stream in enumerate(streams)]
@@ -85,12 +117,7 @@ def _examples(split: Split, count: int, seed: int, epochs: range, seen: int):
         arrays = {name: tf.constant(array) for name, array in split.arrays().items()}
 
     def order(epoch):
-        (indices,) = tf.numpy_function(
-            lambda number: epoch_order(seed, int(number), split.size)[seen * (number == epochs.start) : count],
-            [epoch],
-            [tf.int64],
-        )
-        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(indices, (None,)))
+        return computed(lambda number: order_of(number)[seen * (number == epochs.start) :], epoch)
 
     def read(index):
         return {name: array[index] for name, array in arrays.items()}

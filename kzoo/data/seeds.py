@@ -26,12 +26,48 @@ def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
         >>> epoch_order(0, 3, 5)
         array([2, 0, 1, 4, 3])
     """
-    return np.random.Generator(np.random.Philox(_sequence(seed, epoch, _ORDER))).permutation(size)
+    return _generator(seed, epoch).permutation(size)
+
+
+def balanced_order(seed: int, epoch: int, labels: np.ndarray, count: int) -> np.ndarray:
+    """The order in which an epoch visits examples so that each class comes equally often.
+
+    Images of a class come again when all of it were there, in an order of their own each time. Where `count` is no
+    multiple of the classes, some of them, others in each epoch, come once more.
+
+    Args:
+        seed: of the run.
+        epoch: counted from zero.
+        labels: class of each example; those that never occur are none.
+        count: number of examples to visit.
+
+    Returns:
+        (count,) int64, indices of examples.
+
+    Example:
+        >>> labels = np.array([0, 0, 0, 1])
+        >>> labels[balanced_order(0, 3, labels, 4)]
+        array([1, 0, 0, 1])
+    """
+    rng = _generator(seed, epoch)
+    classes = rng.permutation(np.unique(labels))
+    chosen = []
+    for rank, label in enumerate(classes):
+        share = count // len(classes) + (rank < count % len(classes))
+        members = np.flatnonzero(labels == label)
+        rounds = [rng.permutation(members) for _ in range(share // len(members) + 1)]
+        chosen.append(np.concatenate(rounds)[:share])
+    return rng.permutation(np.concatenate(chosen))
 
 
 def shuffle_seed(seed: int, epoch: int) -> int:
     """The seed of an epoch's shuffle buffer, for examples that only come as a stream."""
     return int(_sequence(seed, epoch, _SHUFFLE).generate_state(1)[0])
+
+
+def _generator(seed: int, epoch: int) -> np.random.Generator:
+    """What draws the order of an epoch."""
+    return np.random.Generator(np.random.Philox(_sequence(seed, epoch, _ORDER)))
 
 
 def _sequence(seed: int, epoch: int, *key: int) -> np.random.SeedSequence:

@@ -84,6 +84,10 @@ class Split:
             examples = list(split.dataset.as_numpy_iterator())
         return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
+    def labels(self) -> np.ndarray:
+        """The class of each example, (size,), read without decoding pictures."""
+        return self._classes(self.size)
+
     def _classes(self, most: int) -> np.ndarray:
         """The class of each of the first images; the same for all that have no label."""
         if "label" not in self.source.element_spec:

@@ -9,6 +9,7 @@ from kzoo.errors import InvalidValueError, check_choice, check_pattern
 from kzoo.images import Interpolation, Pixels, Resize
 
 Augmentation = Literal[
+    "resized_crop",
     "flip",
     "flip_vertical",
     "translate",
@@ -16,6 +17,8 @@ Augmentation = Literal[
     "zoom",
     "scale",
     "elastic",
+    "trivial",
+    "rand",
     "brightness",
     "contrast",
     "saturation",
@@ -25,6 +28,7 @@ Augmentation = Literal[
 AUGMENTATIONS = get_args(Augmentation)
 OptimizerName = Literal["sgd", "adamw", "lamb", "muon"]
 Decay = Literal["cosine", "linear", "step", "constant"]
+ClassLoss = Literal["cross_entropy", "binary_cross_entropy"]
 ClassWeights = Literal["median_frequency", "log"]
 
 
@@ -79,11 +83,36 @@ class Augment:
     """How training images are changed at random."""
 
     changes: Annotated[tuple[Augmentation, ...], arg(name="augmentation")] = ()
-    """Random changes of the training images, made in the input pipeline."""
+    """Random changes of the training images, made in the input pipeline: first those that move pixels, then those that
+    colour them, then "erase". "trivial" is TrivialAugmentWide (arXiv:2103.10158), "rand" RandAugment
+    (arXiv:1909.13719)."""
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    """Smallest and largest share of the image that "resized_crop" keeps (arXiv:1409.4842, section 6); of the image as
+    image_size makes it, with sides of 3/4 to 4/3."""
+    rand_number: int = 2
+    """Number of operations of "rand" for each image; the paper has 2 for ImageNet."""
+    rand_magnitude: int = 9
+    """Magnitude of the operations of "rand", 0 to 30; the paper has 9 for ResNet-50 on ImageNet."""
+    mixup: float | None = None
+    """Alpha of Mixup (arXiv:1710.09412), which blends images of a batch, and their targets; 0.2 for ImageNet. None
+    leaves it out. With cutmix too, each batch draws one of them. For classification."""
+    cutmix: float | None = None
+    """Alpha of CutMix (arXiv:1905.04899), which pastes a box of one image of a batch into another, with its share of
+    the target; 1.0 in the paper. None leaves it out. For classification."""
 
     def __post_init__(self):
         for name in self.changes:
             check_choice("augmentation", name, AUGMENTATIONS)
+        low, high = self.crop_area
+        if not 0 < low <= high <= 1:
+            raise InvalidValueError(f"crop_area={self.crop_area} must be two rising shares above 0 and up to 1")
+        if self.rand_number < 1:
+            raise InvalidValueError(f"rand_number={self.rand_number} must be at least 1")
+        if not 0 <= self.rand_magnitude <= 30:
+            raise InvalidValueError(f"rand_magnitude={self.rand_magnitude} must be 0 to 30")
+        for mixing, alpha in (("mixup", self.mixup), ("cutmix", self.cutmix)):
+            if alpha is not None and not 0 < alpha < float("inf"):
+                raise InvalidValueError(f"{mixing}={alpha} must be above zero; None leaves it out")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,11 +207,23 @@ class Schedule:
 class Classify:
     """What is particular to one class for each image."""
 
+    loss: ClassLoss = "cross_entropy"
+    """Loss: cross-entropy, or the binary cross-entropy of each class by itself, their mean (arXiv:2110.00476, section
+    4.1). Probabilities of the finished model sum to 1 with either."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes."""
+    class_weights: Literal["balanced"] | None = None
+    """Weights of images in the loss by how rare their class is among the training images: their number over the number
+    of classes and of images of the class."""
+    balanced_sampling: bool = False
+    """Whether each class is seen equally often in an epoch, whose length stays: images of rare classes come several
+    times."""
 
     def __post_init__(self):
+        check_choice("loss", self.loss, get_args(ClassLoss))
         _check_smoothing(self.label_smoothing)
+        if self.class_weights is not None:
+            check_choice("class_weights", self.class_weights, ("balanced",))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -108,6 +108,11 @@ class Recipe:
                     f"task={self.task}: {self.model} is for {entry.task}; give task={options.__name__}(...)"
                 )
             object.__setattr__(self, "task", options())
+        mixing = [name for name in ("mixup", "cutmix") if getattr(self.augment, name) is not None]
+        if mixing and entry.task != CLASSIFICATION:
+            raise InvalidValueError(
+                f"{', '.join(mixing)}: for classification, whose targets are shares; {self.model} is for {entry.task}"
+            )
         if not hasattr(entry.config, "backbone"):
             given = [name for name in ("backbone", "backbone_weights") if getattr(self, name)]
             if given:

@@ -9,10 +9,12 @@ import numpy as np
 from kzoo.data.augment import Augmentation
 from kzoo.data.batches import evaluation_batches, training_batches
 from kzoo.data.datasets import load_dataset
+from kzoo.data.mixing import Mixing
 from kzoo.data.split import ImageDataset
 from kzoo.images import Pixels
+from kzoo.losses import ClassificationLoss, balanced_weights
 from kzoo.output import Output
-from kzoo.recipe import Data, Recipe, TaskOptions
+from kzoo.recipe import Classify, Data, Recipe, TaskOptions
 from kzoo.report.measure import score
 from kzoo.report.plots import draw_predictions
 from kzoo.tasks.task import Column, Task
@@ -54,14 +56,17 @@ class Classification(Task):
     def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0):
         import tensorflow as tf
 
-        augment = Augmentation(recipe.augment.changes)
+        augment, mix = Augmentation(recipe.augment), Mixing(recipe.augment.mixup, recipe.augment.cutmix)
+
+        def prepare(examples, seeds):
+            images = augment(tf.cast(examples["image"], tf.float32), seeds)
+            return mix(images, tf.one_hot(examples["label"], len(data.classes)), seeds)
+
         return training_batches(
             data.train,
             recipe.schedule.batch_size,
-            lambda examples, seeds: (
-                augment(tf.cast(examples["image"], tf.float32), seeds),
-                tf.one_hot(examples["label"], len(data.classes)),
-            ),
+            prepare,
+            labels=data.train.labels() if _classify(recipe.task).balanced_sampling else None,
             seed=recipe.seed,
             epochs=range(done, recipe.schedule.epochs),
             first=first,
@@ -80,7 +85,9 @@ class Classification(Task):
         )
 
     def loss(self, recipe: Recipe, data: ImageDataset) -> keras.losses.Loss:
-        return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.task.label_smoothing)
+        options = _classify(recipe.task)
+        weights = balanced_weights(data.train.labels(), len(data.classes)) if options.class_weights else None
+        return ClassificationLoss(options.loss == "binary_cross_entropy", options.label_smoothing, weights)
 
     def metrics(self, data: ImageDataset) -> list[keras.metrics.Metric]:
         return [keras.metrics.CategoricalAccuracy(name="accuracy")]
@@ -122,3 +129,9 @@ class Probabilities:
         """Top-1 accuracy and mean cross-entropy."""
         accuracy, loss = score(self.probabilities, np.concatenate(self._labels))
         return {"accuracy": accuracy, "loss": None if self._independent else loss}
+
+
+def _classify(options: TaskOptions) -> Classify:
+    if not isinstance(options, Classify):
+        raise TypeError(f"classification takes Classify(...), not {options}")
+    return options

@@ -73,7 +73,7 @@ class Segmentation(Task):
     def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0):
         import tensorflow as tf
 
-        augment, crop = Augmentation(recipe.augment.changes), _segment(recipe.task).crop_shape
+        augment, crop = Augmentation(recipe.augment), _segment(recipe.task).crop_shape
 
         def prepare(examples, seeds):
             images, masks = examples["image"], examples["mask"]

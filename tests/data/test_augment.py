@@ -8,9 +8,11 @@ from kzoo.data.augment import Augmentation, random_crop
 from kzoo.data.elastic import RandomElastic
 from kzoo.data.seeds import StepSeeds
 from kzoo.data.split import VOID
+from kzoo.recipe import Augment
+from kzoo.recipe.parts import AUGMENTATIONS
 
 HEIGHT, WIDTH, BAND = 48, 64, 8
-MOVING = ("flip", "flip_vertical", "translate", "rotate", "zoom", "scale", "elastic")
+MOVING = ("resized_crop", "flip", "flip_vertical", "translate", "rotate", "zoom", "scale", "elastic")
 COLOURING = ("brightness", "contrast", "saturation", "color", "erase")
 
 
@@ -25,7 +27,7 @@ def scene():
 
 def through_pipeline(names, images, masks, seed=0):
     """As in training: in a graph, with an unknown batch size."""
-    augment = Augmentation(names)
+    augment = Augmentation(Augment(names))
     dataset = tf.data.Dataset.from_tensor_slices((images, masks)).batch(8)
     changed = dataset.map(lambda images, masks: augment.with_masks(images, masks, StepSeeds(seed, 0, 0)))
     return next(iter(changed.as_numpy_iterator()))
@@ -67,7 +69,7 @@ def test_what_comes_from_outside_is_void_and_nothing_else_is(name, scene):
     np.testing.assert_array_equal(moved[outside], VOID)
     edge = (changed[..., 2] < 200) & ~outside  # half a pixel of the border may fall either way
     assert not (moved == VOID)[~outside & ~edge].any()
-    assert (moved == VOID).any() == (name not in ("flip", "flip_vertical"))
+    assert (moved == VOID).any() == (name not in ("resized_crop", "flip", "flip_vertical"))
 
 
 @pytest.mark.quick
@@ -89,10 +91,23 @@ def test_changes_do_not_depend_on_each_other():
     """With one seed for all layers flips and brightness had a correlation of -0.86."""
     images = np.full((512, 4, 6, 3), 100, "float32")
     images[:, :, 3:] = 128
-    changed = Augmentation(("flip", "brightness"))(images, StepSeeds(0, 0, 0)).numpy()
+    changed = Augmentation(Augment(("flip", "brightness")))(images, StepSeeds(0, 0, 0)).numpy()
     flipped = changed[:, 0, 0, 0] > changed[:, 0, -1, 0]
     assert 0.4 < flipped.mean() < 0.6
     assert abs(np.corrcoef(flipped, changed.mean(axis=(1, 2, 3)))[0, 1]) < 0.15
+
+
+def test_pixels_are_moved_then_coloured_then_erased_whatever_the_order_of_the_names(scene):
+    one, other = (
+        Augmentation(Augment(names))(scene[0], StepSeeds(0, 0, 0)).numpy()
+        for names in (
+            ("erase", "trivial", "contrast", "flip", "zoom"),
+            ("flip", "trivial", "zoom", "contrast", "erase"),
+        )
+    )
+    np.testing.assert_array_equal(one, other)
+    swapped = Augmentation(Augment(("zoom", "flip", "trivial", "contrast", "erase")))(scene[0], StepSeeds(0, 0, 0))
+    assert (swapped.numpy() != one).any(), "of one kind they come as they are named"
 
 
 def test_without_augmentation_nothing_changes(scene):
@@ -128,10 +143,10 @@ def test_crops_are_parts_at_places_of_their_own_with_the_same_part_of_the_mask(s
     assert abs(np.corrcoef(tops, lefts)[0, 1]) < 0.2
 
 
-@pytest.mark.parametrize("name", [*MOVING, *COLOURING])
+@pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_changes_follow_from_seed_epoch_and_step(name, scene):
     """Equal for equal ones whatever else is computed at the same time, and others for another of any of the three."""
-    augment = Augmentation((name,))
+    augment = Augmentation(Augment((name,)))
     images = tf.constant(scene[0])
     wanted = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)] * 4
     dataset = tf.data.Dataset.from_tensor_slices(np.array(wanted))

@@ -9,8 +9,9 @@ import kzoo.layers
 from kzoo.data import batches
 from kzoo.data.augment import Augmentation
 from kzoo.data.batches import evaluation_batches, training_batches
-from kzoo.data.seeds import EpochSeeds, epoch_order, random_states
+from kzoo.data.seeds import EpochSeeds, balanced_order, epoch_order, random_states
 from kzoo.data.split import Split
+from kzoo.recipe import Augment
 
 SIZE, BATCH = 43, 8
 STEPS = SIZE // BATCH
@@ -62,8 +63,36 @@ def test_an_order_has_no_memory_of_the_order_of_the_examples():
     assert (np.diff(places, axis=0) == 0).mean() < 0.05
 
 
+CLASSES = np.repeat([7, 0, 2], [30, 9, 4])  # of the 43 images; class 1 never occurs
+
+
+def balanced(split, seed, epochs) -> np.ndarray:
+    """(epochs, steps * batch) numbers of images in the order of training, each class equally often."""
+    dataset = training_batches(
+        split, BATCH, lambda examples, _: examples["label"], seed=seed, epochs=epochs, labels=CLASSES
+    )
+    return np.concatenate(list(dataset.as_numpy_iterator())).reshape(len(epochs), STEPS * BATCH)
+
+
+def test_each_class_comes_equally_often_and_each_image_of_it(split):
+    orders = balanced(split, 1, range(4))
+    for order in orders:
+        assert sorted(np.bincount(CLASSES[order], minlength=8)[[0, 2, 7]]) == [13, 13, 14], "of 40 images"
+        for label in (7, 0, 2):
+            times = np.bincount(order, minlength=SIZE)[label == CLASSES]
+            assert np.ptp(times) <= 1, "of a class no image comes again before all others came"
+    assert len({order.tobytes() for order in orders}) == 4
+    np.testing.assert_array_equal(balanced(split, 1, range(2, 4)), orders[2:])
+    assert (balanced(split, 2, range(4)) != orders).any()
+
+
+def test_no_class_always_gets_the_images_that_are_left_over():
+    most = [np.bincount(CLASSES[balanced_order(0, epoch, CLASSES, 40)]).argmax() for epoch in range(100)]
+    assert {label: 15 < most.count(label) < 55 for label in (0, 2, 7)} == dict.fromkeys((0, 2, 7), True)
+
+
 def test_changes_do_not_depend_on_the_number_of_threads(split):
-    augment = Augmentation(("flip", "translate"))
+    augment = Augmentation(Augment(("flip", "translate")))
 
     def prepare(examples, seeds):
         return augment(tf.cast(examples["image"], tf.float32) + tf.range(5.0)[:, None], seeds), examples["label"]

@@ -17,6 +17,7 @@ from kzoo.data.seeds import StepSeeds
 from kzoo.data.split import Split, readable_images
 from kzoo.errors import DatasetError
 from kzoo.images import Pixels
+from kzoo.recipe import Augment
 from kzoo.recipe.parts import AUGMENTATIONS
 
 
@@ -60,7 +61,7 @@ def test_test_images_do_not_depend_on_seed_or_fraction():
 def test_augmentation_changes_images_one_by_one_and_stays_in_range(name):
     digit = load_dataset("digits").train.arrays(1)["image"]
     images = np.repeat(digit, 16, axis=0) * np.array([1, 0.8, 0.5], "float32")
-    changed = Augmentation((name,))(images, StepSeeds(0, 0, 0)).numpy()
+    changed = Augmentation(Augment((name,)))(images, StepSeeds(0, 0, 0)).numpy()
     assert changed.shape == images.shape
     assert changed.min() >= 0
     assert changed.max() <= 255.01

@@ -10,11 +10,15 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from helpers import make_recipe
 from PIL import Image
 
 import kzoo
 from kzoo import registry
+from kzoo.data.augment import Augmentation
+from kzoo.data.operations import OPERATIONS
+from kzoo.data.seeds import StepSeeds
 from kzoo.data.split import VOID
 from kzoo.errors import InvalidValueError
 from kzoo.files import ensure_writable
@@ -499,6 +503,84 @@ def augmentation(made):
 
 
 @promise
+def crop_area(made):
+    """The part of a digit that fills the image holds a share of its darkness that tells how large it is."""
+    ramp = np.broadcast_to(np.arange(100, dtype="float32")[:, None, None], (500, 100, 100, 1))
+    for low, high in ((0.08, 1.0), (0.25, 0.36)):
+        augment = made.digits.replace(augmentation=("resized_crop",), crop_area=(low, high)).augment
+        cropped = Augmentation(augment)(tf.constant(np.repeat(ramp, 3, axis=-1)), StepSeeds(0, 0, 0)).numpy()
+        heights = (cropped[:, 60, 0, 0] - cropped[:, 40, 0, 0]) / 20
+        assert np.sqrt(low * 3 / 4) - 0.01 < heights.min() < np.sqrt(low * 3 / 4) + 0.08
+        assert heights.max() < min(1, np.sqrt(high * 4 / 3)) + 0.01
+
+
+def operations_of(made, **changes):
+    """Operations and magnitudes that `rand` draws for 2,000 images, one after the other."""
+    (layer,) = Augmentation(made.digits.replace(augmentation=("rand",), **changes).augment)._layers
+    return layer.get_random_transformation(tf.zeros((2000, 8, 8, 3)), seed=StepSeeds(0, 0, 0))
+
+
+@promise
+def rand_number(made):
+    assert len(operations_of(made)) == 2
+    assert len(operations_of(made, rand_number=3)) == 3
+
+
+@promise
+def rand_magnitude(made):
+    for level in (9, 30):
+        kinds, sizes = (array.numpy() for array in operations_of(made, rand_magnitude=level)[0])
+        np.testing.assert_allclose(np.abs(sizes[kinds == OPERATIONS.index("rotate")]), level, rtol=1e-5)
+
+
+@promise
+def mixup(made):
+    images, targets = made.batches(made.digits, mixup=0.2, label_smoothing=0.1)[0]
+    np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-5)
+    soft = (targets.max(axis=1) < 0.99).mean()
+    assert 0.4 < soft < 0.8, "of Beta(0.2, 0.2) 0.54 is between 0.01 and 0.99, and of ten classes 0.9 differ"
+    plain = made.batches(made.digits)[0][0]
+    blended = np.array([np.linalg.norm(each - image) > 1 for each, image in zip(images, plain, strict=True)])
+    assert (blended | (targets.max(axis=1) > 0.99)).all()
+    assert made.batches(made.digits)[0][1].max(axis=1).min() == 1
+
+
+@promise
+def cutmix(made):
+    images, targets = made.batches(made.digits, cutmix=1.0)[0]
+    plain = made.batches(made.digits)[0][0]
+    other = np.roll(plain, 1, axis=0)
+    assert ((images == plain) | (images == other)).all(axis=-1).all(), "every pixel is of one or of the other"
+    assert (targets.max(axis=1) < 0.99).mean() > 0.5
+    accuracy = task_of(made.digits.model).metrics(made.data(made.digits))[0]
+    accuracy.update_state(targets, targets)
+    assert float(accuracy.result()) == 1, "of a mixed target the larger share counts"
+
+
+@promise
+def loss(made):
+    targets, outputs = np.eye(10, dtype="float32")[[3]], np.zeros((1, 10), "float32")
+    outputs[0, 3] = 4
+    right, others = np.log(1 + np.exp(-4)), np.log(2)
+    expected = {"cross_entropy": np.log(np.exp(4) + 9) - 4, "binary_cross_entropy": (right + 9 * others) / 10}
+    for name, value in expected.items():
+        assert made.loss(made.digits, targets, outputs, loss=name) == pytest.approx(value, rel=1e-5)
+    # 0.02 of the other classes, and 0.82 of the right one
+    smooth = (right + 4 * 0.18 + 9 * others) / 10
+    found = made.loss(made.digits, targets, outputs, loss="binary_cross_entropy", label_smoothing=0.2)
+    assert found == pytest.approx(smooth, rel=1e-5)
+
+
+@promise
+def balanced_sampling(made):
+    even = np.concatenate([targets for _, targets in made.batches(made.digits, epochs=1, balanced_sampling=True)])
+    assert even.sum(axis=0).tolist() == [120] * 10, "of 1,200 images of ten classes"
+    plain = np.concatenate([targets for _, targets in made.batches(made.digits, epochs=1)])
+    assert len(even) == len(plain)
+    assert np.ptp(plain.sum(axis=0)) > 3
+
+
+@promise
 def crop_size(made):
     images, masks = made.batches(made.scenes, crop_size=(8, 12))[0]
     assert (images.shape, masks.shape) == ((3, 8, 12, 3), (3, 8, 12))
@@ -529,6 +611,11 @@ def class_weights(made):
     for kind, (common, rare) in (("median_frequency", median), ("log", log)):
         expected = (common * right + rare * wrong) / (common + rare)
         assert made.loss(made.scenes, masks, maps, class_weights=kind) == pytest.approx(expected, rel=1e-5)
+    counts = np.bincount(made.data(made.digits).train.arrays()["label"])
+    for label in (0, 8):
+        expected = np.log(10) * 1293 / (10 * counts[label])
+        found = made.loss(made.digits, np.eye(10)[[label]], np.zeros((1, 10)), class_weights="balanced")
+        assert found == pytest.approx(expected, rel=1e-5)
 
 
 @promise

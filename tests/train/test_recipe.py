@@ -107,6 +107,14 @@ def test_help_says_that_a_recipe_file_is_code(capsys):
         ("image_size", 0),
         ("seed", -1),
         ("augmentation", ("flop",)),
+        ("crop_area", (0.0, 1.0)),
+        ("crop_area", (0.5, 0.4)),
+        ("rand_number", 0),
+        ("rand_magnitude", 31),
+        ("mixup", 0.0),
+        ("cutmix", -1.0),
+        ("loss", "hinge"),
+        ("class_weights", "log"),
         ("export", ("int9",)),
     ],
 )
@@ -130,6 +138,8 @@ def test_smoke_runs_leave_the_real_run_alone():
         ("dice_weight", -1.0),
         ("test_fraction", 0.0),
         ("class_weights", "rare"),
+        ("mixup", 0.2),
+        ("cutmix", 1.0),
     ],
 )
 def test_impossible_values_of_segmentation_are_refused_by_name(field, value):

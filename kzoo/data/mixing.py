@@ -1,0 +1,84 @@
+"""Images mixed with others of their batch, and their targets alike."""
+
+from functools import partial
+
+from kzoo.data.seeds import StepSeeds
+
+
+class Mixing:
+    """Mixup or CutMix of each image with the one before it in the batch, whose order is random.
+
+    With both, each batch draws one of them with equal chances, as timm does. `keras.layers.MixUp` makes NaN of small
+    alphas, whose gamma variates are below the smallest float; `keras.layers.CutMix` counts boxes between pixels.
+
+    Args:
+        mixup: alpha of Mixup (arXiv:1710.09412, equation 1); None leaves it out.
+        cutmix: alpha of CutMix (arXiv:1905.04899, section 3.1); None leaves it out.
+
+    Call arguments:
+        images: float32 (n, height, width, channels).
+        targets: float32 (n, classes), that sum to 1.
+        seeds: of the step.
+
+    Returns:
+        Images and targets, mixed in the same shares, drawn for each image.
+
+    Example:
+        >>> images, targets = Mixing(mixup=0.2, cutmix=1.0)(images, targets, StepSeeds(seed=0, epoch=0, step=7))
+    """
+
+    def __init__(self, mixup: float | None, cutmix: float | None):
+        self.mixup, self.cutmix = mixup, cutmix
+
+    def __call__(self, images, targets, seeds: StepSeeds):
+        import tensorflow as tf
+
+        kinds = [(_mixup, self.mixup), (_cutmix, self.cutmix)]
+        mixers = [partial(mix, images, targets, alpha, seeds) for mix, alpha in kinds if alpha is not None]
+        if len(mixers) == 2:
+            return tf.cond(tf.random.stateless_uniform((), seeds.next()) < 0.5, *mixers)
+        return mixers[0]() if mixers else (images, targets)
+
+
+def _mixup(images, targets, alpha: float, seeds: StepSeeds):
+    import tensorflow as tf
+
+    shares = _beta(tf.shape(images)[0], alpha, seeds)
+    return _blend(images, shares[:, None, None, None]), _blend(targets, shares[:, None])
+
+
+def _cutmix(images, targets, alpha: float, seeds: StepSeeds):
+    """A box around any place of the image; targets follow from the pixels that are in it and in the image."""
+    import tensorflow as tf
+
+    number = tf.shape(images)[0]
+    sides = tf.sqrt(1 - _beta(number, alpha, seeds))[:, None]
+
+    def inside(length: int):
+        """Which rows or columns are in the box, (n, length)."""
+        middle = tf.random.stateless_uniform((number, 1), seeds.next(), 0.0, float(length))
+        places = tf.range(length, dtype=tf.float32)
+        return (places >= tf.round(middle - sides * length / 2)) & (places < tf.round(middle + sides * length / 2))
+
+    box = inside(images.shape[1])[:, :, None] & inside(images.shape[2])[:, None, :]
+    kept = 1 - tf.reduce_mean(tf.cast(box, tf.float32), axis=(1, 2))
+    return tf.where(box[..., None], tf.roll(images, 1, axis=0), images), _blend(targets, kept[:, None])
+
+
+def _blend(array, shares):
+    import tensorflow as tf
+
+    return shares * array + (1 - shares) * tf.roll(array, 1, axis=0)
+
+
+def _beta(number, alpha: float, seeds: StepSeeds):
+    """Draws (n,) of Beta(alpha, alpha), by the logarithms of gamma variates, which do not vanish for a small alpha."""
+    import tensorflow as tf
+
+    def log_gamma():
+        # of alpha, from one of alpha + 1: Marsaglia and Tsang 2000, section 6
+        larger = tf.random.stateless_gamma((number,), seeds.next(), alpha + 1)
+        uniform = 1 - tf.random.stateless_uniform((number,), seeds.next())
+        return tf.math.log(larger) + tf.math.log(uniform) / alpha
+
+    return tf.sigmoid(log_gamma() - log_gamma())
