@@ -105,7 +105,7 @@ class ClassificationLoss(keras.losses.Loss):
 
     Args:
         binary: whether each class is told apart by itself: the mean of the classes' binary cross-entropies, as timm
-            has it (arXiv:2110.00476, section 4.1).
+            has it (arXiv:2110.00476).
         label_smoothing: share of the target that is spread over all classes, for both.
         class_weights: of the classes; an image has the mean of them in the shares of its target, before smoothing, and
             counts by it in the mean over the batch, which is over the number of images. Default: all 1.

@@ -85,7 +85,7 @@ class RandomErase:
     A box has 2 to 33 % of the image and sides of 0.3 to 1/0.3, as in torchvision and timm.
     `keras.layers.RandomErasing` draws the sides by themselves, up to four to one, and half of its noise is black.
 
-    Reference: Zhong et al. 2017, arXiv:1708.04896, algorithm 1 and section 4.1, with up to 40 % of the image.
+    Reference: Zhong et al. 2017, arXiv:1708.04896, algorithm 1, with up to 40 % of the image.
 
     Example:
         >>> layer = RandomErase()

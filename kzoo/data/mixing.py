@@ -12,8 +12,8 @@ class Mixing:
     alphas, whose gamma variates are below the smallest float; `keras.layers.CutMix` counts boxes between pixels.
 
     Args:
-        mixup: alpha of Mixup (arXiv:1710.09412, equation 1); None leaves it out.
-        cutmix: alpha of CutMix (arXiv:1905.04899, section 3.1); None leaves it out.
+        mixup: alpha of Mixup (arXiv:1710.09412); None leaves it out.
+        cutmix: alpha of CutMix (arXiv:1905.04899); None leaves it out.
 
     Call arguments:
         images: float32 (n, height, width, channels).
@@ -76,7 +76,7 @@ def _beta(number, alpha: float, seeds: StepSeeds):
     import tensorflow as tf
 
     def log_gamma():
-        # of alpha, from one of alpha + 1: Marsaglia and Tsang 2000, section 6
+        # of alpha, from one of alpha + 1: Marsaglia and Tsang 2000
         larger = tf.random.stateless_gamma((number,), seeds.next(), alpha + 1)
         uniform = 1 - tf.random.stateless_uniform((number,), seeds.next())
         return tf.math.log(larger) + tf.math.log(uniform) / alpha

@@ -83,12 +83,12 @@ class RandomOperations:
 
 
 def trivial_augment() -> RandomOperations:
-    """TrivialAugmentWide: one operation for each image, of any magnitude (arXiv:2103.10158, section 3, table 6)."""
+    """TrivialAugmentWide: one operation for each image, of any magnitude (arXiv:2103.10158, algorithm 1)."""
     return RandomOperations(number=1, level=None, shear=0.99, shift=None, turn=135, blend=0.99, bits=6)
 
 
 def rand_augment(number: int, level: int) -> RandomOperations:
-    """RandAugment: operations of one magnitude for all (arXiv:1909.13719, section 3.1), with torchvision's ranges.
+    """RandAugment: operations of one magnitude for all (arXiv:1909.13719), with torchvision's ranges.
 
     Args:
         number: operations for each image.

@@ -208,8 +208,8 @@ class Classify:
     """What is particular to one class for each image."""
 
     loss: ClassLoss = "cross_entropy"
-    """Loss: cross-entropy, or the binary cross-entropy of each class by itself, their mean (arXiv:2110.00476, section
-    4.1). Probabilities of the finished model sum to 1 with either."""
+    """Loss: cross-entropy, or the binary cross-entropy of each class by itself, their mean (arXiv:2110.00476).
+    Probabilities of the finished model sum to 1 with either."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes."""
     class_weights: Literal["balanced"] | None = None
