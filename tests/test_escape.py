@@ -102,6 +102,7 @@ def test_cards_and_reports_of_runs_escape_names(tmp_path):
         "dataset": dict(name=recipe.data.dataset, classes=list(NAMES), train=1, validation=1, test=1),
         "models": {"keras": row},
         "exports": {},
+        "pictures": {"predictions.png": "Predictions"},
         "best_epoch": 1,
         "training_seconds": 1,
     }
@@ -132,7 +133,7 @@ def test_pictures_are_drawn_with_any_names(tmp_path):
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (6, 8, 8, 3), dtype="uint8")
     labels, probabilities = np.arange(6), np.roll(np.eye(6), 1, axis=1)
-    draw_predictions(images, labels, probabilities, NAMES, tmp_path / "predictions.png")
+    draw_predictions(lambda numbers: images[numbers], labels, probabilities, NAMES, tmp_path / "predictions.png")
     masks = random.integers(0, 6, (2, 8, 8)).astype("uint8")
     draw_sheet(images[:2], masks, masks, NAMES, tmp_path / "sheet.png")
     draw_overlay(Image.fromarray(images[0]), masks[0], NAMES).save(tmp_path / "overlay.png")
