@@ -113,6 +113,35 @@ def test_cards_and_reports_of_runs_escape_names(tmp_path):
     assert "&lt;img src=x onerror=alert\\(1\\)&gt;" in card
 
 
+def test_cards_of_classifiers_escape_names():
+    from kzoo.tasks.classification import Classification
+    from kzoo.train.card import model_card
+
+    scorer = Classification().scorer(Output("classification", "softmax", len(NAMES), NAMES))
+    scorer.add(np.eye(len(NAMES)), {"label": np.arange(len(NAMES))})
+    row = dict(file="model.keras", **scorer.scores(), size_bytes=1, latency_ms=1.0, max_difference=0.0)
+    row["temperature"] = scorer.with_temperature(scorer)
+    recipe = make_recipe(name="n|<b>", model="cifar_resnet20", dataset="<img src=x>`\n")
+    report = {
+        "kzoo": "1",
+        "environment": dict(cpu_cores=2, machine="x", tensorflow="2", keras="3", accelerators=0),
+        "dataset": dict(name=recipe.data.dataset, classes=list(NAMES), train=1, validation=1, test=1),
+        "models": {"keras": row, "folded": row | {"file": "folded.keras"}},
+        "exports": {},
+        "pictures": {"confusion.png": "Confusion matrix"},
+        "best_epoch": 1,
+        "training_seconds": 1,
+    }
+    card = model_card(recipe, Classification(), report)
+    assert raw(card) == []
+    lines = [line for line in card.splitlines() if line.startswith(("| class", "| a\\|b", "| two"))]
+    assert len(lines) == 3
+    for line in lines:  # one for each class, whose name makes no cell of its own
+        assert line.replace("\\|", "").count("|") == 7
+    assert "With a temperature of" in card
+    assert "![Confusion matrix](confusion.png)" in card
+
+
 def test_the_report_of_an_export_escapes_the_names_of_files_and_tensors():
     image = keras.Input((8, 8, 3))
     model = keras.Model(image, layers.GlobalAveragePooling2D()(image))

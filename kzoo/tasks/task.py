@@ -38,9 +38,9 @@ class Task(Protocol):
     """How a kind of model is trained, judged and shown.
 
     `load` is told the parts of a recipe that say how a dataset is read and divided; `training` gives the batches of
-    all epochs but the first `done`, and but the `first` of the next. `draw` writes pictures and tables of one file into
-    a folder. It is told a function from numbers of images, ascending, to these examples, a function from their images
-    to what the file gives, and the scorer that has seen all; it returns file -> caption of the pictures.
+    all epochs but the first `done`, and but the `first` of the next. `draw` writes pictures and tables of one file
+    into a folder. It is told a function from numbers of images, ascending, to these examples, a function from their
+    images to what the file gives, and the scorer that has seen all; it returns file -> caption of the pictures.
 
     Attributes:
         name: as in `kzoo.registry.Entry.task`.
