@@ -52,12 +52,15 @@ def test_of_a_matrix_of_1000_classes_the_40_with_the_most_mistakes_are_shown_and
     bad = np.sort(rng.permutation(1000)[:40])
     for place, index in enumerate(bad):
         matrix[index, bad[place - 1]] += 3  # it is taken for another of them, and a third one for it
-    mild = [index for index in range(1000) if index not in bad][:2]
+    mild = [index for index in range(1000) if index not in bad][:3]
     matrix[mild[0], mild[1]] = 5
+    matrix[bad[7], mild[2]] = 5  # which is not shown, and counts in the share all the same
     names = [f"class {index}" for index in range(1000)]
     draw_confusion(matrix, names, tmp_path / "x.png")
     (axes,) = figures[0].axes
     assert labels_of(axes.yaxis) == [names[index] for index in bad]
+    share = matrix[bad[7], bad[7]] / (matrix[bad[7], bad[7]] + 3 + 5)
+    assert axes.images[0].get_array()[7, 7] ** 2 == pytest.approx(share)
     assert "the 40 of 1,000 classes with the most mistakes; the table has all" in figures[0].get_suptitle()
     write_confusion(matrix, names, tmp_path / "x.csv")
     with (tmp_path / "x.csv").open() as file:
