@@ -177,7 +177,12 @@ def _line(cell: Any, keep_lines: bool = False) -> str:
 
 def show_json(value: Any) -> None:
     """Prints a value as JSON; what is not finite, which JSON cannot say, as null."""
-    print(json.dumps(_finite(value), indent=2))
+    print(as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """A value as JSON; what is not finite is null."""
+    return json.dumps(_finite(value), indent=2)
 
 
 def _finite(value: Any) -> Any:

@@ -561,8 +561,8 @@ FAULTS = (
     Fault(
         "label smoothing is the recipe's",
         "tasks/classification.py",
-        "label_smoothing=recipe.task.label_smoothing",
-        "label_smoothing=0.0",
+        "options.label_smoothing, weights)",
+        "0.0, weights)",
         ("train",),
     ),
     Fault(

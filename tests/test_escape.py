@@ -102,6 +102,7 @@ def test_cards_and_reports_of_runs_escape_names(tmp_path):
         "dataset": dict(name=recipe.data.dataset, classes=list(NAMES), train=1, validation=1, test=1),
         "models": {"keras": row},
         "exports": {},
+        "pictures": {"predictions.png": "Predictions"},
         "best_epoch": 1,
         "training_seconds": 1,
     }
@@ -110,6 +111,35 @@ def test_cards_and_reports_of_runs_escape_names(tmp_path):
     assert "<b>" not in card
     assert "a\\|b" in card
     assert "&lt;img src=x onerror=alert\\(1\\)&gt;" in card
+
+
+def test_cards_of_classifiers_escape_names():
+    from kzoo.tasks.classification import Classification
+    from kzoo.train.card import model_card
+
+    scorer = Classification().scorer(Output("classification", "softmax", len(NAMES), NAMES))
+    scorer.add(np.eye(len(NAMES)), {"label": np.arange(len(NAMES))})
+    row = dict(file="model.keras", **scorer.scores(), size_bytes=1, latency_ms=1.0, max_difference=0.0)
+    row["temperature"] = scorer.with_temperature(scorer)
+    recipe = make_recipe(name="n|<b>", model="cifar_resnet20", dataset="<img src=x>`\n")
+    report = {
+        "kzoo": "1",
+        "environment": dict(cpu_cores=2, machine="x", tensorflow="2", keras="3", accelerators=0),
+        "dataset": dict(name=recipe.data.dataset, classes=list(NAMES), train=1, validation=1, test=1),
+        "models": {"keras": row, "folded": row | {"file": "folded.keras"}},
+        "exports": {},
+        "pictures": {"confusion.png": "Confusion matrix"},
+        "best_epoch": 1,
+        "training_seconds": 1,
+    }
+    card = model_card(recipe, Classification(), report)
+    assert raw(card) == []
+    lines = [line for line in card.splitlines() if line.startswith(("| class", "| a\\|b", "| two"))]
+    assert len(lines) == 3
+    for line in lines:  # one for each class, whose name makes no cell of its own
+        assert line.replace("\\|", "").count("|") == 7
+    assert "With a temperature of" in card
+    assert "![Confusion matrix](confusion.png)" in card
 
 
 def test_the_report_of_an_export_escapes_the_names_of_files_and_tensors():
@@ -132,7 +162,7 @@ def test_pictures_are_drawn_with_any_names(tmp_path):
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (6, 8, 8, 3), dtype="uint8")
     labels, probabilities = np.arange(6), np.roll(np.eye(6), 1, axis=1)
-    draw_predictions(images, labels, probabilities, NAMES, tmp_path / "predictions.png")
+    draw_predictions(lambda numbers: images[numbers], labels, probabilities, NAMES, tmp_path / "predictions.png")
     masks = random.integers(0, 6, (2, 8, 8)).astype("uint8")
     draw_sheet(images[:2], masks, masks, NAMES, tmp_path / "sheet.png")
     draw_overlay(Image.fromarray(images[0]), masks[0], NAMES).save(tmp_path / "overlay.png")

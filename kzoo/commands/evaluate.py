@@ -1,28 +1,35 @@
-"""`kzoo evaluate`: the accuracy or the mean IoU of a file on a dataset."""
+"""`kzoo evaluate`: how good a file is on a dataset, in numbers, tables and pictures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from kzoo.class_names import FILES, match_classes
 from kzoo.commands.dataset import load
 from kzoo.commands.forms import Evaluate
-from kzoo.console import make_table, show, show_json
-from kzoo.data.split import readable_images
-from kzoo.errors import InvalidValueError
-from kzoo.escape import terminal
+from kzoo.console import as_json, make_table, show, show_json
+from kzoo.data.split import Example, Split, readable_images
+from kzoo.errors import InvalidValueError, OutputError
+from kzoo.escape import markdown, terminal
+from kzoo.files import ensure_writable, refuse_unwritable, write_text
+from kzoo.output import Output
 from kzoo.predict.classifier import Opened, open_model
 from kzoo.predict.tiles import runner
-from kzoo.tasks import task_of_output
+from kzoo.report.diagrams import write_table
+from kzoo.tasks import Column, Task, task_of_output
+from kzoo.tasks.tables import classes_table, details_table, pictures, shown_classes, temperature_line, told_details
 
 
 def run(form: Evaluate) -> None:
+    _check_output(form)
     predict, opened = _open(form)
     shape, output = opened.shape, opened.output
     if len(shape) != 3 or shape[2] != 3:
         raise InvalidValueError(f"{form.model} takes {shape}; datasets give RGB images (height, width, 3)")
     task = task_of_output(output, str(form.model))
-    if form.flip and task.name != "segmentation":
-        raise InvalidValueError(f"--flip is for segmentation, and {form.model} does {output.task}")
+    _check_task(form, task, output)
     asked = (form.image_size,) * 2 if isinstance(form.image_size, int) else form.image_size
     if asked and any(own not in (None, side) for own, side in zip(shape, asked, strict=False)):
         raise InvalidValueError(
@@ -33,40 +40,127 @@ def run(form: Evaluate) -> None:
     data = load(form, output, size, opened.pixels)
     relabel = match_classes(output, data.classes, str(form.model), form.dataset)
     classes = output.class_names or data.classes
-    split, scorer = getattr(data, form.split), task.scorer(output.named(classes))
-    with readable_images():
-        for examples in split.dataset.batch(task.batch_size).as_numpy_iterator():
-            images = examples["image"]
-            predicted = predict(images)
-            if form.flip:
-                predicted = (predicted + predict(images[:, :, ::-1])[:, :, ::-1]) / 2
-            scorer.add(predicted, {task.truth: relabel(examples[task.truth])})
+    split: Split = getattr(data, form.split)
+    if form.output is not None:
+        ensure_writable(form.output)
+
+    def relabelled(examples: Example) -> Example:
+        return examples | {task.truth: relabel(examples[task.truth])}
+
+    def judged(images: Split) -> Any:
+        scorer = task.scorer(output.named(classes))
+        with readable_images():
+            for examples in images.dataset.batch(task.batch_size).as_numpy_iterator():
+                scorer.add(predict(examples["image"]), relabelled(examples))
+        return scorer
+
+    scorer = judged(split)
     scores = scorer.scores()
     measured: dict[str, Any] = {"file": str(form.model), "dataset": data.name, "split": form.split}
-    measured |= {"images": split.size, "scores": {column.key: scores[column.key] for column in task.columns}}
+    measured |= {"images": split.size, "scores": {column.key: scores[column.key] for column in _columns(task)}}
+    if form.temperature:
+        measured["temperature"] = scorer.with_temperature(judged(data.validation))
     if task.class_columns:
         measured["classes"] = {
-            name: {column.key: scores[column.key][name] for column in task.class_columns} for name in classes
+            name: {column.key: scores[column.key][name] for column in task.class_columns} for name in scorer.classes
         }
+    if form.output is not None:
+        captions = task.draw(lambda numbers: relabelled(split.pick(numbers).arrays()), predict, scorer, form.output)
+        _write(form.output, task, measured, scores, captions)
     if form.json:
         show_json(measured)
+    else:
+        _show(task, measured, scores)
+
+
+def _check_output(form: Evaluate) -> None:
+    """Refuses a folder that cannot be written, or is that of a run, whose pictures would be written over."""
+    if form.output is None:
         return
-    tables = [make_table("file", "dataset", "split", "images", *(column.title for column in task.columns))]
-    shown = (column.show(scores) for column in task.columns)
-    tables[0].add_row(terminal(str(form.model)), terminal(data.name), form.split, str(split.size), *shown)
-    if task.class_columns:
-        tables.append(make_table("class", *(column.title for column in task.class_columns)))
-        for name in classes:
-            cells = (column.text(scores[column.key][name]) for column in task.class_columns)
-            tables[1].add_row(terminal(name), *cells)
-    show(*tables)
+    refuse_unwritable(form.output)
+    if (form.output / "report.json").exists():
+        raise OutputError(f"{form.output} holds the report of a run; give --output another folder")
 
 
-def _open(form: Evaluate) -> tuple[Callable, Opened]:
+def _check_task(form: Evaluate, task: Task, output: Output) -> None:
+    """Refuses what the task of the model does not have, and a model that no dataset can judge."""
+    if form.flip and task.name != "segmentation":
+        raise InvalidValueError(f"--flip is for segmentation, and {form.model} does {output.task}")
+    if form.temperature and not task.calibrates:
+        raise InvalidValueError(f"--temperature is for classification, and {form.model} does {output.task}")
+    if form.temperature and form.split == "validation":
+        raise InvalidValueError("--temperature is fitted to the validation images; judge it on --split test or train")
+    if output.multi_label:
+        raise InvalidValueError(
+            f"{form.model} gives {output.units} independent probabilities, for images with several labels, and kzoo "
+            "reads datasets with one class for each image; in Python judge it with kzoo.report.probabilities."
+            "Probabilities(names, multi_label=True), or with evaluation=(images, labels) of kzoo.export"
+        )
+
+
+def _open(form: Evaluate) -> tuple[Callable[[np.ndarray], np.ndarray], Opened]:
     """What gives the probabilities of a batch, and the opened model."""
     if form.model.suffix not in FILES:
         raise InvalidValueError(f"{form.model} must end in {' or '.join(FILES)}")
     opened = open_model(str(form.model), class_names_file=form.labels, values=form.values, **form.pixel_options)
     opened.output.check_known(str(form.model))
     run = runner(opened.model)
-    return lambda images: opened.output.probabilities(run(images)), opened
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        found = opened.output.probabilities(run(images))
+        if not form.flip:
+            return found
+        return (found + opened.output.probabilities(run(images[:, :, ::-1]))[:, :, ::-1]) / 2
+
+    return predict, opened
+
+
+def _columns(task: Task) -> Sequence[Column]:
+    return (*task.columns, *task.details)
+
+
+def _show(task: Task, measured: dict[str, Any], scores: dict[str, Any]) -> None:
+    """Tables of the scores, of further ones and of classes, and a line on the temperature."""
+    parts: list = [make_table("file", "dataset", "split", "images", *(column.title for column in task.columns))]
+    about = (terminal(measured["file"]), terminal(measured["dataset"]), measured["split"], str(measured["images"]))
+    parts[0].add_row(*about, *(column.show(scores) for column in task.columns))
+    if details := told_details(task, [scores]):
+        parts.append(make_table("score", "value"))
+        for column in details:
+            parts[-1].add_row(column.title, column.show(scores))
+    names, note = shown_classes(task, scores)
+    if names:
+        parts.append(make_table("class", *(column.title for column in task.class_columns)))
+        for name in names:
+            cells = (column.text(scores[column.key][name]) for column in task.class_columns)
+            parts[-1].add_row(terminal(name), *cells)
+    if note:
+        parts.append(f"{note} --json and the files of --output have all.")
+    if told := measured.get("temperature"):
+        parts.append(
+            f"temperature {told['temperature']:.3f}, fitted to {told['fitted_on']} validation images: expected "
+            f"calibration error {told['ece_before']:.4f} before, {told['ece_after']:.4f} after; cross-entropy "
+            f"{told['loss_before']:.4f} before, {told['loss_after']:.4f} after"
+        )
+    show(*parts)
+
+
+def _write(folder: Path, task: Task, measured: dict, scores: dict, captions: dict[str, str]) -> None:
+    """`evaluation.json`, `classes.csv`, and `README.md` that shows them and the pictures."""
+    write_text(folder / "evaluation.json", as_json(measured) + "\n")
+    keys = [column.key for column in task.class_columns]
+    rows = [[name, *(values[key] for key in keys)] for name, values in measured["classes"].items()]
+    write_table(folder / "classes.csv", ["class", *keys], rows)
+    write_text(folder / "README.md", "".join(_page(task, measured, scores, captions)))
+
+
+def _page(task: Task, measured: dict, scores: dict, captions: dict[str, str]) -> Iterator[str]:
+    file, dataset = (markdown(measured[key], code=True) for key in ("file", "dataset"))
+    yield f"# {file} on {dataset}\n\n{measured['images']:,} images of the {measured['split']} split.\n"
+    yield "\n| " + " | ".join(column.title for column in task.columns) + " |\n" + "| --- " * len(task.columns) + "|\n"
+    yield "| " + " | ".join(column.show(scores) for column in task.columns) + " |\n"
+    yield details_table(task, {measured["file"]: scores})
+    if told := measured.get("temperature"):
+        yield temperature_line(told, measured["file"], measured["split"])
+    yield classes_table(task, {measured["file"]: scores})
+    yield pictures(captions)

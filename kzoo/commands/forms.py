@@ -119,6 +119,11 @@ class Evaluate(MaskOptions, PixelOptions, JsonOption):
     """Meaning of the outputs, of a model that does not tell."""
     flip: bool = False
     """Whether to predict each image and its mirror image, and to take the mean; for segmentation."""
+    temperature: bool = False
+    """Whether to fit a temperature to the validation images, and to tell the calibration error before and after; for
+    classification. The file stays as it is."""
+    output: Path | None = None
+    """Folder for evaluation.json, README.md, tables (classes.csv, confusion.csv) and pictures."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,7 +32,10 @@ def load_tfds(
     builder = prepared_builder(name, data_dir)
     features = builder.info.features
     if not {"image", "label"} <= set(features) or not isinstance(features["label"], tfds.features.ClassLabel):
-        raise DatasetError(f"{name} has {', '.join(features)}; a classification set has an image and a label")
+        raise DatasetError(
+            f"{name} has {', '.join(features)}; a classification set has an image and a label; images with several "
+            "labels cannot be read"
+        )
     shape = image_shape(builder, size, "224")
     classes = tuple(features["label"].names)
 

@@ -1,6 +1,7 @@
 """Pictures of a run: its curves, and what the model made of test images."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ def draw_curves(
     history: Sequence[dict[str, float]], path: Path, title: str, keys: Sequence[str] = ("loss", "accuracy")
 ) -> None:
     """Loss and a metric by epoch, training and validation, as a PNG."""
-    figure = _figure((10, 4), layout="constrained")
+    figure = new_figure((10, 4), layout="constrained")
     axes = figure.subplots(1, 2)
     epochs = [row["epoch"] + 1 for row in history]
     for axis, key in zip(axes, keys, strict=True):
@@ -28,16 +29,21 @@ def draw_curves(
         axis.legend()
         axis.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title, parse_math=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_predictions(
-    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], path: Path
+    read: Callable[[np.ndarray], np.ndarray],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    path: Path,
 ) -> None:
-    """A sheet of test images with what the model says: the worst mistakes first, then images in order.
+    """A sheet of images with what the model says: the worst mistakes first, then images in order.
 
     Args:
-        images: (n, height, width, 3) pixels of 0 to 255.
+        read: function from numbers of images, ascending, to their pixels of 0 to 255, (numbers, height, width, 3); it
+            is asked for those that are shown alone.
         labels: (n,) true classes.
         probabilities: (n, classes).
         classes: names.
@@ -47,13 +53,14 @@ def draw_predictions(
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]])][: rows * columns // 2]
-    others = [index for index in range(len(labels)) if index not in set(worst.tolist())]
-    shown = [*worst.tolist(), *others][: rows * columns]
+    others = np.setdiff1d(np.arange(min(len(labels), 2 * rows * columns)), worst)
+    shown = np.concatenate([worst, others])[: rows * columns]
+    images = dict(zip(np.sort(shown).tolist(), read(np.sort(shown)), strict=True))
 
-    figure = _figure((1.5 * columns, 1.8 * rows + 0.4))
+    figure = new_figure((1.5 * columns, 1.8 * rows + 0.4))
     axis = figure.add_axes((0, 0, 1, 1.8 * rows / (1.8 * rows + 0.4)))  # one for all, as each takes long to draw
     axis.axis("off")
-    for place, index in enumerate(shown):
+    for place, index in enumerate(shown.tolist()):
         row, column = divmod(place, columns)
         image = np.asarray(images[index], "uint8")
         width, height = (0.9 * side / max(image.shape[:2]) for side in (image.shape[1], image.shape[0]))
@@ -67,16 +74,19 @@ def draw_predictions(
         colour = RIGHT if right else WRONG
         axis.text(column + 0.5, top - 0.02, text, size=9, color=colour, ha="center", va="bottom", parse_math=False)
     axis.set(xlim=(0, columns), ylim=(rows, 0))  # each picture has set limits of its own
-    figure.suptitle(f"{len(wrong)} of {len(labels)} test images wrong; the most confident mistakes first")
-    _save(figure, path)
+    figure.suptitle(f"{len(wrong)} of {len(labels)} images wrong; the most confident mistakes first")
+    save_figure(figure, path)
 
 
-def _figure(size: tuple[float, float], **options):
+def new_figure(size: tuple[float, float], **options):
+    """An empty matplotlib figure of this width and height in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=size, **options)
 
 
-def _save(figure, path: Path) -> None:
-    with atomic_path(path) as partial:
+def save_figure(figure, path: Path) -> None:
+    """Writes a figure as a PNG; letters that the font lacks are boxes, without a warning."""
+    with atomic_path(path) as partial, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
         figure.savefig(partial, dpi=120)

@@ -1,6 +1,6 @@
 """One class for each image, in the recipe engine."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -10,14 +10,16 @@ from kzoo.data.augment import Augmentation
 from kzoo.data.batches import evaluation_batches, training_batches
 from kzoo.data.datasets import load_dataset
 from kzoo.data.mixing import Mixing
-from kzoo.data.split import ImageDataset
+from kzoo.data.split import Example, ImageDataset
 from kzoo.images import Pixels
 from kzoo.losses import ClassificationLoss, balanced_weights
 from kzoo.output import Output
 from kzoo.recipe import Classify, Data, Recipe, TaskOptions
-from kzoo.report.measure import score
+from kzoo.report.diagrams import draw_confusion, draw_ranking, draw_reliability, write_confusion
+from kzoo.report.judging import confusion_matrix, reliability
 from kzoo.report.plots import draw_predictions
-from kzoo.tasks.task import Column, Task
+from kzoo.report.probabilities import Probabilities
+from kzoo.tasks.task import PREDICTIONS, Column, Task
 
 SMOKE_BATCH, SMOKE_IMAGES = 16, 64
 
@@ -28,7 +30,23 @@ class Classification(Task):
     name = "classification"
     monitor = "accuracy"
     columns = (Column("accuracy", "top-1 accuracy", ".2%"), Column("loss", "cross-entropy", ".4f"))
-    class_columns = ()
+    details = (
+        Column("accuracy_interval", "95 % interval of the accuracy (Wilson)", ".2%"),
+        Column("top5_accuracy", "top-5 accuracy", ".2%"),
+        Column("balanced_accuracy", "balanced accuracy (macro recall)", ".2%"),
+        Column("macro_precision", "macro precision", ".4f"),
+        Column("macro_f1", "macro F1", ".4f"),
+        Column("ece", "expected calibration error", ".4f"),
+        Column("roc_auc", "area under the ROC curve", ".4f"),
+        Column("average_precision", "average precision", ".4f"),
+    )
+    class_columns = (
+        Column("f1_by_class", "F1", ".3f"),
+        Column("precision_by_class", "precision", ".3f"),
+        Column("recall_by_class", "recall", ".3f"),
+        Column("support_by_class", "images", ",d"),
+    )
+    calibrates = True
     usage = "probabilities = model.predict(images)  # RGB pixels of 0 to 255, (n, height, width, 3)"
     quality = "accuracy"
     smoke_batch, smoke_images = SMOKE_BATCH, SMOKE_IMAGES
@@ -95,40 +113,25 @@ class Classification(Task):
     def callbacks(self, data: ImageDataset, directory: Path) -> list[keras.callbacks.Callback]:
         return []
 
-    def scorer(self, output: Output) -> "Probabilities":
-        return Probabilities(output.multi_label)
+    def scorer(self, output: Output) -> Probabilities:
+        return Probabilities(output.names, output.multi_label)
 
-    def draw(self, data: ImageDataset, model: keras.Model, scorer: "Probabilities", path: Path) -> None:
-        test = data.test.arrays()
-        draw_predictions(test["image"], test["label"], scorer.probabilities, data.classes, path)
-
-
-class Probabilities:
-    """Collects class probabilities.
-
-    Args:
-        independent: whether they are independent, so that they have no cross-entropy with a single class.
-    """
-
-    def __init__(self, independent: bool = False):
-        self._independent = independent
-        self._outputs: list[np.ndarray] = []
-        self._labels: list[np.ndarray] = []
-
-    def add(self, outputs: np.ndarray, examples: Mapping[str, np.ndarray]) -> None:
-        """Takes probabilities (n, classes) and the `label` (n,) of each example."""
-        self._outputs.append(outputs)
-        self._labels.append(examples["label"])
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """(n, classes) of all images."""
-        return np.concatenate(self._outputs)
-
-    def scores(self) -> dict[str, float | None]:
-        """Top-1 accuracy and mean cross-entropy."""
-        accuracy, loss = score(self.probabilities, np.concatenate(self._labels))
-        return {"accuracy": accuracy, "loss": None if self._independent else loss}
+    def draw(
+        self, examples: Callable[[np.ndarray], Example], predict: Callable, scorer: Probabilities, directory: Path
+    ) -> dict[str, str]:
+        """The worst mistakes, the confusion matrix, the calibration, and of two classes how well they are ranked."""
+        probabilities, labels, classes = scorer.probabilities, scorer.labels, scorer.classes
+        path = directory / PREDICTIONS
+        draw_predictions(lambda numbers: examples(numbers)["image"], labels, probabilities, classes, path)
+        matrix = confusion_matrix(labels, probabilities.argmax(axis=1), len(classes))
+        draw_confusion(matrix, classes, directory / "confusion.png")
+        write_confusion(matrix, classes, directory / "confusion.csv")
+        draw_reliability(reliability(probabilities, labels), directory / "reliability.png")
+        captions = {PREDICTIONS: "Predictions", "confusion.png": "Confusion matrix", "reliability.png": "Calibration"}
+        if len(classes) == 2 and np.isfinite(probabilities).all():
+            draw_ranking(labels[:, None], probabilities[:, 1:], classes[1:], directory / "ranking.png")
+            captions["ranking.png"] = "ROC, precision and recall"
+        return captions
 
 
 def _classify(options: TaskOptions) -> Classify:

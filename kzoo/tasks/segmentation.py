@@ -1,5 +1,6 @@
 """A class for each pixel, in the recipe engine."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -8,14 +9,14 @@ import numpy as np
 from kzoo.data.augment import Augmentation, random_crop
 from kzoo.data.batches import evaluation_batches, training_batches
 from kzoo.data.pairs import load_pairs
-from kzoo.data.split import ImageDataset
+from kzoo.data.split import Example, ImageDataset
 from kzoo.images import Pixels
 from kzoo.losses import SegmentationLoss, class_weights
 from kzoo.metrics import Confusion, MeanIoU
 from kzoo.output import Output
 from kzoo.recipe import Data, Recipe, Segment, TaskOptions
 from kzoo.report.sheets import SheetWriter, draw_sheet
-from kzoo.tasks.task import Column, Task
+from kzoo.tasks.task import PREDICTIONS, Column, Task
 
 SHOWN = 6  # images on a sheet
 
@@ -30,7 +31,9 @@ class Segmentation(Task):
         Column("accuracy", "pixel accuracy", ".2%"),
         Column("dice", "mean Dice", ".4f"),
     )
+    details = ()
     class_columns = (Column("iou_by_class", "IoU", ".3f"), Column("dice_by_class", "Dice", ".3f"))
+    calibrates = False
     usage = (
         "probabilities = model.predict(images)  # RGB pixels of 0 to 255, (n, height, width, 3)\n"
         "classes = probabilities.argmax(axis=-1)  # of each pixel, (n, height, width)"
@@ -110,20 +113,23 @@ class Segmentation(Task):
     def scorer(self, output: Output) -> Confusion:
         return Confusion(output.names)
 
-    def draw(self, data: ImageDataset, model: keras.Model, scorer: Confusion, path: Path) -> None:
-        """Two each of the worst, the middling and the best test images."""
+    def draw(
+        self, examples: Callable[[np.ndarray], Example], predict: Callable, scorer: Confusion, directory: Path
+    ) -> dict[str, str]:
+        """Two each of the worst, the middling and the best images."""
         scores = scorer.mean_iou_by_image()
         order = np.argsort(scores)
         middle = (len(order) - 1) // 2
         chosen = dict.fromkeys(
             order[[0, 1 % len(order), middle, -(-len(order) // 2) % len(order), -2 % len(order), -1]]
         )
-        examples = enumerate(data.test.dataset.as_numpy_iterator())
-        found = {index: example for index, example in examples if index in chosen}
-        images, masks = (np.stack([found[index][name] for index in chosen]) for name in ("image", "mask"))
-        predicted = model.predict_on_batch(images.astype("float32")).argmax(axis=-1)
+        numbers = np.sort(list(chosen))
+        found, places = examples(numbers), np.searchsorted(numbers, list(chosen))
+        images, masks = found["image"][places], found["mask"][places]
+        predicted = predict(images).argmax(axis=-1)
         titles = [f"test image {index + 1}, mean IoU {scores[index]:.3f}" for index in chosen]
-        draw_sheet(images, masks, predicted, data.classes, path, titles)
+        draw_sheet(images, masks, predicted, scorer.classes, directory / PREDICTIONS, titles)
+        return {PREDICTIONS: "Predictions"}
 
 
 def _segment(options: TaskOptions) -> Segment:

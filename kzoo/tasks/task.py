@@ -1,17 +1,19 @@
 """What differs between tasks, behind one interface; the loop, the end of a run and the card know no task."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import keras
 import numpy as np
 
-from kzoo.data.split import ImageDataset
+from kzoo.data.split import Example, ImageDataset
 from kzoo.images import Pixels
 from kzoo.output import Output
 from kzoo.recipe import Data, Recipe, TaskOptions
 from kzoo.report.measure import Scorer
+
+PREDICTIONS = "predictions.png"
 
 
 class Column(NamedTuple):
@@ -25,8 +27,10 @@ class Column(NamedTuple):
         """The score as text."""
         return self.text(scores[self.key])
 
-    def text(self, value: float | None) -> str:
-        """A value as text; "-" where there is none."""
+    def text(self, value: float | list[float] | None) -> str:
+        """A value as text, or the two ends of an interval; "-" where there is none."""
+        if isinstance(value, list):
+            return " to ".join(map(self.text, value))
         return "-" if value is None else format(value, self.format)
 
 
@@ -34,13 +38,17 @@ class Task(Protocol):
     """How a kind of model is trained, judged and shown.
 
     `load` is told the parts of a recipe that say how a dataset is read and divided; `training` gives the batches of
-    all epochs but the first `done`, and but the `first` of the next; `draw` is told what `scorer` gave.
+    all epochs but the first `done`, and but the `first` of the next. `draw` writes pictures and tables of one file
+    into a folder. It is told a function from numbers of images, ascending, to these examples, a function from their
+    images to what the file gives, and the scorer that has seen all; it returns file -> caption of the pictures.
 
     Attributes:
         name: as in `kzoo.registry.Entry.task`.
         monitor: the metric whose best validation value chooses the epoch.
         columns: what tables show of `Scorer.scores`.
-        class_columns: what they show of each class.
+        details: what a second table shows of them, where they are not None.
+        class_columns: what tables show of each class, the most telling first.
+        calibrates: whether a temperature can be fitted: the scorer has `with_temperature`.
         usage: how to run the model, in Python.
         quality: what the card says of it where it names its limits.
         smoke_batch: batch size of a smoke run.
@@ -52,7 +60,9 @@ class Task(Protocol):
     name: str
     monitor: str
     columns: tuple[Column, ...]
+    details: tuple[Column, ...]
     class_columns: tuple[Column, ...]
+    calibrates: bool
     usage: str
     quality: str
     smoke_batch: int
@@ -78,4 +88,6 @@ class Task(Protocol):
 
     def scorer(self, output: Output) -> Scorer: ...
 
-    def draw(self, data: ImageDataset, model: keras.Model, scorer: Any, path: Path) -> None: ...
+    def draw(
+        self, examples: Callable[[np.ndarray], Example], predict: Callable, scorer: Any, directory: Path
+    ) -> dict[str, str]: ...

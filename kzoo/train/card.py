@@ -3,6 +3,7 @@
 from kzoo.escape import markdown
 from kzoo.recipe import Recipe
 from kzoo.tasks import Task
+from kzoo.tasks.tables import classes_table, details_table, pictures, temperature_line
 from kzoo.train.command import command_of
 
 _START = """
@@ -18,29 +19,11 @@ def _scores(task: Task, row: dict) -> str:
     return " | ".join(column.show(row) for column in task.columns)
 
 
-def _by_class(task: Task, report: dict) -> str:
-    """A table of the scores of each class by each file; nothing for a task that has none."""
-    if not task.class_columns:
-        return ""
-    models = report["models"].values()
-    rows = "\n".join(
-        " | ".join(
-            [
-                f"| {markdown(name)}",
-                *(column.text(row[column.key][name]) for row in models for column in task.class_columns),
-            ]
-        )
-        + " |"
-        for name in report["dataset"]["classes"]
-    )
-    titles = " | ".join(f"{column.title}, `{row['file']}`" for row in models for column in task.class_columns)
-    rule = " --- |" * (1 + len(models) * len(task.class_columns))
-    return f"\n| class | {titles} |\n|{rule}\n{rows}\n"
-
-
 def model_card(recipe: Recipe, task: Task, report: dict) -> str:
     """Writes the card from the run's report."""
     data, environment = report["dataset"], report["environment"]
+    files = {row["file"]: row for row in report["models"].values()}
+    tempered = report["models"]["keras"].get("temperature")
     rows = "\n".join(
         f"| `{row['file']}` | {_scores(task, row)} | {row['size_bytes']:,} | "
         f"{row['latency_ms']:.2f} | {row['max_difference']:.1e} |"
@@ -89,13 +72,9 @@ On the {data["test"]} test images, with the weights of epoch {report["best_epoch
 Latency is the median of runs taken in turn on {environment["cpu_cores"]} CPU cores
 ({environment["machine"]}, TensorFlow {environment["tensorflow"]}, Keras {environment["keras"]},
 {environment["accelerators"]} accelerators): compare the rows, not the milliseconds.
-
+{details_table(task, files)}{temperature_line(tempered, "model.keras", "test") if tempered else ""}
 {exports}
-{_by_class(task, report)}
-![Training curves](curves.png)
-
-![Predictions](predictions.png)
-
+{classes_table(task, files)}{pictures(report["pictures"])}
 ## Recipe
 
 {made} with these settings, on {data["train"]} training images; the epochs took

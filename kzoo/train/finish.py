@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -90,8 +91,16 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
 
     show("measuring")
     test = data.test.dataset.batch(task.batch_size).as_numpy_iterator()
+    scorer: Any
     measurements, scorer = measure(models, test, lambda: task.scorer(output))
-    task.draw(data, model, scorer, directory / "predictions.png")
+    keras_predict = models["keras"][1]
+    captions = task.draw(lambda numbers: data.test.pick(numbers).arrays(), keras_predict, scorer, directory)
+    rows = {name: measurement.to_json() for name, measurement in measurements.items()}
+    if task.calibrates:
+        held_out: Any = task.scorer(output)
+        for examples in data.validation.dataset.batch(task.batch_size).as_numpy_iterator():
+            held_out.add(keras_predict(examples["image"]), examples)
+        rows["keras"]["temperature"] = scorer.with_temperature(held_out)
     report = {
         "recipe": recipe.to_json(),
         "kzoo": kzoo.__version__,
@@ -107,7 +116,8 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
         "output": output.to_json(),
         "training_seconds": round(sum(row["seconds"] for row in history)),
         "best_epoch": epoch,
-        "models": {name: measurement.to_json() for name, measurement in measurements.items()},
+        "models": rows,
+        "pictures": {"curves.png": "Training curves"} | captions,
         "exports": {
             name: dataclasses.asdict(report) | {"path": Path(report.path).name} for name, report in reports.items()
         },

@@ -790,3 +790,32 @@ def smoke(made):
     assert (schedule.epochs, schedule.batch_size) == (2, 16)
     data = _take(made.data(recipe), task.smoke_images)
     assert (data.train.size, data.validation.size, data.test.size) == (64, 64, 64)
+
+
+def test_the_temperature_of_the_card_is_fitted_to_validation_images_and_judged_on_test_images(run):
+    recipe, data, report, _ = run
+    model = keras.saving.load_model(recipe.run_dir / "model.keras")
+    found = {}
+    for name in ("validation", "test"):
+        images, labels = getattr(data, name).arrays().values()
+        found[name] = (model.predict(images.astype("float32"), verbose=0).astype("float64"), labels)
+
+    def loss(split, temperature):
+        probabilities, labels = found[split]
+        powers = probabilities ** (1 / temperature)
+        return -np.log(powers[np.arange(len(labels)), labels] / powers.sum(axis=1)).mean()
+
+    told = report["models"]["keras"]["temperature"]
+    assert told["fitted_on"] == len(found["validation"][1])
+    assert told["loss_before"] == pytest.approx(report["models"]["keras"]["loss"])
+    assert told["ece_before"] == pytest.approx(report["models"]["keras"]["ece"])
+    assert told["loss_after"] == pytest.approx(loss("test", told["temperature"]), rel=1e-3)
+    near = [loss("validation", told["temperature"] * factor) for factor in (0.98, 1, 1.02)]
+    assert near[1] == min(near)
+    card = (recipe.run_dir / "README.md").read_text()
+    assert f"With a temperature of {told['temperature']:.3f}, fitted to the {told['fitted_on']} validation" in card
+    for name, caption in report["pictures"].items():
+        assert (recipe.run_dir / name).read_bytes().startswith(b"\x89PNG")
+        assert f"![{caption}]({name})" in card
+    assert {"confusion.png", "reliability.png", "predictions.png", "curves.png"} == set(report["pictures"])
+    assert f"{report['models']['int8']['macro_f1']:.4f}" in card

@@ -1,0 +1,155 @@
+"""Pictures and tables of classifiers: what they show, what they leave out, and any names."""
+
+import csv
+import warnings
+
+import numpy as np
+import pytest
+
+from kzoo.data.split import Split
+from kzoo.report import diagrams, plots
+from kzoo.report.diagrams import draw_confusion, draw_ranking, draw_reliability, write_confusion
+from kzoo.report.judging import ranking, reliability
+from kzoo.tasks.classification import Classification, Probabilities
+
+ODD = ("a|b", "<img src=x>", "two\nlines", "犬と猫", "שלום", "half \ud800", '"quoted", name', "$\\frac{$", "n" * 300)
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """What would be saved."""
+    found = []
+    monkeypatch.setattr(diagrams, "save_figure", lambda figure, path: found.append(figure))
+    return found
+
+
+def labels_of(axis) -> list[str]:
+    return [label.get_text() for label in axis.get_ticklabels()]
+
+
+@pytest.mark.parametrize("classes", [2, 10, 40, 41, 100])
+def test_a_matrix_of_up_to_100_classes_is_shown_whole_and_up_to_40_with_counts(figures, classes, tmp_path):
+    matrix = np.random.default_rng(0).integers(0, 3, (classes, classes)) + np.diag(np.arange(classes))
+    matrix[1] = 0  # it never occurs
+    names = [f"class {index}" for index in range(classes)]
+    draw_confusion(matrix, names, tmp_path / "x.png")
+    (axes,) = figures[0].axes
+    assert labels_of(axes.xaxis) == labels_of(axes.yaxis) == names
+    shares = np.square(axes.images[0].get_array())
+    expected = [[count / max(row.sum(), 1) for count in row] for row in matrix]
+    np.testing.assert_allclose(shares, expected, atol=1e-12)
+    counts = {tuple(map(int, text.get_position()[::-1])): int(text.get_text()) for text in axes.texts}
+    some = {(row, column): matrix[row, column] for row, column in zip(*np.nonzero(matrix), strict=True)}
+    assert counts == (some if classes <= 40 else {})
+    assert figures[0].get_suptitle().startswith(f"{matrix.trace():,} of {matrix.sum():,} images right")
+
+
+def test_of_a_matrix_of_1000_classes_the_40_with_the_most_mistakes_are_shown_and_all_are_in_the_table(
+    figures, tmp_path
+):
+    rng = np.random.default_rng(1)
+    matrix = np.diag(rng.integers(10, 20, 1000))
+    bad = np.sort(rng.permutation(1000)[:40])
+    for place, index in enumerate(bad):
+        matrix[index, bad[place - 1]] += 3  # it is taken for another of them, and a third one for it
+    mild = [index for index in range(1000) if index not in bad][:3]
+    matrix[mild[0], mild[1]] = 5
+    matrix[bad[7], mild[2]] = 5  # which is not shown, and counts in the share all the same
+    names = [f"class {index}" for index in range(1000)]
+    draw_confusion(matrix, names, tmp_path / "x.png")
+    (axes,) = figures[0].axes
+    assert labels_of(axes.yaxis) == [names[index] for index in bad]
+    share = matrix[bad[7], bad[7]] / (matrix[bad[7], bad[7]] + 3 + 5)
+    assert axes.images[0].get_array()[7, 7] ** 2 == pytest.approx(share)
+    assert "the 40 of 1,000 classes with the most mistakes; the table has all" in figures[0].get_suptitle()
+    write_confusion(matrix, names, tmp_path / "x.csv")
+    with (tmp_path / "x.csv").open() as file:
+        header, *rows = csv.reader(file)
+    assert (header[1:], [row[0] for row in rows]) == (names, names)
+    np.testing.assert_array_equal(np.array([row[1:] for row in rows], int), matrix)
+
+
+def test_names_of_any_kind_are_drawn_without_a_warning_and_stay_one_cell_of_a_table(tmp_path):
+    number = len(ODD)
+    rng = np.random.default_rng(2)
+    probabilities, labels = rng.dirichlet(np.ones(number), 50), rng.integers(0, number, 50)
+    scorer = Probabilities(ODD)
+    scorer.add(probabilities, {"label": labels})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        captions = Classification().draw(
+            lambda numbers: {"image": np.zeros((len(numbers), 8, 8, 3), "uint8")}, None, scorer, tmp_path
+        )
+        draw_ranking(np.eye(number)[labels], probabilities, ODD, tmp_path / "ranking.png")
+    assert set(captions) == {"predictions.png", "confusion.png", "reliability.png"}
+    for name in (*captions, "ranking.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    text = (tmp_path / "confusion.csv").read_text(encoding="utf-8")
+    assert len(text.splitlines()) == number + 1
+    rows = list(csv.reader(text.splitlines()))
+    assert {len(row) for row in rows} == {number + 1}
+    assert rows[0][1:] == [row[0] for row in rows[1:]]
+    assert rows[0][1:5] == ["a|b", "<img src=x>", "two\\nlines", "犬と猫"]
+    assert sum(int(cell) for row in rows[1:] for cell in row[1:]) == 50
+
+
+def test_the_diagram_of_calibration_shows_each_bin_with_images(figures, tmp_path):
+    confidences = np.array([0.95, 0.99, 0.6, 0.62, 0.61, 0.8])
+    bins = reliability(np.stack([confidences, 1 - confidences], axis=1), np.array([0, 1, 0, 0, 1, 0]))
+    draw_reliability(bins, tmp_path / "x.png")
+    upper, lower = figures[0].axes
+    assert [bar.get_height() for bar in upper.patches] == pytest.approx([1.0, 0.5, 1.0, 0.5])
+    assert [bar.get_height() for bar in lower.patches if bar.get_height()] == [1, 2, 1, 2]
+    gaps = (abs(1 - 0.6) + 2 * abs(0.5 - 0.615) + abs(1 - 0.8) + 2 * abs(0.5 - 0.97)) / 6
+    assert figures[0].get_suptitle() == f"expected calibration error {gaps:.4f}, 15 bins"
+
+
+def test_curves_pass_through_their_thresholds_and_the_lowest_ten_classes_are_shown(figures, tmp_path):
+    truth, scores = np.array([[0], [1], [0], [1]]), np.array([[0.1], [0.4], [0.5], [0.9]])
+    draw_ranking(truth, scores, ["dog"], tmp_path / "x.png")
+    left, right = figures[0].axes
+    roc = left.lines[0].get_xydata().tolist()
+    assert roc == [[0.0, 0.0], [0.0, 0.5], [0.5, 0.5], [0.5, 1.0], [1.0, 1.0]]
+    assert left.lines[0].get_label() == "dog: area 0.7500"
+    assert [0.5, 1.0] in right.lines[0].get_xydata().tolist()
+    assert [1.0, 2 / 3] in right.lines[0].get_xydata().tolist()
+    assert right.lines[0].get_label() == f"dog: average precision {0.5 + 0.5 * 2 / 3:.4f}"
+
+    truth = np.random.default_rng(0).integers(0, 2, (40, 13))
+    truth[:, 5] = 0  # no curve
+    scores = truth * np.linspace(0.7, 0.1, 13) + np.random.default_rng(1).random((40, 13))
+    draw_ranking(truth, scores, [f"class {index}" for index in range(13)], tmp_path / "x.png")
+    shown = [line.get_label().split(":")[0] for line in figures[1].axes[1].lines]
+    assert len(shown) == 10
+    precisions = {f"class {index}": ranking(truth[:, index], scores[:, index])[1] for index in range(13) if index != 5}
+    assert set(shown) == set(sorted(precisions, key=precisions.get)[:10])
+    assert figures[1].get_suptitle() == "the 10 of 13 classes with the lowest average precision"
+
+
+def test_of_all_images_only_those_that_are_shown_are_read(tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    read = []
+
+    def decode(number):
+        read.append(int(number))
+        return np.full((4, 4, 3), number % 251, "uint8")
+
+    def example(element):
+        pixels = tf.numpy_function(decode, [element["number"]], tf.uint8)
+        return {"image": tf.ensure_shape(pixels, (4, 4, 3))}
+
+    split = Split(tf.data.Dataset.from_tensor_slices({"number": np.arange(500)}), 500, example)
+    rng = np.random.default_rng(3)
+    probabilities, labels = rng.dirichlet(np.ones(3), 500), rng.integers(0, 3, 500)
+    scorer, drawn = Probabilities(("a", "b", "c")), []
+    scorer.add(probabilities, {"label": labels})
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
+    Classification().draw(lambda numbers: split.pick(numbers).arrays(), None, scorer, tmp_path)
+    said = probabilities.argmax(axis=1)
+    wrong = [index for index in range(500) if said[index] != labels[index]]
+    worst = sorted(wrong, key=lambda index: -probabilities[index].max())[:20]
+    others = [index for index in range(500) if index not in worst][:20]
+    assert sorted(read) == sorted(worst + others)
+    shown = [int(picture.get_array()[0, 0, 0]) for picture in drawn[0].axes[0].images]
+    assert shown == [index % 251 for index in worst + others], "each picture stands with its own title"
