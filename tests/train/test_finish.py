@@ -23,6 +23,12 @@ from kzoo.train.command import export_command_of
 DIGITS = tuple("0123456789")
 
 
+def forget(path):
+    """Makes the file one of version 0.1, which carries nothing: the report beside it tells."""
+    model = keras.saving.load_model(path)
+    keras.Model(model.input, model.get_layer("meaning").input).save(path)
+
+
 def test_the_report_and_the_card_tell_what_the_output_means(recipe):
     report = train(recipe.replace(epochs=1, export=("float32",)))
     meaning = Output("classification", "softmax", 10, DIGITS)
@@ -33,6 +39,7 @@ def test_the_report_and_the_card_tell_what_the_output_means(recipe):
     for name, opened in (("model.keras", model), (file.name, LiteRTModel(file))):
         assert known_output(str(recipe.run_dir / name), opened) == meaning
 
+    forget(recipe.run_dir / "model.keras")
     told = json.loads(path.read_text())
     path.write_text(json.dumps(told | {"output": told["output"] | {"class_names": list("abcdefghij")}}))
     assert open_classifier(str(recipe.run_dir / "model.keras")).class_names == tuple("abcdefghij")
@@ -57,6 +64,8 @@ def test_files_evaluation_and_prediction_take_the_pixels_of_the_recipe(recipe):
     assert read_card(recipe.run_dir / "model_float32.tflite").pixels == pixels
     for name in ("model.keras", "folded.keras", "model_float32.tflite"):
         assert open_classifier(str(recipe.run_dir / name)).pixels == pixels
+    forget(recipe.run_dir / "model.keras")
+    assert open_classifier(str(recipe.run_dir / "model.keras")).pixels == pixels
     path = recipe.run_dir / "report.json"
     for wrong in (None, [], {"resize": "pad"}, report["pixels"] | {"crop": "a"}):
         path.write_text(json.dumps(report | {"pixels": wrong}))
