@@ -34,8 +34,8 @@ def train(recipe: Recipe) -> dict:
 
     The run's directory holds, besides the checkpoints: `recipe.json`, `classes.json`, `splits.csv` (path, label and
     split of each file, of a dataset of files), `history.csv`, `curves.png`, `tensorboard/`, `model.keras` (best epoch,
-    float32, class probabilities), `folded.keras`, one `.tflite` for each precision in `recipe.export`,
-    `predictions.png`, `report.json` and `README.md`, a model card.
+    float32, class probabilities), `folded.keras`, one `.tflite` for each precision in `recipe.export`, the pictures of
+    its task (predictions, confusion matrix, calibration), `report.json` and `README.md`, a model card.
 
     Args:
         recipe: what to train.
