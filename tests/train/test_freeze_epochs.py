@@ -17,7 +17,7 @@ def tuning(recipe, tmp_path, monkeypatch) -> Recipe:
     monkeypatch.setattr(loop, "SMOKE_EPOCHS", 3)
     kzoo.build("tiny", input_shape=(16, 16, 3), num_classes=10).save(tmp_path / "start.keras")
     start = str(tmp_path / "start.keras")
-    return recipe.replace(weights=start, epochs=3, freeze_epochs=1, layer_decay=0.5, checkpoint_minutes=0.0)
+    return recipe.replace(weights=start, epochs=3, freeze_epochs=1, layer_decay=0.5)
 
 
 def kernel(path, name: str) -> np.ndarray:
