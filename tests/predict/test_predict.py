@@ -15,7 +15,7 @@ from kzoo.cli import main
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError, UnknownNameError, WeightsError
 from kzoo.images import Pixels, find_pictures
-from kzoo.output import softmax
+from kzoo.output import Output
 from kzoo.predict.classifier import classify, open_classifier
 from kzoo.registry import lookup
 
@@ -190,9 +190,10 @@ def test_grey_models(tmp_path):
     np.testing.assert_allclose(found, model.predict(grey[None, ..., None].astype("float32"), verbose=0)[0], atol=1e-6)
 
 
-def test_softmax():
+def test_logits_become_probabilities_however_large_they_are():
     logits = np.array([[1000.0, 1000.0, 0.0], [0.0, np.log(3), -np.inf]])
-    np.testing.assert_allclose(softmax(logits), [[0.5, 0.5, 0], [0.25, 0.75, 0]])
+    found = Output("classification", "logits", 3).probabilities(logits)
+    np.testing.assert_allclose(found, [[0.5, 0.5, 0], [0.25, 0.75, 0]])
 
 
 @pytest.mark.quick
