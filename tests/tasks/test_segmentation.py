@@ -275,7 +275,8 @@ def test_frozen_backbone_keeps_its_weights_and_statistics(recipe):
         (dict(task=Segment(void=(3,))), r"task=Segment\(.*: cifar_resnet20 is for classification; give task=Classify"),
         (dict(task=3), r"task=3 must be Classify\(\.\.\.\) or Segment"),
         (dict(backbone="resnet18"), "backbone: for models on a backbone, and cifar_resnet20 has none"),
-        (dict(backbone_weights="imagenet", freeze_backbone=True), "backbone_weights, freeze_backbone: for models on"),
+        (dict(backbone_weights="imagenet"), "backbone_weights: for models on a backbone"),
+        (dict(freeze_backbone=True), "freeze_backbone would keep random weights"),
     ],
 )
 def test_a_classifier_refuses_options_of_segmentation(change, message, tmp_path):
