@@ -65,7 +65,8 @@ class InsideEpoch(keras.callbacks.Callback):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        if time.perf_counter() - self.kept < 60 * self.minutes or batch + 1 == self.params["steps"]:
+        early = time.perf_counter() - self.kept < 60 * self.minutes
+        if early or batch + 1 == self.params["steps"] or self.model.stop_training:  # the loss may be no number
             return
         state = {name: variable.numpy() for name, variable in self._variables().items()}
         state["seconds"] = np.array(self.clock.seconds)

@@ -9,13 +9,6 @@ from kzoo.recipe import Recipe
 from kzoo.train.loop import train
 
 
-def run(recipe: Recipe, args: Sequence[str], prog: str) -> dict:
-    """Trains `recipe` with its fields changed by `args`; returns the contents of `report.json`."""
-    with user_errors():
-        options, description = for_model(recipe, args), f"Train the recipe {recipe.name}."
-        return train(parse(Recipe, args, prog, default=options, description=description))
-
-
 def for_model(recipe: Recipe, args: Sequence[str]) -> Recipe:
     """The recipe with the model of the arguments, which decides what else they may be."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -26,4 +19,7 @@ def for_model(recipe: Recipe, args: Sequence[str]) -> Recipe:
 
 def main(recipe: Recipe) -> None:
     """The command line of a recipe file: `python recipes/NAME.py --epochs 3`."""
-    run(recipe, sys.argv[1:], sys.argv[0])
+    prog, *args = sys.argv
+    with user_errors():
+        options, description = for_model(recipe, args), f"Train the recipe {recipe.name}."
+        train(parse(Recipe, args, prog, default=options, description=description))

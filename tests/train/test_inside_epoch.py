@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from kzoo.errors import OutputError
+from kzoo.errors import KzooError, OutputError
 from kzoo.recipe import Recipe
 from kzoo.train import callbacks, loop, train
 from kzoo.train.checkpoints import Mark
@@ -89,6 +89,14 @@ def test_where_it_is_damaged_the_epoch_is_run_again(dying, monkeypatch, capsys):
     assert "the checkpoint behind batch 2 of epoch 2 cannot be used, trying the one before" in told
     assert "resuming after 1 of 2 epochs" in told
     assert_same_end(whole, parts)
+
+
+def test_weights_that_are_no_numbers_are_not_kept(dying, monkeypatch):
+    inf = keras.metrics.Mean.result
+    monkeypatch.setattr(keras.metrics.Mean, "result", lambda self: inf(self) * float("nan"))
+    with pytest.raises(KzooError, match="the loss became NaN in epoch 1"):
+        train(dying.replace(checkpoint_minutes=0.0))
+    assert checkpoints_of(dying.run_dir).marks() == []
 
 
 def test_a_run_of_other_settings_is_refused_inside_its_first_epoch_too(dying, monkeypatch):
