@@ -456,8 +456,8 @@ FAULTS = (
     Fault(
         "scores are those of the test images",
         "train/finish.py",
-        "data.test.dataset.batch(task.batch_size)",
-        "data.validation.dataset.batch(task.batch_size)",
+        "data.test.batches(task.batch_size)",
+        "data.validation.batches(task.batch_size)",
         ("train/test_promises.py::test_scores_are_those_of_the_test_images",),
     ),
     Fault(

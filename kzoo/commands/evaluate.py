@@ -10,7 +10,7 @@ from kzoo.class_names import FILES, match_classes
 from kzoo.commands.dataset import load
 from kzoo.commands.forms import Evaluate
 from kzoo.console import as_json, make_table, show, show_json
-from kzoo.data.split import Example, Split, readable_images
+from kzoo.data.split import Example, Split
 from kzoo.errors import InvalidValueError, OutputError
 from kzoo.escape import markdown, terminal
 from kzoo.files import ensure_writable, refuse_unwritable, write_text
@@ -49,9 +49,8 @@ def run(form: Evaluate) -> None:
 
     def judged(images: Split) -> Any:
         scorer = task.scorer(output.named(classes))
-        with readable_images():
-            for examples in images.dataset.batch(task.batch_size).as_numpy_iterator():
-                scorer.add(predict(examples["image"]), relabelled(examples))
+        for examples in images.batches(task.batch_size):
+            scorer.add(predict(examples["image"]), relabelled(examples))
         return scorer
 
     scorer = judged(split)

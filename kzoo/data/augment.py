@@ -16,6 +16,7 @@ from kzoo.recipe import Augment
 
 _BLACK = dict(fill_mode="constant")
 _PIXELS = dict(value_range=(0, 255))
+_SHARES = dict(value_range=(0, 1))  # to which Keras clips the saturation itself; above 1 it makes negative pixels
 _GEOMETRY: dict[str, Callable[[Augment], list]] = {
     "resized_crop": lambda augment: [RandomResizedCrop(augment.crop_area)],
     "flip": lambda augment: [layers.RandomFlip("horizontal")],
@@ -31,11 +32,11 @@ _COLOUR: dict[str, Callable[[Augment], list]] = {
     "rand": lambda augment: [rand_augment(augment.rand_number, augment.rand_magnitude)],
     "brightness": lambda augment: [layers.RandomBrightness(0.2, **_PIXELS)],
     "contrast": lambda augment: [layers.RandomContrast(0.2, **_PIXELS)],
-    "saturation": lambda augment: [layers.RandomSaturation((0.3, 0.7), **_PIXELS)],
+    "saturation": lambda augment: [layers.RandomSaturation((0.3, 0.7), **_SHARES)],
     "color": lambda augment: [  # as keras.layers.RandomColorJitter, which takes no seeds from outside
         layers.RandomBrightness(0.3, **_PIXELS),
         layers.RandomContrast(0.5, **_PIXELS),
-        layers.RandomSaturation((0.2, 0.8), **_PIXELS),
+        layers.RandomSaturation((0.2, 0.8), **_SHARES),
         layers.RandomHue(0.05, **_PIXELS),
     ],
 }

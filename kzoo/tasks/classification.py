@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from keras import ops
 
 from kzoo.data.augment import Augmentation
 from kzoo.data.batches import evaluation_batches, training_batches
@@ -72,13 +73,11 @@ class Classification(Task):
         return load_dataset(name, data_dir=data_dir, image_size=size, pixels=pixels).train.arrays(count)["image"]
 
     def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0):
-        import tensorflow as tf
-
         augment, mix = Augmentation(recipe.augment), Mixing(recipe.augment.mixup, recipe.augment.cutmix)
 
         def prepare(examples, seeds):
-            images = augment(tf.cast(examples["image"], tf.float32), seeds)
-            return mix(images, tf.one_hot(examples["label"], len(data.classes)), seeds)
+            images = augment(ops.cast(examples["image"], "float32"), seeds)
+            return mix(images, ops.one_hot(examples["label"], len(data.classes)), seeds)
 
         return training_batches(
             data.train,
@@ -91,14 +90,12 @@ class Classification(Task):
         )
 
     def validation(self, recipe: Recipe, data: ImageDataset):
-        import tensorflow as tf
-
         return evaluation_batches(
             data.validation,
             recipe.schedule.batch_size,
             lambda examples: (
-                tf.cast(examples["image"], tf.float32),
-                tf.one_hot(examples["label"], len(data.classes)),
+                ops.cast(examples["image"], "float32"),
+                ops.one_hot(examples["label"], len(data.classes)),
             ),
         )
 

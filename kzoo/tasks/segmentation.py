@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from keras import ops
 
 from kzoo.data.augment import Augmentation, random_crop
 from kzoo.data.batches import evaluation_batches, training_batches
@@ -74,27 +75,23 @@ class Segmentation(Task):
         return data.train.arrays(count)["image"]
 
     def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0):
-        import tensorflow as tf
-
         augment, crop = Augmentation(recipe.augment), _segment(recipe.task).crop_shape
 
         def prepare(examples, seeds):
             images, masks = examples["image"], examples["mask"]
             if crop:
                 images, masks = random_crop(images, masks, crop, seeds)
-            return augment.with_masks(tf.cast(images, tf.float32), masks, seeds)
+            return augment.with_masks(ops.cast(images, "float32"), masks, seeds)
 
         schedule = recipe.schedule
         epochs, size = range(done, schedule.epochs), schedule.batch_size
         return training_batches(data.train, size, prepare, seed=recipe.seed, epochs=epochs, first=first)
 
     def validation(self, recipe: Recipe, data: ImageDataset):
-        import tensorflow as tf
-
         return evaluation_batches(
             data.validation,
             recipe.schedule.batch_size,
-            lambda examples: (tf.cast(examples["image"], tf.float32), examples["mask"]),
+            lambda examples: (ops.cast(examples["image"], "float32"), examples["mask"]),
         )
 
     def loss(self, recipe: Recipe, data: ImageDataset) -> keras.losses.Loss:

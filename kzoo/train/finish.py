@@ -90,7 +90,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
             models[name] = (Path(result.path), lite.predict, lite.predict)
 
     show("measuring")
-    test = data.test.dataset.batch(task.batch_size).as_numpy_iterator()
+    test = data.test.batches(task.batch_size)
     scorer: Any
     measurements, scorer = measure(models, test, lambda: task.scorer(output))
     keras_predict = models["keras"][1]
@@ -98,7 +98,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     rows = {name: measurement.to_json() for name, measurement in measurements.items()}
     if task.calibrates:
         held_out: Any = task.scorer(output)
-        for examples in data.validation.dataset.batch(task.batch_size).as_numpy_iterator():
+        for examples in data.validation.batches(task.batch_size):
             held_out.add(keras_predict(examples["image"]), examples)
         rows["keras"]["temperature"] = scorer.with_temperature(held_out)
     report = {

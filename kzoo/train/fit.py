@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 
 import keras
 import numpy as np
@@ -48,14 +49,16 @@ def fit(
     cut_history(directory / HISTORY, rows)
     averages = None
     if recipe.optimizer.ema is not None:
-        averages = AveragedWeights(lambda epoch: task.training(recipe, data, epoch).take(BATCHES).map(lambda x, y: x))
+        averages = AveragedWeights(
+            lambda epoch: (images for images, _ in islice(task.training(recipe, data, epoch), BATCHES))
+        )
     checkpoints = checkpoints_of(directory)
     checkpoint = callbacks.Checkpoint(checkpoints, task.monitor, rows, schedule.patience, averages)
     steps = data.train.size // schedule.batch_size
 
     def train(model: keras.Model, mark: Mark, state: Mapping[str, np.ndarray], epochs: int) -> None:
         if mark.batches:
-            model.evaluate(task.validation(recipe, data).take(1), verbose=0)  # makes the metrics that `state` is of
+            model.evaluate(task.validation(recipe, data), steps=1, verbose=0)  # makes the metrics that `state` is of
         clock = callbacks.EpochSeconds()
         model.fit(
             task.training(recipe, data, *mark),
