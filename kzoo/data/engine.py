@@ -2,6 +2,7 @@
 
 import functools
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -25,6 +26,9 @@ class ArrayBatches(keras.utils.PyDataset):
         steps: number of batches in an epoch.
         order_of: gives the numbers of an epoch's examples in their order.
         prepare: makes inputs and targets with Keras' operations; compiled under JAX.
+
+    Attributes:
+        waited: seconds for which batches were waited for since the beginning.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class ArrayBatches(keras.utils.PyDataset):
         self._prepare = _compiled(prepare)
         self._threads = ThreadPoolExecutor(AHEAD, thread_name_prefix="kzoo-read")
         self._read_ahead: dict[int, Future] = {}
+        self.waited = 0.0
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -52,7 +57,10 @@ class ArrayBatches(keras.utils.PyDataset):
         self._read_ahead = {
             each: self._read_ahead.get(each) or self._threads.submit(self._read, each) for each in wanted
         }
-        return self._prepare(number, self._read_ahead[number].result())
+        started = time.perf_counter()
+        examples = self._read_ahead[number].result()
+        self.waited += time.perf_counter() - started
+        return self._prepare(number, examples)
 
     def _read(self, number: int) -> Example:
         epoch, step = divmod(number, self._steps)

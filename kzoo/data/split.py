@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kzoo.errors import DatasetError, InvalidValueError
+from kzoo.errors import DatasetError, InvalidValueError, KzooError
 
 VOID = 255  # in masks, of pixels that are neither trained on nor counted
 Example = dict[str, np.ndarray]  # of one example, or of a batch
@@ -266,11 +266,11 @@ def decoder(decode: Callable[..., Example], specs: Specs) -> Callable:
 @contextlib.contextmanager
 def readable_images() -> Iterator[None]:
     """Gives back the error that names a file where TensorFlow hid it in one of its own while the block runs."""
-    import tensorflow as tf
-
     try:
         yield
-    except tf.errors.OpError as error:
+    except KzooError:
+        raise
+    except Exception as error:
         hidden = re.search(r"DatasetError: (.*)", str(error))
         if hidden is None:
             raise

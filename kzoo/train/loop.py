@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ from kzoo.train.fit import fit
 from kzoo.train.history import best_epoch, is_over, read_history
 from kzoo.train.optimizer import make_optimizer
 from kzoo.train.run_directory import HISTORY
+from kzoo.train.steps import steps_per_call
 from kzoo.weights import resolve
 from kzoo.zoo import build, count_parameters
 
@@ -182,6 +184,7 @@ def compiled_model(
         metrics=task.metrics(data),
         auto_scale_loss=False,
         jit_compile={"auto": "auto", "true": True, "false": False}[recipe.jit_compile],
+        steps_per_execution=steps_per_call(steps, 4 * recipe.schedule.batch_size * math.prod(data.image_shape)),
     )
     return model
 
