@@ -35,9 +35,10 @@ def train(recipe: Recipe) -> dict:
     """Trains, evaluates, folds and exports as `recipe` says, or goes on where it stopped.
 
     The run's directory holds, besides the checkpoints: `recipe.json`, `classes.json`, `splits.csv` (path, label and
-    split of each file, of a dataset of files), `history.csv`, `curves.png`, `tensorboard/`, `model.keras` (best epoch,
-    float32, class probabilities), `folded.keras`, one `.tflite` for each precision in `recipe.export`, the pictures of
-    its task (predictions, confusion matrix, calibration), `report.json` and `README.md`, a model card.
+    split of each file, of a dataset of files), `history.csv`, `speed.json`, `curves.png`, `tensorboard/` (where
+    TensorFlow is installed), `model.keras` (best epoch, float32, class probabilities), `folded.keras`, one `.tflite`
+    for each precision in `recipe.export`, the pictures of its task (predictions, confusion matrix, calibration),
+    `report.json` and `README.md`, a model card.
 
     Args:
         recipe: what to train.
