@@ -323,7 +323,7 @@ class Untrained:
     def train_on_batch(self, images, targets):
         assert len(images) == len(targets)
 
-    def evaluate(self, batches, verbose):
+    def evaluate(self, batches, steps=None, verbose=0):
         pass
 
 
