@@ -133,7 +133,7 @@ class Predict(PixelOptions, JsonOption):
     model: Annotated[Positional[str], arg(metavar="MODEL")]
     """Model: a name of the zoo, or a file."""
     images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE...")]
-    """Pictures: PNG, JPEG, WebP, BMP, GIF or TIFF files, and folders of them."""
+    """Pictures: PNG, JPEG, WebP, BMP, GIF, TIFF, PPM, JPEG 2000 or AVIF files, and folders of them."""
     weights: str | None = None
     """Weights for a name of the zoo; default: "imagenet". `kzoo info MODEL` lists them; a path and "hf://owner/name"
     too."""
