@@ -25,7 +25,7 @@ from kzoo.train.history import best_epoch, is_over, read_history
 from kzoo.train.optimizer import make_optimizer
 from kzoo.train.run_directory import HISTORY
 from kzoo.train.steps import steps_per_call
-from kzoo.weights import resolve
+from kzoo.weights import fetch_source, resolve
 from kzoo.zoo import build, count_parameters
 
 SMOKE_EPOCHS = 2
@@ -64,14 +64,23 @@ def train(recipe: Recipe) -> dict:
             raise InvalidValueError(f"{flag} would keep random weights; give weights or backbone_weights too")
     recipe = _shrink(recipe, task) if recipe.smoke else recipe
     refuse_unwritable(recipe.run_dir)
-    for model, weights in ((recipe.model, recipe.weights), (recipe.backbone, recipe.backbone_weights)):
-        if model is not None and weights is not None:
-            resolve(model, weights)
+    fetch_weights(recipe)
     _say(f"data: {recipe.data.dataset}")
     data = task.load(recipe.data, recipe.task, recipe.seed)
     data = _take(data, task.smoke_images) if recipe.smoke else data
     with readable_images():
         return _train(recipe, task, data)
+
+
+def fetch_weights(recipe: Recipe) -> None:
+    """Has the weights that a recipe begins with on the disk, which is tried before anything that takes long.
+
+    Raises:
+        WeightsError: they cannot be had.
+    """
+    for model, weights in ((recipe.model, recipe.weights), (recipe.backbone, recipe.backbone_weights)):
+        if model is not None and weights is not None:
+            fetch_source(*resolve(model, weights))
 
 
 def _train(recipe: Recipe, task: Task, data: ImageDataset) -> dict:
