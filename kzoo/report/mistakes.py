@@ -259,4 +259,4 @@ def _pair(judged: Judged, pair: Pair) -> str:
 
 def _share(matrix: np.ndarray, pair: Pair) -> str:
     count, total = int(matrix[pair]), int(matrix[pair[0]].sum())
-    return f"{count:,} of {total:,} images ({count / total:.1%})"
+    return f"{count:,} of its {total:,} images ({count / total:.1%})"

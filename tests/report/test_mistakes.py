@@ -201,7 +201,7 @@ def test_the_matrix_and_the_list_count_as_a_loop_does_and_lead_to_the_sections(t
     for item, ((true, said), numbers) in zip(listed, list(pairs.items())[:10], strict=True):
         share = len(numbers) / sum(labels == true)
         name = f"class {true} taken for class {said}"
-        assert item.text == f"{name}: {len(numbers)} of {sum(labels == true)} images ({share:.1%})"
+        assert item.text == f"{name}: {len(numbers)} of its {sum(labels == true)} images ({share:.1%})"
         assert [headings[link.attributes["href"][1:]] for link in item.every("a")] == [name]
 
 
