@@ -566,6 +566,27 @@ FAULTS = (
         ("train",),
     ),
     Fault(
+        "the page of mistakes shows names from anywhere as text",
+        "escape.py",
+        "return escape_html(printable(text))",
+        "return printable(text)",
+        ("report/test_mistakes.py", "test_escape.py::test_html_shows_the_text_as_it_is_between_tags_and_in_quotes"),
+    ),
+    Fault(
+        "each picture of the page of mistakes stands with its own classes",
+        "report/mistakes.py",
+        "dict(zip(numbers.tolist(), read(numbers), strict=True))",
+        "dict(zip(numbers.tolist(), read(numbers)[::-1], strict=True))",
+        ("report/test_mistakes.py",),
+    ),
+    Fault(
+        "a file's path goes with a mistake",
+        "commands/evaluate.py",
+        "files=split.files,",
+        "files=None,",
+        ("commands/test_evaluate.py::test_the_folder_has_the_numbers_tables_and_pictures",),
+    ),
+    Fault(
         "the test of a folder without splits is the same whatever the seed",
         "data/listing.py",
         'division.test_fraction, 0, "test_fraction")',

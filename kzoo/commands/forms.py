@@ -123,7 +123,8 @@ class Evaluate(MaskOptions, PixelOptions, JsonOption):
     """Whether to fit a temperature to the validation images, and to tell the calibration error before and after; for
     classification. The file stays as it is."""
     output: Path | None = None
-    """Folder for evaluation.json, README.md, tables (classes.csv, confusion.csv) and pictures."""
+    """Folder for evaluation.json, README.md, mistakes.html of a classifier, tables (classes.csv, confusion.csv) and
+    pictures."""
 
 
 @dataclasses.dataclass(frozen=True)

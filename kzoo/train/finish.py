@@ -26,7 +26,7 @@ from kzoo.recipe import Recipe
 from kzoo.report.measure import Measurement, keras_runner, measure
 from kzoo.report.plots import draw_curves
 from kzoo.surgery import fold_batch_norm
-from kzoo.tasks import Column, Task
+from kzoo.tasks import Column, Evaluated, Task
 from kzoo.train import quantization_aware
 from kzoo.train.card import model_card
 from kzoo.train.command import export_command_of
@@ -94,7 +94,16 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     scorer: Any
     measurements, scorer = measure(models, test, lambda: task.scorer(output))
     keras_predict = models["keras"][1]
-    captions = task.draw(lambda numbers: data.test.pick(numbers).arrays(), keras_predict, scorer, directory)
+    evaluated = Evaluated(
+        file="model.keras",
+        dataset=data.name,
+        split="test",
+        files=data.test.files,
+        examples=lambda numbers: data.test.pick(numbers).arrays(),
+        predict=keras_predict,
+        scorer=scorer,
+    )
+    captions = task.draw(evaluated, directory)
     rows = {name: measurement.to_json() for name, measurement in measurements.items()}
     if task.calibrates:
         held_out: Any = task.scorer(output)
