@@ -10,11 +10,11 @@ from kzoo.console import fail, make_table, parse, show, show_json
 from kzoo.errors import InvalidValueError, OutputError, UnknownNameError, did_you_mean
 from kzoo.escape import terminal
 from kzoo.files import write_text
-from kzoo.recipe import Data, Recipe, is_recipe, list_recipes, load_recipe, to_python
+from kzoo.recipe import Recipe, is_recipe, list_recipes, load_recipe, to_python
 from kzoo.registry import list_models
 from kzoo.tasks import task_of
 from kzoo.train.cli import for_model
-from kzoo.train.defaults import Choice, choose, choose_size
+from kzoo.train.defaults import Choice, choose, choose_size, recipe_for
 from kzoo.train.loop import fetch_weights, train
 
 USAGE = """usage: kzoo train RECIPE [OPTIONS]
@@ -78,8 +78,7 @@ def _chosen(model: str, dataset: str, *options: str, fetch: bool) -> Recipe:
     """
     if is_recipe(model):
         raise InvalidValueError(f"{model} is a recipe, which has its data; kzoo train {model} --dataset {dataset}")
-    prog, name = f"kzoo train {model} {dataset}", f"{model}_{Path(dataset).stem or 'data'}"
-    base = Recipe(name=name, model=model, data=Data(dataset), export=("float32", "int8"))
+    prog, base = f"kzoo train {model} {dataset}", recipe_for(model, dataset)
 
     def said(default: Recipe) -> Recipe:
         return parse(Recipe, options, prog, default=default, description=_about(base))

@@ -133,7 +133,7 @@ def _divide(listing: Listing, labels: np.ndarray, division: Division) -> dict[st
     splits = _given(listing, division)
     everything = np.arange(len(labels))
     if splits is None:
-        tested = hold_out(labels, groups, division.test_fraction, 0, "test_fraction")
+        tested = hold_out(labels, groups, listing.paths, division.test_fraction, 0, "test_fraction")
         parts = {"train": everything[~tested], "test": everything[tested]}
     else:
         parts = {part: everything[splits == part] for part in PARTS if part in splits}
@@ -143,7 +143,8 @@ def _divide(listing: Listing, labels: np.ndarray, division: Division) -> dict[st
         parts["train"] = train
     else:
         share = division.validation_fraction
-        held_out = hold_out(labels[train], groups[train], share, division.seed, "validation_fraction")
+        names = [listing.paths[index] for index in train]
+        held_out = hold_out(labels[train], groups[train], names, share, division.seed, "validation_fraction")
         parts |= {"train": train[~held_out], "validation": train[held_out]}
     _warn_of_copies(listing, copies, labels, parts)
     return parts

@@ -157,11 +157,12 @@ def _hold_out(
     root: Path, pairs: list[Pair], division: Division, fraction: float, seed: int, option: str
 ) -> tuple[list[Pair], list[Pair]]:
     count = round(len(pairs) * fraction)
-    keys = division.keys([_place(root, image) for image, _ in pairs])
+    names = [_place(root, image) for image, _ in pairs]
+    keys = division.keys(names)
     if keys is None:
         drawn = np.random.default_rng(seed).permutation(len(pairs))[:count]
     else:
-        drawn = draw_groups(np.zeros(len(pairs), int), join(keys), count, seed)
+        drawn = draw_groups(np.zeros(len(pairs), int), join(keys), names, count, seed)
     if not 0 < len(drawn) < len(pairs):
         raise DatasetError(f"{option}={fraction} of {len(pairs)} images leaves one part without any")
     chosen = set(drawn.tolist())

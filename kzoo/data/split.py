@@ -61,6 +61,10 @@ class Split(abc.ABC):
         """
 
     @abc.abstractmethod
+    def check(self) -> None:
+        """Decodes every file of one's own once, and raises what `batches` would; those of TFDS were written by it."""
+
+    @abc.abstractmethod
     def _classes(self, most: int) -> np.ndarray:
         """The class of each of the first images; the same for all that have no label."""
 
@@ -138,6 +142,10 @@ class IndexedSplit(Split):
         examples = [self.read(number) for number in numbers]
         return {name: np.stack([example[name] for example in examples]) for name in self.specs}
 
+    def check(self) -> None:
+        for _ in self.batches(READ_AT_ONCE) if self.decode else ():
+            pass
+
     def batches(self, batch_size: int) -> Iterator[Example]:
         starts = range(0, self.size, batch_size)
         parts = (np.arange(start, min(start + batch_size, self.size)) for start in starts)
@@ -186,6 +194,9 @@ class StreamedSplit(Split):
         table, count = tf.constant(chosen), int(chosen.sum())
         source = self.source.enumerate().filter(lambda index, example: table[index])
         return dataclasses.replace(self, source=source.map(lambda index, example: example).take(count), size=count)
+
+    def check(self) -> None:
+        pass
 
     def batches(self, batch_size: int) -> Iterator[Example]:
         with readable_images():

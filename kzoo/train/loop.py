@@ -95,6 +95,8 @@ def _train(recipe: Recipe, task: Task, data: ImageDataset) -> dict:
     )
 
     _check_crop(recipe, data)
+    for split in (data.validation, data.test):  # which are needed when training is over
+        split.check()
     if recipe.schedule.minutes is not None:
         probed = compiled_model(recipe, task, data, steps)
         epochs = epochs_within(recipe, task, probed, data)
@@ -153,7 +155,9 @@ def _run(recipe: Recipe, task: Task, data: ImageDataset, model_at: Callable[[Mar
     run_directory.describe(recipe, data, directory)
     if left:
         model = start.model
-        _say(f"model: {recipe.model}, {count_parameters(model):,} parameters; {_mode(recipe, model)}")
+        whole, learning = count_parameters(model_at(Mark(epochs))), count_parameters(model)
+        head = "" if learning == whole else f", of which {learning:,} learn at first"
+        _say(f"model: {recipe.model}, {whole:,} parameters{head}; {_mode(recipe, model)}")
         fit(recipe, task, data, rows, start, model_at)
     return finish(recipe, task, data, directory)
 
