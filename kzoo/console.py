@@ -127,6 +127,11 @@ def user_errors() -> Iterator[None]:
             yield
     except KzooError as error:
         fail(str(error))
+    except ModuleNotFoundError as error:
+        if error.name not in ("tensorflow", "tensorflow_datasets"):
+            raise
+        package = error.name.replace("_", "-")
+        fail(f"this needs {package}, which is not installed; pip install {package}")
     except OSError as error:
         if error.errno not in DISK_TROUBLE:
             raise
