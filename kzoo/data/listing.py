@@ -10,7 +10,7 @@ import numpy as np
 
 from kzoo.data.checking import check_headers, first_copies
 from kzoo.data.division import Division, hold_out, join
-from kzoo.data.split import Example, File, ImageDataset, Split, decoder
+from kzoo.data.split import Example, File, ImageDataset, IndexedSplit
 from kzoo.errors import DatasetError
 from kzoo.images import Pixels
 
@@ -82,23 +82,19 @@ def load_listing(listing: Listing, size: tuple[int, int] | None, pixels: Pixels,
     def decode(image: bytes, label: np.ndarray) -> Example:
         return {"image": pixels.read(os.fsdecode(image), shape), "label": label}
 
-    read = decoder(decode, image=(shape, "uint8"), label=((), "int64"))
-    splits = [_split(listing, parts[part], labels, read) for part in PARTS]
+    specs = {"image": (shape, "uint8"), "label": ((), "int64")}
+    splits = []
+    for mine in (parts[part] for part in PARTS):
+        names = np.array([os.fsencode(listing.root / listing.paths[index]) for index in mine], object)
+        files = tuple(File(writable(listing.paths[index]), listing.labels[index]) for index in mine)
+        elements = {"image": names, "label": labels[mine].astype("int64")}
+        splits.append(IndexedSplit(elements, specs, decode, files))
     return ImageDataset(listing.name, listing.classes, shape, *splits)
 
 
 def writable(name: str) -> str:
     """A name with codes in place of bytes that are no text, which files may be called by."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _split(listing: Listing, mine: np.ndarray, labels: np.ndarray, read) -> Split:
-    import tensorflow as tf
-
-    names = np.array([os.fsencode(listing.root / listing.paths[index]) for index in mine], object)
-    source = tf.data.Dataset.from_tensor_slices({"image": names, "label": labels[mine].astype("int64")})
-    files = tuple(File(writable(listing.paths[index]), listing.labels[index]) for index in mine)
-    return Split(source, len(mine), read, files)
 
 
 def _check_classes(listing: Listing) -> None:

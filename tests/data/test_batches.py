@@ -10,7 +10,7 @@ from kzoo.data import batches
 from kzoo.data.augment import Augmentation
 from kzoo.data.batches import evaluation_batches, training_batches
 from kzoo.data.seeds import EpochSeeds, balanced_order, epoch_order, random_states
-from kzoo.data.split import Split
+from kzoo.data.split import IndexedSplit, Split
 from kzoo.recipe import Augment
 
 SIZE, BATCH = 43, 8
@@ -24,7 +24,7 @@ def split(request, monkeypatch) -> Split:
         monkeypatch.setattr(batches, "CACHE_LIMIT_BYTES", 0)
     numbers = np.arange(SIZE)
     images = np.broadcast_to(numbers.astype("uint8")[:, None, None, None], (SIZE, 6, 5, 3)).copy()
-    return Split(tf.data.Dataset.from_tensor_slices({"image": images, "label": numbers}), SIZE)
+    return IndexedSplit.of_arrays({"image": images, "label": numbers})
 
 
 def labels(split, seed, epochs) -> np.ndarray:
