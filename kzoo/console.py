@@ -128,7 +128,7 @@ def quiet_import() -> Iterator[None]:
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Turns the caller's mistakes into one line and exit code 2, Ctrl-C into exit code 130; shows each warning once."""
+    """Turns the user's mistakes into one line and exit code 2, Ctrl-C into exit code 130; tells each warning once."""
     try:
         with _shown_warnings():
             yield
@@ -138,6 +138,11 @@ def user_errors() -> Iterator[None]:
     except BrokenPipeError:  # who reads has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    except ModuleNotFoundError as error:
+        if error.name not in ("tensorflow", "tensorflow_datasets"):
+            raise
+        package = error.name.replace("_", "-")
+        fail(f"this needs {package}, which is not installed; pip install {package}")
     except OSError as error:
         if error.errno not in DISK_TROUBLE:
             raise

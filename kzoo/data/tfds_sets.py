@@ -7,6 +7,7 @@ import numpy as np
 from kzoo.data.split import Example, ImageDataset, StreamedSplit
 from kzoo.errors import DatasetError, did_you_mean
 from kzoo.images import Pixels, read_picture
+from kzoo.needs import need_tensorflow
 
 LOOKED_AT = 8  # images of a split, to see whether it has labels
 
@@ -27,9 +28,9 @@ def load_tfds(
     Raises:
         DatasetError: unknown, absent, no such set, or one whose images have no labels.
     """
+    builder = prepared_builder(name, data_dir)
     import tensorflow_datasets as tfds
 
-    builder = prepared_builder(name, data_dir)
     features = builder.info.features
     if not {"image", "label"} <= set(features) or not isinstance(features["label"], tfds.features.ClassLabel):
         raise DatasetError(
@@ -119,7 +120,13 @@ def tfds_splits(builder, validation_fraction: float, unlabelled: Set[str] = froz
 
 
 def prepared_builder(name: str, data_dir: str | None):
-    """The TFDS builder of `name`, with its data on disk."""
+    """The TFDS builder of `name`, with its data on disk.
+
+    Raises:
+        BackendError: there is no TensorFlow.
+        DatasetError: unknown, or absent.
+    """
+    need_tensorflow(f"reading {name!r} with TFDS")
     import tensorflow_datasets as tfds
 
     try:

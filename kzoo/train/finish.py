@@ -1,6 +1,7 @@
 """The end of a run: the best epoch evaluated on test images, folded, exported, measured and reported."""
 
 import dataclasses
+import importlib
 import json
 import os
 import platform
@@ -156,16 +157,16 @@ def print_measurements(measurements: dict[str, Measurement], data: ImageDataset,
 
 
 def environment() -> dict[str, str | int]:
-    """What the numbers of a report depend on."""
-    import tensorflow as tf
-
+    """What the numbers of a report depend on; `backend` names what Keras computes with, and its version."""
+    backend = keras.backend.backend()
     return {
         "python": platform.python_version(),
-        "tensorflow": tf.__version__,
+        "backend": backend,
+        backend: importlib.import_module(backend).__version__,
         "keras": keras.__version__,
         "machine": platform.machine(),
         "cpu_cores": os.cpu_count(),
-        "accelerators": len(tf.config.list_physical_devices("GPU") + tf.config.list_physical_devices("TPU")),
+        "accelerators": sum(not device.startswith("cpu") for device in keras.distribution.list_devices()),
     }
 
 
