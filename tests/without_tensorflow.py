@@ -17,18 +17,27 @@ from typing import Any
 
 import keras
 import numpy as np
-from helpers import pixels, randomise
+from helpers import make_recipe, pixels, randomise
 from PIL import Image
 from weights.torch_files import TINY, random_state, save, save_shards, tiny
 
 import kzoo
+import kzoo.train
 from kzoo import surgery
 from kzoo.cli import main
+from kzoo.data.augment import Augmentation
+from kzoo.data.batches import evaluation_batches, training_batches
+from kzoo.data.operations import OPERATIONS, apply
+from kzoo.data.policies import trivial_augment
+from kzoo.data.seeds import StepSeeds
 from kzoo.errors import KzooError
 from kzoo.images import Pixels
 from kzoo.predict.classifier import open_model
+from kzoo.recipe import Augment, Classify
+from kzoo.recipe.parts import AUGMENTATIONS
 from kzoo.report.measure import keras_runner
 from kzoo.report.probabilities import Probabilities
+from kzoo.tasks.classification import Classification
 from kzoo.train.finish import environment
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +63,8 @@ def write_files(folder: Path) -> None:
     save_shards(random_state(), folder)
     (folder / "folder").mkdir()
     save(random_state(), folder / "folder" / "model.safetensors")
+    options = dict(input_shape=(8, 8, 3), num_classes=10, depths=(1, 1), widths=(4, 8))
+    randomise(kzoo.build("cifar_resnet20", **options)).save(folder / "start.keras")
     kzoo.with_classes(classifier(), CLASSES, Pixels("pad")).save(folder / "classifier.keras")
     segmenter = kzoo.build("unet", input_shape=(32, 48, 3), num_classes=3, padding="same", widths=(4, 6), dropout=0.0)
     kzoo.with_classes(randomise(segmenter, seed=5), SURFACES).save(folder / "segmenter.keras")
@@ -144,6 +155,66 @@ def transfer_by_fit(folder):
 @case
 def information(folder):
     return command("info", "cifar_resnet20"), command("list", "swin*")
+
+
+def recipe(folder: Path, **flags):
+    """An epoch of twenty steps on the digits, from weights that are the same everywhere."""
+    options = dict(image_size=8, batch_size=64, epochs=1, augmentation=(), export=(), jit_compile="true")
+    options |= dict(weights=str(folder / "start.keras"), model_options=dict(depths=(1, 1), widths=(4, 8)))
+    return make_recipe("run", "cifar_resnet20", "digits", **(options | flags))
+
+
+@case
+def a_training_run(folder):
+    """From the recipe to the report; every step sees the same images, so that the losses are the same."""
+    with tempfile.TemporaryDirectory() as place, contextlib.redirect_stdout(io.StringIO()):
+        report = kzoo.train.train(recipe(folder, output_dir=Path(place, "run")))
+        lines = Path(place, "run", "history.csv").read_text().splitlines()
+        history = dict(zip(*(line.split(",") for line in lines), strict=True))
+        speed = json.loads(Path(place, "run", "speed.json").read_text())
+        assert speed["images_per_second"] > 0
+        weights = keras.saving.load_model(Path(place, "run", "model.keras")).get_weights()
+    losses = {name: float(history[name]) for name in ("loss", "val_loss")}
+    return losses, report["models"]["keras"]["loss"], report["dataset"], weights
+
+
+@case
+def batches_of_training(folder):
+    """Those of two epochs from the third batch on, and of an evaluation, whose last one is smaller."""
+    data = Classification().load(recipe(folder).data, Classify(), 0)
+    options = dict(seed=3, epochs=range(1, 3), first=2)
+    found = training_batches(data.test, 100, lambda examples, seeds: (examples["image"], examples["label"]), **options)
+    whole = evaluation_batches(data.test, 100, lambda examples: (examples["image"], examples["label"]))
+    return [
+        [(np.asarray(images).astype(int).sum((1, 2, 3)), np.asarray(labels)) for images, labels in batches]
+        for batches in (found, whole)
+    ]
+
+
+@case
+def random_changes(folder):
+    """Of each kind: what is drawn differs between backends, its mean over many images hardly."""
+    images = np.repeat(pixels(1, 16, 20, 3), 256, axis=0)
+    answers = {}
+    for name in AUGMENTATIONS:
+        augment = Augmentation(Augment((name,)))
+        changed = np.asarray(augment(images, StepSeeds(0, 1, 2)))
+        again = np.asarray(augment(images, StepSeeds(0, 1, 2)))
+        assert (changed == again).all(), name
+        assert (changed != np.asarray(augment(images, StepSeeds(0, 1, 3)))).any(), name
+        assert changed.min() >= -1e-3, name
+        assert changed.max() <= 255.001, name
+        answers[name] = round(float(changed.mean()), -1)
+    return answers
+
+
+@case
+def operations_by_magnitude(folder):
+    """What TrivialAugment does, each operation at a magnitude of its own, is equal to a grey level."""
+    images = pixels(2 * len(OPERATIONS), 16, 20, 3).round()
+    which = np.arange(len(images), dtype="int32") % len(OPERATIONS)
+    strengths = trivial_augment().magnitudes(16, 20)[which, np.arange(len(images)) % 31]
+    return np.asarray(apply(keras.ops.convert_to_tensor(images), keras.ops.convert_to_tensor(which), strengths))
 
 
 @case

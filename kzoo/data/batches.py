@@ -94,7 +94,7 @@ def evaluation_batches(split: Split, batch_size: int, prepare: Callable):
         examples = split.decoded(split.source)
     import tensorflow as tf
 
-    batches = examples.batch(batch_size)
+    batches = examples.batch(batch_size).apply(tf.data.experimental.assert_cardinality(count))
     if keras.backend.backend() != "tensorflow":
         return StreamBatches(batches.enumerate(), count, numbered)
     return batches.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

@@ -138,3 +138,8 @@ def test_dropout_and_stochastic_depth_start_each_epoch_from_its_seed():
     names = ("first", "second")
     drawn = [np.asarray(model.get_layer(name)(ones, training=True)) for name in names]
     assert not np.array_equal(*drawn), "each layer has a seed of its own"
+
+
+def test_keras_knows_how_many_batches_an_evaluation_has(split):
+    batches = evaluation_batches(split, BATCH, lambda examples: examples["label"])
+    assert len(batches) == len(list(batches)) == -(-SIZE // BATCH)
