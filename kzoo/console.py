@@ -139,7 +139,7 @@ def user_errors() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except ModuleNotFoundError as error:
-        if error.name not in ("tensorflow", "tensorflow_datasets"):
+        if error.name not in ("tensorflow", "tensorflow_datasets", "ai_edge_litert"):
             raise
         package = error.name.replace("_", "-")
         fail(f"this needs {package}, which is not installed; pip install {package}")
