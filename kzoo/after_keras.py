@@ -7,6 +7,8 @@ import importlib.util
 import sys
 from typing import Any
 
+from kzoo.needs import need_tensorflow
+
 
 def import_after_keras(module: str) -> None:
     """Imports a module when Keras has been imported, or now if it has been."""
@@ -32,7 +34,13 @@ class _Waiting(importlib.abc.MetaPathFinder):
             run = loader.exec_module
 
             def exec_module(module) -> None:
-                run(module)
+                try:
+                    run(module)
+                except ModuleNotFoundError as error:
+                    sys.meta_path.insert(0, self)  # it may be tried again
+                    if error.name == "tensorflow":
+                        need_tensorflow("Keras", instead=", or set KERAS_BACKEND=jax")
+                    raise
                 importlib.import_module(self._module)
 
             loader.exec_module = exec_module

@@ -70,8 +70,15 @@ def fail(message: str) -> None:
 class _Warnings(logging.Handler):
     """Shows what kzoo warns of, a line each, on standard error."""
 
+    def __init__(self, level: int):
+        super().__init__(level)
+        self._told: set[str] = set()
+
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"kzoo: warning: {printable(record.getMessage())}", file=sys.stderr)
+        message = printable(record.getMessage())
+        if message not in self._told:  # a model is built twice, a folder looked at twice
+            self._told.add(message)
+            print(f"kzoo: warning: {message}", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -121,12 +128,21 @@ def quiet_import() -> Iterator[None]:
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Turns the caller's mistakes into one line and exit code 2, and Ctrl-C into exit code 130; shows warnings."""
+    """Turns the user's mistakes into one line and exit code 2, Ctrl-C into exit code 130; tells each warning once."""
     try:
         with _shown_warnings():
             yield
+        sys.stdout.flush()
     except KzooError as error:
         fail(str(error))
+    except BrokenPipeError:  # who reads has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except ModuleNotFoundError as error:
+        if error.name not in ("tensorflow", "tensorflow_datasets"):
+            raise
+        package = error.name.replace("_", "-")
+        fail(f"this needs {package}, which is not installed; pip install {package}")
     except OSError as error:
         if error.errno not in DISK_TROUBLE:
             raise

@@ -37,6 +37,10 @@ class ExportError(KzooError, RuntimeError):
     """A model that cannot be exported, or whose file disagrees with Keras."""
 
 
+class BackendError(KzooError, ImportError):
+    """Work that needs TensorFlow, which is not installed or not what Keras computes with."""
+
+
 class OutputError(KzooError, OSError):
     """An output path that cannot be written."""
 

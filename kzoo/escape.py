@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from html import escape as escape_html
 
 from rich.markup import escape
 
@@ -23,8 +24,17 @@ def printable(text: str) -> str:
     )
 
 
+def html(text: str) -> str:
+    """One line of HTML that shows the text as it is, between tags and as a value in quotes.
+
+    >>> html('<b>a & "b"')
+    '&lt;b&gt;a &amp; &quot;b&quot;'
+    """
+    return escape_html(printable(text))
+
+
 def terminal(text: str) -> str:
-    """The same for what rich prints, which would take [red] for a colour."""
+    """One line for what rich prints, which would take [red] for a colour."""
     return escape(printable(text))
 
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kzoo.data.split import VOID, Split
+from kzoo.data.split import READ_AT_ONCE, VOID, Split
 
 
 def centre(masks, like):
@@ -180,8 +180,9 @@ def class_weights(split: Split, num_classes: int, kind: str) -> list[float]:
     """
     counts = np.stack(
         [
-            np.bincount(example["mask"].ravel(), minlength=256)[:num_classes]
-            for example in split.dataset.as_numpy_iterator()
+            np.bincount(mask.ravel(), minlength=256)[:num_classes]
+            for batch in split.batches(READ_AT_ONCE)
+            for mask in batch["mask"]
         ]
     )
     pixels = counts.sum(axis=0)

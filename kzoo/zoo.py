@@ -127,7 +127,7 @@ def build(
     elif path is not None:
         report = weights_room.load_weights(built, path, head=head, new_attention=True)
         if report.initialised:
-            _log.warning("%s: the classifier for %d classes keeps random weights", source, num_classes)
+            _log.warning("%s: the classifier for %d classes is new, with random weights", source, num_classes)
         _log_new(report, source)
     return built
 

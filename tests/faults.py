@@ -456,8 +456,8 @@ FAULTS = (
     Fault(
         "scores are those of the test images",
         "train/finish.py",
-        "data.test.dataset.batch(task.batch_size)",
-        "data.validation.dataset.batch(task.batch_size)",
+        "data.test.batches(task.batch_size)",
+        "data.validation.batches(task.batch_size)",
         ("train/test_promises.py::test_scores_are_those_of_the_test_images",),
     ),
     Fault(
@@ -564,6 +564,27 @@ FAULTS = (
         "options.label_smoothing, weights)",
         "0.0, weights)",
         ("train",),
+    ),
+    Fault(
+        "the page of mistakes shows names from anywhere as text",
+        "escape.py",
+        "return escape_html(printable(text))",
+        "return printable(text)",
+        ("report/test_mistakes.py", "test_escape.py::test_html_shows_the_text_as_it_is_between_tags_and_in_quotes"),
+    ),
+    Fault(
+        "each picture of the page of mistakes stands with its own classes",
+        "report/mistakes.py",
+        "dict(zip(numbers.tolist(), read(numbers), strict=True))",
+        "dict(zip(numbers.tolist(), read(numbers)[::-1], strict=True))",
+        ("report/test_mistakes.py",),
+    ),
+    Fault(
+        "a file's path goes with a mistake",
+        "commands/evaluate.py",
+        "files=split.files,",
+        "files=None,",
+        ("commands/test_evaluate.py::test_the_folder_has_the_numbers_tables_and_pictures",),
     ),
     Fault(
         "the test of a folder without splits is the same whatever the seed",

@@ -31,7 +31,7 @@ from PIL import Image
 import kzoo
 from kzoo import apart
 from kzoo.class_names import known_output
-from kzoo.data.split import ImageDataset, Split
+from kzoo.data.split import ImageDataset, IndexedSplit
 from kzoo.data.tables import list_rows
 from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import KzooError
@@ -48,7 +48,7 @@ LONGEST_SECONDS = 120
 MOST_MB = 1000  # that one case may take of this process, libraries that load with the first of them counted in
 CLASSES = ("cat", "dog", "emu")
 TABLE = {"a.png": "cat", "b.png": "dog", "c.png": "dog"}
-DATA = ImageDataset("scenes", CLASSES, (8, 8, 3), *[Split(None, 0)] * 3)
+DATA = ImageDataset("scenes", CLASSES, (8, 8, 3), *[IndexedSplit({}, {})] * 3)
 RECIPE = make_recipe("small", "unet", "scenes", void=(255,), class_names=CLASSES)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 import kzoo
 from kzoo.cli import main
 from kzoo.edge import Card
-from kzoo.escape import markdown, printable, terminal
+from kzoo.escape import html, markdown, printable, terminal
 from kzoo.images.overlay import draw_overlay
 from kzoo.output import Output
 from kzoo.report.plots import draw_predictions
@@ -55,6 +55,12 @@ def test_markdown_shows_the_text_as_it_is():
     assert markdown("<b>a & b|c</b>") == "&lt;b&gt;a &amp; b\\|c&lt;/b&gt;"
     assert markdown("[link](x) *y* `z`\n# t") == "\\[link\\]\\(x\\) \\*y\\* \\`z\\`\\\\n\\# t"
     assert (markdown("model_int8", code=True), markdown("a`|b", code=True)) == ("`model_int8`", "a\\`\\|b")
+
+
+def test_html_shows_the_text_as_it_is_between_tags_and_in_quotes():
+    assert html("<b>a & 'b'</b>\n\u202e") == "&lt;b&gt;a &amp; &#x27;b&#x27;&lt;/b&gt;\\n\\u202e"
+    assert html('" onload="x') == "&quot; onload=&quot;x"
+    assert html("größe 犬 שלום") == "größe 犬 שלום"
 
 
 def raw(text: str) -> list[str]:

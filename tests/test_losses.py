@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from sklearn.utils.class_weight import compute_class_weight
 
-from kzoo.data.split import VOID, Split
+from kzoo.data.split import VOID, IndexedSplit
 from kzoo.losses import ClassificationLoss, SegmentationLoss, balanced_weights, centre, class_weights
 from kzoo.metrics import Confusion, MeanIoU
 
@@ -238,7 +238,7 @@ def test_class_weights_are_those_of_the_papers():
     masks = np.zeros((2, 2, 4), "uint8")
     masks[0, 0] = (1, 1, 1, VOID)
     masks[1, 0, 0] = 2
-    split = Split(tf.data.Dataset.from_tensor_slices({"image": np.zeros((2, 2, 4, 3), "uint8"), "mask": masks}), 2)
+    split = IndexedSplit.of_arrays({"image": np.zeros((2, 2, 4, 3), "uint8"), "mask": masks})
     # image 1: 4 × 0, 3 × 1, a void; image 2: 7 × 0, 1 × 2; class 3 nowhere
     frequency = np.array([11 / 15, 3 / 7, 1 / 8])
     expected = [*(np.median(frequency) / frequency), 0]

@@ -8,6 +8,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from kzoo.errors import InvalidValueError, check_choice
+from kzoo.needs import need_tensorflow_backend
 from kzoo.precisions import PRECISIONS
 from kzoo.registry import lookup, select_models
 
@@ -73,14 +74,14 @@ class Plan:
 
         Raises:
             InvalidValueError, UnknownNameError: what was given, and what is accepted.
+            BackendError: Keras does not compute with TensorFlow.
         """
         import keras
 
         from kzoo.zoo import build
 
         names = self.models
-        if keras.backend.backend() != "tensorflow":
-            raise InvalidValueError(f"kzoo bench needs KERAS_BACKEND=tensorflow, not {keras.backend.backend()!r}")
+        need_tensorflow_backend("kzoo bench")
         for field in ("precisions", "threads"):
             if not getattr(self, field):
                 raise InvalidValueError(f"{field}=() gives nothing to measure; give one or more")

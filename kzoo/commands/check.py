@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Mapping
 
-import keras
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -16,6 +15,7 @@ from kzoo.console import make_table, show, show_json
 from kzoo.errors import InvalidValueError
 from kzoo.escape import terminal
 from kzoo.files import ensure_writable, refuse_unwritable
+from kzoo.needs import need_tensorflow_backend
 from kzoo.registry import list_models, select_models
 
 COLORS = {True: "green", False: "bold red", None: "bright_black"}
@@ -27,8 +27,7 @@ def run(form: Check) -> None:
     if not form.names and not form.all:
         raise InvalidValueError("no model given; name models or patterns such as 'resnet50*', or pass --all")
     names = list_models() if form.all else select_models(form.names)
-    if keras.backend.backend() != "tensorflow":
-        raise InvalidValueError(f"kzoo check needs KERAS_BACKEND=tensorflow, not {keras.backend.backend()!r}")
+    need_tensorflow_backend("kzoo check")
     file = None
     verdicts: dict[str, Verdict] = {}
     if form.output is not None:

@@ -10,7 +10,7 @@ from kzoo.class_names import FILES, match_classes
 from kzoo.commands.dataset import load
 from kzoo.commands.forms import Evaluate
 from kzoo.console import as_json, make_table, show, show_json
-from kzoo.data.split import Example, Split, readable_images
+from kzoo.data.split import Example, Split
 from kzoo.errors import InvalidValueError, OutputError
 from kzoo.escape import markdown, terminal
 from kzoo.files import ensure_writable, refuse_unwritable, write_text
@@ -18,7 +18,7 @@ from kzoo.output import Output
 from kzoo.predict.classifier import Opened, open_model
 from kzoo.predict.tiles import runner
 from kzoo.report.diagrams import write_table
-from kzoo.tasks import Column, Task, task_of_output
+from kzoo.tasks import Column, Evaluated, Task, task_of_output
 from kzoo.tasks.tables import classes_table, details_table, pictures, shown_classes, temperature_line, told_details
 
 
@@ -49,9 +49,8 @@ def run(form: Evaluate) -> None:
 
     def judged(images: Split) -> Any:
         scorer = task.scorer(output.named(classes))
-        with readable_images():
-            for examples in images.dataset.batch(task.batch_size).as_numpy_iterator():
-                scorer.add(predict(examples["image"]), relabelled(examples))
+        for examples in images.batches(task.batch_size):
+            scorer.add(predict(examples["image"]), relabelled(examples))
         return scorer
 
     scorer = judged(split)
@@ -65,7 +64,16 @@ def run(form: Evaluate) -> None:
             name: {column.key: scores[column.key][name] for column in task.class_columns} for name in scorer.classes
         }
     if form.output is not None:
-        captions = task.draw(lambda numbers: relabelled(split.pick(numbers).arrays()), predict, scorer, form.output)
+        evaluated = Evaluated(
+            file=str(form.model),
+            dataset=data.name,
+            split=form.split,
+            files=split.files,
+            examples=lambda numbers: relabelled(split.pick(numbers).arrays()),
+            predict=predict,
+            scorer=scorer,
+        )
+        captions = task.draw(evaluated, form.output)
         _write(form.output, task, measured, scores, captions)
     if form.json:
         show_json(measured)
@@ -146,7 +154,7 @@ def _show(task: Task, measured: dict[str, Any], scores: dict[str, Any]) -> None:
 
 
 def _write(folder: Path, task: Task, measured: dict, scores: dict, captions: dict[str, str]) -> None:
-    """`evaluation.json`, `classes.csv`, and `README.md` that shows them and the pictures."""
+    """`evaluation.json`, `classes.csv`, and `README.md` that shows them, the pictures and links to pages."""
     write_text(folder / "evaluation.json", as_json(measured) + "\n")
     keys = [column.key for column in task.class_columns]
     rows = [[name, *(values[key] for key in keys)] for name, values in measured["classes"].items()]

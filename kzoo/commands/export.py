@@ -24,6 +24,7 @@ from kzoo.errors import InvalidValueError
 from kzoo.escape import printable, terminal
 from kzoo.files import refuse_unwritable
 from kzoo.known_pixels import known_pixels
+from kzoo.needs import need_tensorflow_backend
 from kzoo.predict.classifier import load_keras
 from kzoo.registry import SEGMENTATION
 from kzoo.surgery import fold_batch_norm, fold_preprocessing
@@ -32,6 +33,7 @@ from kzoo.zoo import build
 
 
 def run(form: Export) -> None:
+    need_tensorflow_backend("kzoo export")
     one = len(form.precision) == 1 and ALL not in form.precision
     if one:
         check_path(form.output)

@@ -123,7 +123,8 @@ class Evaluate(MaskOptions, PixelOptions, JsonOption):
     """Whether to fit a temperature to the validation images, and to tell the calibration error before and after; for
     classification. The file stays as it is."""
     output: Path | None = None
-    """Folder for evaluation.json, README.md, tables (classes.csv, confusion.csv) and pictures."""
+    """Folder for evaluation.json, README.md, mistakes.html of a classifier, tables (classes.csv, confusion.csv) and
+    pictures."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Predict(PixelOptions, JsonOption):
     model: Annotated[Positional[str], arg(metavar="MODEL")]
     """Model: a name of the zoo, or a file."""
     images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE...")]
-    """Pictures: PNG, JPEG, WebP, BMP, GIF or TIFF files, and folders of them."""
+    """Pictures: PNG, JPEG, WebP, BMP, GIF, TIFF, PPM, JPEG 2000 or AVIF files, and folders of them."""
     weights: str | None = None
     """Weights for a name of the zoo; default: "imagenet". `kzoo info MODEL` lists them; a path and "hf://owner/name"
     too."""

@@ -10,12 +10,12 @@ from kzoo.console import fail, make_table, parse, show, show_json
 from kzoo.errors import InvalidValueError, OutputError, UnknownNameError, did_you_mean
 from kzoo.escape import terminal
 from kzoo.files import write_text
-from kzoo.recipe import Data, Recipe, is_recipe, list_recipes, load_recipe, to_python
+from kzoo.recipe import Recipe, is_recipe, list_recipes, load_recipe, to_python
 from kzoo.registry import list_models
 from kzoo.tasks import task_of
 from kzoo.train.cli import for_model
-from kzoo.train.defaults import Choice, choose, choose_size
-from kzoo.train.loop import train
+from kzoo.train.defaults import Choice, choose, choose_size, recipe_for
+from kzoo.train.loop import fetch_weights, train
 
 USAGE = """usage: kzoo train RECIPE [OPTIONS]
        kzoo train MODEL DATA [OPTIONS]
@@ -47,7 +47,7 @@ def run(args: Sequence[str]) -> None:
     own, options = parser.parse_known_args(args[1:])
     with contextlib.redirect_stdout(sys.stderr) if own.json else contextlib.nullcontext():
         with_data = options and not options[0].startswith("-")
-        recipe = _chosen(args[0], *options) if with_data else _named(args[0], options)
+        recipe = _chosen(args[0], *options, fetch=own.save_recipe is None) if with_data else _named(args[0], options)
         report = None if own.save_recipe else train(recipe)
     if own.save_recipe:
         _save(recipe, own.save_recipe)
@@ -71,12 +71,14 @@ def _named(name: str, options: Sequence[str]) -> Recipe:
     return parse(Recipe, options, f"kzoo train {name}", default=for_model(recipe, options), description=_about(recipe))
 
 
-def _chosen(model: str, dataset: str, *options: str) -> Recipe:
-    """The recipe for a model and pictures: what the options say, and what is chosen for the rest."""
+def _chosen(model: str, dataset: str, *options: str, fetch: bool) -> Recipe:
+    """The recipe for a model and pictures: what the options say, and what is chosen for the rest.
+
+    With `fetch` the weights are had before the pictures are looked at.
+    """
     if is_recipe(model):
         raise InvalidValueError(f"{model} is a recipe, which has its data; kzoo train {model} --dataset {dataset}")
-    prog, name = f"kzoo train {model} {dataset}", f"{model}_{Path(dataset).stem or 'data'}"
-    base = Recipe(name=name, model=model, data=Data(dataset), export=("float32", "int8"))
+    prog, base = f"kzoo train {model} {dataset}", recipe_for(model, dataset)
 
     def said(default: Recipe) -> Recipe:
         return parse(Recipe, options, prog, default=default, description=_about(base))
@@ -84,6 +86,8 @@ def _chosen(model: str, dataset: str, *options: str) -> Recipe:
     sizes = choose_size(said(base))
     base = _with(base, sizes)
     recipe = said(base)
+    if fetch:
+        fetch_weights(recipe)
     data = task_of(model).load(recipe.data, recipe.task, recipe.seed)
     choices = choose(recipe, data)
     recipe = said(_with(base, choices))

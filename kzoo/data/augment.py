@@ -5,7 +5,8 @@ Layers that crop (RandomCrop) take the same crop for a whole batch; a random tra
 
 from collections.abc import Callable
 
-from keras import layers
+import keras
+from keras import layers, ops
 
 from kzoo.data.boxes import RandomErase, RandomResizedCrop
 from kzoo.data.elastic import RandomElastic
@@ -15,6 +16,7 @@ from kzoo.recipe import Augment
 
 _BLACK = dict(fill_mode="constant")
 _PIXELS = dict(value_range=(0, 255))
+_SHARES = dict(value_range=(0, 1))  # to which Keras clips the saturation itself; above 1 it makes negative pixels
 _GEOMETRY: dict[str, Callable[[Augment], list]] = {
     "resized_crop": lambda augment: [RandomResizedCrop(augment.crop_area)],
     "flip": lambda augment: [layers.RandomFlip("horizontal")],
@@ -30,11 +32,11 @@ _COLOUR: dict[str, Callable[[Augment], list]] = {
     "rand": lambda augment: [rand_augment(augment.rand_number, augment.rand_magnitude)],
     "brightness": lambda augment: [layers.RandomBrightness(0.2, **_PIXELS)],
     "contrast": lambda augment: [layers.RandomContrast(0.2, **_PIXELS)],
-    "saturation": lambda augment: [layers.RandomSaturation((0.3, 0.7), **_PIXELS)],
+    "saturation": lambda augment: [layers.RandomSaturation((0.3, 0.7), **_SHARES)],
     "color": lambda augment: [  # as keras.layers.RandomColorJitter, which takes no seeds from outside
         layers.RandomBrightness(0.3, **_PIXELS),
         layers.RandomContrast(0.5, **_PIXELS),
-        layers.RandomSaturation((0.2, 0.8), **_PIXELS),
+        layers.RandomSaturation((0.2, 0.8), **_SHARES),
         layers.RandomHue(0.05, **_PIXELS),
     ],
 }
@@ -72,9 +74,6 @@ class Augmentation:
     def __init__(self, augment: Augment):
         names = [(stage, name) for stage in _STAGES for name in augment.changes if name in stage]
         self._layers = [layer for stage, name in names for layer in stage[name](augment)]
-        for layer in self._layers:
-            if isinstance(layer, layers.Layer):
-                layer.backend.set_backend("tensorflow")  # with which tf.data computes, whatever trains
 
     def __call__(self, images, seeds: StepSeeds):
         for layer in self._layers:
@@ -93,15 +92,13 @@ class Augmentation:
         Returns:
             Images and masks, in which void is what comes in from outside the image.
         """
-        import tensorflow as tf
-
         # one up in uint8, where 255 is followed by 0: void becomes the 0 that layers fill in
-        masks = tf.cast(masks + 1, tf.float32)[..., None]
+        masks = ops.cast(masks + 1, "float32")[..., None]
         for layer in self._layers:
             change = layer.get_random_transformation(images, training=True, seed=seeds)
             images = layer.transform_images(images, change, training=True)
             masks = layer.transform_segmentation_masks(masks, change, training=True)
-        return images, tf.cast(masks[..., 0], tf.uint8) - 1
+        return images, ops.cast(masks[..., 0], "uint8") - 1
 
 
 def random_crop(images, masks, size: tuple[int, int], seeds: StepSeeds):
@@ -116,11 +113,17 @@ def random_crop(images, masks, size: tuple[int, int], seeds: StepSeeds):
     Returns:
         The parts (n, *size, channels) and (n, *size).
     """
-    import tensorflow as tf
-
     for axis, length in enumerate(size, start=1):
-        number, whole = tf.shape(masks)[0], masks.shape[axis]
-        first = tf.random.stateless_uniform((number, 1), seeds.next(), 0, whole - length + 1, tf.int32)
-        places = first + tf.range(length)  # (n, length)
-        images, masks = (tf.gather(array, places, axis=axis, batch_dims=1) for array in (images, masks))
+        number, whole = ops.shape(masks)[0], masks.shape[axis]
+        first = keras.random.randint((number, 1), 0, whole - length + 1, seed=seeds)
+        places = first + ops.arange(length, dtype="int32")  # (n, length)
+        images = ops.take_along_axis(images, _along(places, axis, 4), axis=axis)
+        masks = ops.take_along_axis(masks, _along(places, axis, 3), axis=axis)
     return images, masks
+
+
+def _along(places, axis: int, rank: int):
+    """Places (n, length) as an index for `take_along_axis` of an array of a rank."""
+    shape = [-1 if position == 0 else 1 for position in range(rank)]
+    shape[axis] = places.shape[1]
+    return ops.reshape(places, shape)

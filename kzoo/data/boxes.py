@@ -2,6 +2,9 @@
 
 import math
 
+import keras
+from keras import ops
+
 from kzoo.data.operations import project
 
 ATTEMPTS = 10  # boxes among which the first one that fits is taken, as in torchvision and timm
@@ -22,19 +25,19 @@ def random_boxes(number, size: tuple[int, int], area: tuple[float, float], ratio
     Returns:
         Tops, lefts, heights and widths, whole numbers in float32 (n,), and whether a box was found that fits, (n,).
     """
-    import tensorflow as tf
 
     def uniform(low, high, attempts=ATTEMPTS):
-        return tf.random.stateless_uniform((number, attempts), seeds.next(), low, high)
+        return keras.random.uniform((number, attempts), low, high, seed=seeds)
 
     pixels = uniform(*area) * (size[0] * size[1])
-    ratios = tf.exp(uniform(math.log(ratio), -math.log(ratio)))
-    sides = tf.round(tf.sqrt(tf.stack([pixels / ratios, pixels * ratios], axis=2)))  # (n, attempts, 2)
-    whole = tf.constant(size, tf.float32)
-    fits = tf.reduce_all((sides >= 1) & (sides <= whole), axis=2)
-    sides = tf.gather(sides, tf.argmax(tf.cast(fits, tf.int32), axis=1), axis=1, batch_dims=1)
-    corners = tf.floor(uniform(0.0, 1.0, attempts=2) * (whole - sides + 1))
-    return corners[:, 0], corners[:, 1], sides[:, 0], sides[:, 1], tf.reduce_any(fits, axis=1)
+    ratios = ops.exp(uniform(math.log(ratio), -math.log(ratio)))
+    sides = ops.round(ops.sqrt(ops.stack([pixels / ratios, pixels * ratios], axis=2)))  # (n, attempts, 2)
+    whole = ops.convert_to_tensor(size, "float32")
+    fits = ops.all((sides >= 1) & (sides <= whole), axis=2)
+    first = ops.argmax(ops.cast(fits, "int32"), axis=1)[:, None, None]
+    sides = ops.take_along_axis(sides, first, axis=1)[:, 0]
+    corners = ops.floor(uniform(0.0, 1.0, attempts=2) * (whole - sides + 1))
+    return corners[:, 0], corners[:, 1], sides[:, 0], sides[:, 1], ops.any(fits, axis=1)
 
 
 class RandomResizedCrop:
@@ -59,24 +62,24 @@ class RandomResizedCrop:
 
     def get_random_transformation(self, images, training=True, seed=None):
         """Boxes of images (n, height, width, channels), as matrices (n, 6) for `project`."""
-        import tensorflow as tf
-
         height, width = images.shape[1:3]
-        *box, found = random_boxes(tf.shape(images)[0], (height, width), self.area, CROP_RATIO, seed)
+        *box, found = random_boxes(ops.shape(images)[0], (height, width), self.area, CROP_RATIO, seed)
         sides = min(height, round(width / CROP_RATIO)), min(width, round(height / CROP_RATIO))
         middle = [(height - sides[0]) // 2, (width - sides[1]) // 2, *sides]
-        top, left, rows, columns = (tf.where(found, one, float(other)) for one, other in zip(box, middle, strict=True))
-        down, right, nothing = rows / height, columns / width, tf.zeros_like(top)
+        top, left, rows, columns = (
+            ops.where(found, one, float(other)) for one, other in zip(box, middle, strict=True)
+        )
+        down, right, nothing = rows / height, columns / width, ops.zeros_like(top)
         from_x, from_y = left + (right - 1) / 2, top + (down - 1) / 2  # the middle of the first pixel
-        return tf.stack([right, nothing, from_x, nothing, down, from_y], axis=1)
+        return ops.stack([right, nothing, from_x, nothing, down, from_y], axis=1)
 
     def transform_images(self, images, transformation, training=True):
         """Images float32 (n, height, width, channels), cropped and resized."""
-        return project(images, transformation, "BILINEAR", fill="NEAREST")
+        return project(images, transformation, "bilinear", fill="nearest")
 
     def transform_segmentation_masks(self, segmentation_masks, transformation, training=True):
         """Masks (n, height, width, 1), cropped alike, from the nearest pixel."""
-        return project(segmentation_masks, transformation, "NEAREST", fill="NEAREST")
+        return project(segmentation_masks, transformation, "nearest", fill="nearest")
 
 
 class RandomErase:
@@ -95,24 +98,20 @@ class RandomErase:
 
     def get_random_transformation(self, images, training=True, seed=None):
         """What is erased in images (n, height, width, channels), a boolean (n, height, width, 1), and the noise."""
-        import tensorflow as tf
-
-        count, size = tf.shape(images)[0], tuple(images.shape[1:3])
+        count, size = ops.shape(images)[0], tuple(images.shape[1:3])
         *box, found = random_boxes(count, size, ERASED_AREA, ERASED_RATIO, seed)
         top, left, height, width = (number[:, None] for number in box)
-        rows, columns = (tf.range(length, dtype=tf.float32) for length in size)
+        rows, columns = (ops.arange(length, dtype="float32") for length in size)
         inside_rows = (rows >= top) & (rows < top + height)
         inside_columns = (columns >= left) & (columns < left + width)
-        erased = found & (tf.random.stateless_uniform((count,), seed.next()) < ERASED)
+        erased = found & (keras.random.uniform((count,), seed=seed) < ERASED)
         mask = erased[:, None, None] & inside_rows[:, :, None] & inside_columns[:, None, :]
-        return mask[..., None], tf.random.stateless_uniform(tf.shape(images), seed.next(), 0.0, 255.0)
+        return mask[..., None], keras.random.uniform(ops.shape(images), 0.0, 255.0, seed=seed)
 
     def transform_images(self, images, transformation, training=True):
         """Images float32 (n, height, width, channels), with a box erased."""
-        import tensorflow as tf
-
         mask, noise = transformation
-        return tf.where(mask, noise, images)
+        return ops.where(mask, noise, images)
 
     def transform_segmentation_masks(self, segmentation_masks, transformation, training=True):
         """Masks as they are."""

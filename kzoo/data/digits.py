@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from kzoo.data.split import ImageDataset, Split
+from kzoo.data.split import ImageDataset, IndexedSplit
 from kzoo.errors import DatasetError
 from kzoo.images import Pixels
 
@@ -14,7 +14,6 @@ def load_digits(size: tuple[int, int], pixels: Pixels, validation_fraction: floa
     Raises:
         DatasetError: a split without some digit.
     """
-    import tensorflow as tf
     from sklearn import datasets
     from sklearn.model_selection import train_test_split
 
@@ -31,7 +30,6 @@ def load_digits(size: tuple[int, int], pixels: Pixels, validation_fraction: floa
     except ValueError as error:
         raise DatasetError(f"validation_fraction={validation_fraction} leaves a split without some digit") from error
     splits = (
-        Split(tf.data.Dataset.from_tensor_slices({"image": images[part], "label": labels[part]}), len(part))
-        for part in (train, validation, test)
+        IndexedSplit.of_arrays({"image": images[part], "label": labels[part]}) for part in (train, validation, test)
     )
     return ImageDataset("digits", tuple("0123456789"), (*size, 3), *splits)

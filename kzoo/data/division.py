@@ -1,12 +1,12 @@
-"""Dividing pictures into splits: of each class its share, by a seed, and what belongs together in one split."""
+"""Dividing pictures into splits: of each class its share, by seed and name, and what belongs together in one split."""
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Sequence
 
 import numpy as np
 
-from kzoo.data.split import draw
 from kzoo.errors import DatasetError, check_pattern
 
 
@@ -95,12 +95,15 @@ def join(*keys: Sequence | np.ndarray) -> np.ndarray:
             return groups
 
 
-def hold_out(classes: np.ndarray, groups: np.ndarray, fraction: float, seed: int, option: str) -> np.ndarray:
+def hold_out(
+    classes: np.ndarray, groups: np.ndarray, names: Sequence[str], fraction: float, seed: int, option: str
+) -> np.ndarray:
     """Which pictures are held out: about a share of each class, whole groups, and of no class all.
 
     Args:
         classes: (n,) of the pictures.
         groups: (n,) see `join`.
+        names: by which they are drawn, such as their paths.
         fraction: share of the pictures.
         seed: of the choice.
         option: the error's name for `fraction`.
@@ -114,8 +117,7 @@ def hold_out(classes: np.ndarray, groups: np.ndarray, fraction: float, seed: int
     count, apart = round(len(classes) * fraction), len(np.unique(groups))
     held_out = np.zeros(len(classes), bool)
     if 0 < count < len(classes):
-        single = apart == len(classes)
-        held_out[draw(classes, count, seed) if single else draw_groups(classes, groups, count, seed)] = True
+        held_out[draw_groups(classes, groups, names, count, seed)] = True
         for one in np.unique(classes):
             if held_out[classes == one].all():
                 held_out[groups == groups[np.argmax(classes == one)]] = False
@@ -128,34 +130,41 @@ def hold_out(classes: np.ndarray, groups: np.ndarray, fraction: float, seed: int
     return held_out
 
 
-def draw_groups(classes: np.ndarray, groups: np.ndarray, count: int, seed: int) -> np.ndarray:
+def draw_groups(classes: np.ndarray, groups: np.ndarray, names: Sequence[str], count: int, seed: int) -> np.ndarray:
     """Draws about `count` pictures in whole groups: of each class its share, as near as groups allow.
 
-    Groups stand in a line, by the class that most of their pictures are of, the largest first; along the line one is
-    drawn whenever at least half of it is owed, and what it brings too much is owed less to the next.
+    The groups that are mostly of one class stand in a line, by a hash of seed and name; along it one is drawn
+    whenever at least half of it is owed, and what is left over is owed to the next class. So a picture that comes
+    or goes moves hardly another: those of a test stay in it when the dataset grows.
 
     Args:
         classes: (n,) of the pictures.
         groups: (n,) see `join`.
+        names: of the pictures; the first hash of a group is that of the group.
         count: of pictures.
-        seed: of the order among groups of one class and size, and of the classes.
+        seed: of the hashes.
 
     Returns:
         The numbers of the drawn pictures, ascending.
     """
-    rng = np.random.default_rng(seed)
     _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     known, classes = np.unique(classes, return_inverse=True)
     both, counts = np.unique(groups * len(known) + classes, return_counts=True)
     both = both[np.argsort(counts, kind="stable")]
     most = np.empty(len(sizes), int)
     most[both // len(known)] = both % len(known)  # the last that is written is of the largest count
-    ranks, shuffled = rng.permutation(len(known))[most], rng.permutation(len(sizes))
-    line = shuffled[np.lexsort((-sizes[shuffled], ranks[shuffled]))]
+    places = np.full(len(sizes), 2**64 - 1, "uint64")
+    np.minimum.at(places, groups, np.array([_hash(seed, name) for name in names], "uint64"))
     chosen, owed = np.zeros(len(sizes), bool), 0.0
-    for group in line:
-        owed += sizes[group] * count / len(classes)
-        if 2 * owed >= sizes[group]:
-            chosen[group] = True
-            owed -= sizes[group]
+    for one in range(len(known)):
+        line = np.flatnonzero(most == one)
+        owed += sizes[line].sum() * count / len(classes)
+        for group in line[np.argsort(places[line], kind="stable")]:
+            if 2 * owed >= sizes[group]:
+                chosen[group] = True
+                owed -= sizes[group]
     return np.flatnonzero(chosen[groups])
+
+
+def _hash(seed: int, name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed} {name}".encode("utf-8", "surrogateescape"), digest_size=8).digest())

@@ -1,5 +1,8 @@
 """Elastic deformation of images, and of their masks with them."""
 
+import keras
+from keras import ops
+
 GRID = 3  # random vectors along each side, see U-Net, section 3.1
 STRENGTH = 10 / 512  # their standard deviation over the shorter side: 10 pixels in the paper's 512
 
@@ -28,14 +31,12 @@ class RandomElastic:
 
     def get_random_transformation(self, images, training=True, seed=None):
         """Rows and columns (n, height, width) of images (n, height, width, channels) where each pixel comes from."""
-        import tensorflow as tf
-
-        number, height, width, _ = tf.unstack(tf.shape(images))
-        vectors = tf.random.stateless_normal((number, GRID, GRID, 2), seed.next())
-        vectors *= self.strength * tf.cast(tf.minimum(height, width), tf.float32)
-        field = tf.image.resize(vectors, (height, width), "bicubic")
-        rows = tf.range(tf.cast(height, tf.float32))[None, :, None] + field[..., 0]
-        columns = tf.range(tf.cast(width, tf.float32))[None, None, :] + field[..., 1]
+        number, height, width, _ = ops.shape(images)
+        vectors = keras.random.normal((number, GRID, GRID, 2), seed=seed)
+        vectors *= self.strength * min(height, width)
+        field = ops.image.resize(vectors, (height, width), "bicubic", data_format="channels_last")
+        rows = ops.arange(height, dtype="float32")[None, :, None] + field[..., 0]
+        columns = ops.arange(width, dtype="float32")[None, None, :] + field[..., 1]
         return rows, columns
 
     def transform_images(self, images, transformation, training=True):
@@ -44,17 +45,13 @@ class RandomElastic:
 
     def transform_segmentation_masks(self, segmentation_masks, transformation, training=True):
         """Masks (n, height, width, 1), bent alike."""
-        import tensorflow as tf
-
         rows, columns = transformation
-        return _pick(segmentation_masks, tf.round(rows), tf.round(columns))
+        return _pick(segmentation_masks, ops.round(rows), ops.round(columns))
 
 
 def _bilinear(images, rows, columns):
     """Values (n, height, width, channels) at places (n, height, width) between pixels."""
-    import tensorflow as tf
-
-    top, left = tf.floor(rows), tf.floor(columns)
+    top, left = ops.floor(rows), ops.floor(columns)
     down, right = (rows - top)[..., None], (columns - left)[..., None]
     upper = _pick(images, top, left) * (1 - right) + _pick(images, top, left + 1) * right
     lower = _pick(images, top + 1, left) * (1 - right) + _pick(images, top + 1, left + 1) * right
@@ -63,11 +60,10 @@ def _bilinear(images, rows, columns):
 
 def _pick(images, rows, columns):
     """Values at whole places; 0 outside."""
-    import tensorflow as tf
-
-    height, width = tf.shape(images)[1], tf.shape(images)[2]
-    last_row, last_column = (tf.cast(size - 1, tf.float32) for size in (height, width))
+    height, width, channels = images.shape[1:]
+    last_row, last_column = height - 1, width - 1
     inside = (rows >= 0) & (rows <= last_row) & (columns >= 0) & (columns <= last_column)
-    places = tf.stack([tf.clip_by_value(rows, 0, last_row), tf.clip_by_value(columns, 0, last_column)], axis=-1)
-    pixels = tf.gather_nd(images, tf.cast(places, tf.int32), batch_dims=1)
-    return tf.where(inside[..., None], pixels, 0)
+    places = ops.cast(ops.clip(rows, 0, last_row) * width + ops.clip(columns, 0, last_column), "int32")
+    flat = ops.reshape(images, (-1, height * width, channels))
+    pixels = ops.take_along_axis(flat, ops.reshape(places, (-1, height * width, 1)), axis=1)
+    return ops.where(inside[..., None], ops.reshape(pixels, (-1, height, width, channels)), 0)

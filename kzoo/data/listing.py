@@ -10,7 +10,7 @@ import numpy as np
 
 from kzoo.data.checking import check_headers, first_copies
 from kzoo.data.division import Division, hold_out, join
-from kzoo.data.split import Example, File, ImageDataset, Split, decoder
+from kzoo.data.split import Example, File, ImageDataset, IndexedSplit
 from kzoo.errors import DatasetError
 from kzoo.images import Pixels
 
@@ -82,23 +82,19 @@ def load_listing(listing: Listing, size: tuple[int, int] | None, pixels: Pixels,
     def decode(image: bytes, label: np.ndarray) -> Example:
         return {"image": pixels.read(os.fsdecode(image), shape), "label": label}
 
-    read = decoder(decode, image=(shape, "uint8"), label=((), "int64"))
-    splits = [_split(listing, parts[part], labels, read) for part in PARTS]
+    specs = {"image": (shape, "uint8"), "label": ((), "int64")}
+    splits = []
+    for mine in (parts[part] for part in PARTS):
+        names = np.array([os.fsencode(listing.root / listing.paths[index]) for index in mine], object)
+        files = tuple(File(writable(listing.paths[index]), listing.labels[index]) for index in mine)
+        elements = {"image": names, "label": labels[mine].astype("int64")}
+        splits.append(IndexedSplit(elements, specs, decode, files))
     return ImageDataset(listing.name, listing.classes, shape, *splits)
 
 
 def writable(name: str) -> str:
     """A name with codes in place of bytes that are no text, which files may be called by."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _split(listing: Listing, mine: np.ndarray, labels: np.ndarray, read) -> Split:
-    import tensorflow as tf
-
-    names = np.array([os.fsencode(listing.root / listing.paths[index]) for index in mine], object)
-    source = tf.data.Dataset.from_tensor_slices({"image": names, "label": labels[mine].astype("int64")})
-    files = tuple(File(writable(listing.paths[index]), listing.labels[index]) for index in mine)
-    return Split(source, len(mine), read, files)
 
 
 def _check_classes(listing: Listing) -> None:
@@ -137,7 +133,7 @@ def _divide(listing: Listing, labels: np.ndarray, division: Division) -> dict[st
     splits = _given(listing, division)
     everything = np.arange(len(labels))
     if splits is None:
-        tested = hold_out(labels, groups, division.test_fraction, 0, "test_fraction")
+        tested = hold_out(labels, groups, listing.paths, division.test_fraction, 0, "test_fraction")
         parts = {"train": everything[~tested], "test": everything[tested]}
     else:
         parts = {part: everything[splits == part] for part in PARTS if part in splits}
@@ -147,7 +143,8 @@ def _divide(listing: Listing, labels: np.ndarray, division: Division) -> dict[st
         parts["train"] = train
     else:
         share = division.validation_fraction
-        held_out = hold_out(labels[train], groups[train], share, division.seed, "validation_fraction")
+        names = [listing.paths[index] for index in train]
+        held_out = hold_out(labels[train], groups[train], names, share, division.seed, "validation_fraction")
         parts |= {"train": train[~held_out], "validation": train[held_out]}
     _warn_of_copies(listing, copies, labels, parts)
     return parts

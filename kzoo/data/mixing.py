@@ -2,6 +2,9 @@
 
 from functools import partial
 
+import keras
+from keras import ops
+
 from kzoo.data.seeds import StepSeeds
 
 
@@ -31,54 +34,45 @@ class Mixing:
         self.mixup, self.cutmix = mixup, cutmix
 
     def __call__(self, images, targets, seeds: StepSeeds):
-        import tensorflow as tf
-
         kinds = [(_mixup, self.mixup), (_cutmix, self.cutmix)]
         mixers = [partial(mix, images, targets, alpha, seeds) for mix, alpha in kinds if alpha is not None]
         if len(mixers) == 2:
-            return tf.cond(tf.random.stateless_uniform((), seeds.next()) < 0.5, *mixers)
+            return ops.cond(keras.random.uniform((), seed=seeds) < 0.5, *mixers)
         return mixers[0]() if mixers else (images, targets)
 
 
 def _mixup(images, targets, alpha: float, seeds: StepSeeds):
-    import tensorflow as tf
-
-    shares = _beta(tf.shape(images)[0], alpha, seeds)
+    shares = _beta(ops.shape(images)[0], alpha, seeds)
     return _blend(images, shares[:, None, None, None]), _blend(targets, shares[:, None])
 
 
 def _cutmix(images, targets, alpha: float, seeds: StepSeeds):
     """A box around any place of the image; targets follow from the pixels that are in it and in the image."""
-    import tensorflow as tf
-
-    number = tf.shape(images)[0]
-    sides = tf.sqrt(1 - _beta(number, alpha, seeds))[:, None]
+    number = ops.shape(images)[0]
+    sides = ops.sqrt(1 - _beta(number, alpha, seeds))[:, None]
 
     def inside(length: int):
         """Which rows or columns are in the box, (n, length)."""
-        middle = tf.random.stateless_uniform((number, 1), seeds.next(), 0.0, float(length))
-        places = tf.range(length, dtype=tf.float32)
-        return (places >= tf.round(middle - sides * length / 2)) & (places < tf.round(middle + sides * length / 2))
+        middle = keras.random.uniform((number, 1), 0.0, float(length), seed=seeds)
+        places = ops.arange(length, dtype="float32")
+        return (places >= ops.round(middle - sides * length / 2)) & (places < ops.round(middle + sides * length / 2))
 
     box = inside(images.shape[1])[:, :, None] & inside(images.shape[2])[:, None, :]
-    kept = 1 - tf.reduce_mean(tf.cast(box, tf.float32), axis=(1, 2))
-    return tf.where(box[..., None], tf.roll(images, 1, axis=0), images), _blend(targets, kept[:, None])
+    kept = 1 - ops.mean(ops.cast(box, "float32"), axis=(1, 2))
+    return ops.where(box[..., None], ops.roll(images, 1, axis=0), images), _blend(targets, kept[:, None])
 
 
 def _blend(array, shares):
-    import tensorflow as tf
-
-    return shares * array + (1 - shares) * tf.roll(array, 1, axis=0)
+    return shares * array + (1 - shares) * ops.roll(array, 1, axis=0)
 
 
 def _beta(number, alpha: float, seeds: StepSeeds):
     """Draws (n,) of Beta(alpha, alpha), by the logarithms of gamma variates, which do not vanish for a small alpha."""
-    import tensorflow as tf
 
     def log_gamma():
         # of alpha, from one of alpha + 1: Marsaglia and Tsang 2000
-        larger = tf.random.stateless_gamma((number,), seeds.next(), alpha + 1)
-        uniform = 1 - tf.random.stateless_uniform((number,), seeds.next())
-        return tf.math.log(larger) + tf.math.log(uniform) / alpha
+        larger = keras.random.gamma((number,), alpha + 1, seed=seeds)
+        uniform = 1 - keras.random.uniform((number,), seed=seeds)
+        return ops.log(larger) + ops.log(uniform) / alpha
 
-    return tf.sigmoid(log_gamma() - log_gamma())
+    return ops.sigmoid(log_gamma() - log_gamma())

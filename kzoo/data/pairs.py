@@ -5,7 +5,7 @@ belong to none.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +16,17 @@ from kzoo.data.division import Division, draw_groups, join
 from kzoo.data.folders import is_pairs
 from kzoo.data.listing import writable
 from kzoo.data.mask_values import Labels, declare
-from kzoo.data.split import VOID, Example, File, ImageDataset, Split, decoder, readable_images
+from kzoo.data.split import (
+    VOID,
+    Example,
+    File,
+    ImageDataset,
+    IndexedSplit,
+    Specs,
+    StreamedSplit,
+    decoder,
+    readable_images,
+)
 from kzoo.data.tables import is_table
 from kzoo.data.tfds_sets import image_shape, prepared_builder, tfds_splits, undecoded
 from kzoo.errors import DatasetError, InvalidValueError
@@ -147,11 +157,12 @@ def _hold_out(
     root: Path, pairs: list[Pair], division: Division, fraction: float, seed: int, option: str
 ) -> tuple[list[Pair], list[Pair]]:
     count = round(len(pairs) * fraction)
-    keys = division.keys([_place(root, image) for image, _ in pairs])
+    names = [_place(root, image) for image, _ in pairs]
+    keys = division.keys(names)
     if keys is None:
         drawn = np.random.default_rng(seed).permutation(len(pairs))[:count]
     else:
-        drawn = draw_groups(np.zeros(len(pairs), int), join(keys), count, seed)
+        drawn = draw_groups(np.zeros(len(pairs), int), join(keys), names, count, seed)
     if not 0 < len(drawn) < len(pairs):
         raise DatasetError(f"{option}={fraction} of {len(pairs)} images leaves one part without any")
     chosen = set(drawn.tolist())
@@ -250,20 +261,19 @@ def _all_void(masks: str, labels: Labels) -> str:
     return f"{masks}: every pixel is void ({', '.join(map(str, labels.void))}); say with --void what is to be ignored"
 
 
-def _folder_split(root: Path, pairs: list[Pair], labels: Labels, shape: tuple[int, int], pixels: Pixels) -> Split:
-    import tensorflow as tf
-
+def _folder_split(
+    root: Path, pairs: list[Pair], labels: Labels, shape: tuple[int, int], pixels: Pixels
+) -> IndexedSplit:
     def decode(image: bytes, mask: bytes) -> Example:
         return read_pair((Path(os.fsdecode(image)), Path(os.fsdecode(mask))), labels, shape, pixels)
 
     images, masks = (np.array([os.fsencode(path) for path in paths], object) for paths in zip(*pairs, strict=True))
-    source = tf.data.Dataset.from_tensor_slices({"image": images, "mask": masks})
     files = tuple(File(*(writable(_place(root, path)) for path in pair)) for pair in pairs)
-    return Split(source, len(pairs), _pair_decoder(decode, shape), files)
+    return IndexedSplit({"image": images, "mask": masks}, _specs(shape), decode, files)
 
 
-def _pair_decoder(decode: Callable, shape: tuple[int, int]) -> Callable:
-    return decoder(decode, image=((*shape, 3), "uint8"), mask=(shape, "uint8"))
+def _specs(shape: tuple[int, int]) -> Specs:
+    return {"image": ((*shape, 3), "uint8"), "mask": (shape, "uint8")}
 
 
 def _load_tfds(name, data_dir, image_size, pixels, validation_fraction, class_names, values, void) -> ImageDataset:
@@ -281,7 +291,7 @@ def _load_tfds(name, data_dir, image_size, pixels, validation_fraction, class_na
     specs = tfds_splits(builder, validation_fraction)
     _check_tfds(builder, specs, labels)
     splits = [
-        Split(undecoded(builder, split, image="image", mask=MASK), count, _pair_decoder(decode, shape[:2]))
+        StreamedSplit(undecoded(builder, split, image="image", mask=MASK), count, _specs(shape[:2]), decode)
         for split, count in specs.items()
     ]
     return ImageDataset(name, labels.classes, shape, *splits)
@@ -295,7 +305,7 @@ def _check_tfds(builder, specs: dict[str, int], labels: Labels) -> None:
         def decode(mask: bytes, name: str = name) -> Example:
             return {"labelled": np.array((labels.classes_of(read_numbers(mask, name), name) != VOID).any())}
 
-        masks = undecoded(builder, split, mask=MASK).map(decoder(decode, labelled=((), "bool")))
+        masks = undecoded(builder, split, mask=MASK).map(decoder(decode, {"labelled": ((), "bool")}))
         with readable_images():
             labelled = [bool(example["labelled"]) for example in masks.as_numpy_iterator()]
         if not any(labelled):

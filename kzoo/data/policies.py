@@ -2,7 +2,9 @@
 
 import dataclasses
 
+import keras
 import numpy as np
+from keras import ops
 
 from kzoo.data.operations import GEOMETRY, OPERATIONS, apply, matrices, project
 
@@ -53,19 +55,17 @@ class RandomOperations:
 
     def get_random_transformation(self, images, training=True, seed=None):
         """(operations, magnitudes) of each image, int32 and float32 (n,), in a list of `number`."""
-        import tensorflow as tf
-
-        count = (tf.shape(images)[0],)
-        table = self.magnitudes(*images.shape[1:3])
-        both = tf.constant([name not in _ONE_SIDED for name in OPERATIONS])
+        count = (ops.shape(images)[0],)
+        table = ops.convert_to_tensor(self.magnitudes(*images.shape[1:3]))
+        both = ops.convert_to_tensor([name not in _ONE_SIDED for name in OPERATIONS])
         drawn = []
         for _ in range(self.number):
-            operations = tf.random.stateless_uniform(count, seed.next(), 0, len(OPERATIONS), tf.int32)
-            levels = tf.random.stateless_uniform(count, seed.next(), 0, LEVELS, tf.int32)
-            levels = levels if self.level is None else tf.fill(count, self.level)
-            negative = tf.random.stateless_uniform(count, seed.next()) < 0.5
-            magnitudes = tf.gather_nd(table, tf.stack([operations, levels], axis=1))
-            drawn.append((operations, tf.where(negative & tf.gather(both, operations), -magnitudes, magnitudes)))
+            operations = keras.random.randint(count, 0, len(OPERATIONS), seed=seed)
+            levels = keras.random.randint(count, 0, LEVELS, seed=seed)
+            levels = levels if self.level is None else ops.full(count, self.level, "int32")
+            negative = keras.random.uniform(count, seed=seed) < 0.5
+            magnitudes = ops.take(ops.reshape(table, (-1,)), operations * LEVELS + levels)
+            drawn.append((operations, ops.where(negative & ops.take(both, operations), -magnitudes, magnitudes)))
         return drawn
 
     def transform_images(self, images, transformation, training=True):

@@ -89,18 +89,35 @@ class StepSeeds(keras.random.SeedGenerator):
     """
 
     def __init__(self, seed, epoch, step):  # the parent's would make the state
-        import tensorflow as tf
-
-        run = tf.stack([tf.convert_to_tensor(seed, tf.int64), tf.cast(epoch, tf.int64)])
-        self._step = tf.random.fold_in(run, tf.cast(step, tf.int64), alg="philox")
+        self._step = _fold_in(_fold_in(_key(seed), epoch), step)
         self._drawn = 0
 
     def next(self, ordered: bool = True):
         """The next seed, a tensor (2,)."""
-        import tensorflow as tf
-
         self._drawn += 1
-        return tf.random.fold_in(self._step, self._drawn, alg="philox")
+        return _fold_in(self._step, self._drawn)
+
+
+def _key(seed):
+    """What a run's seeds are made from, for the generator of Keras' backend."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.random.PRNGKey(seed)
+    import tensorflow as tf
+
+    return tf.stack([tf.cast(seed, tf.int64), tf.constant(0, tf.int64)])
+
+
+def _fold_in(key, number):
+    """Another key for each number."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.random.fold_in(key, number)
+    import tensorflow as tf
+
+    return tf.random.fold_in(key, tf.cast(number, tf.int64), alg="philox")
 
 
 class EpochSeeds(keras.callbacks.Callback):

@@ -4,18 +4,22 @@ example: a dict of one picture and what is known of it: `image`, uint8 (height, 
 its class, or `mask`, uint8 (height, width), the number of the class of each pixel.
 """
 
+import abc
 import contextlib
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kzoo.errors import DatasetError, InvalidValueError
+from kzoo.errors import DatasetError, InvalidValueError, KzooError
 
 VOID = 255  # in masks, of pixels that are neither trained on nor counted
 Example = dict[str, np.ndarray]  # of one example, or of a batch
+Specs = Mapping[str, tuple[tuple[int, ...], str]]  # shape and type of each array of an example
+READ_AT_ONCE = 256
 DRAWN_FROM = 20_000  # images at the beginning of a split among which a few are chosen
 
 
@@ -31,51 +35,44 @@ class File(NamedTuple):
     label: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Split:
+class Split(abc.ABC):
     """Examples of one split, in an order of their own, decoded only when they are asked for.
 
     Attributes:
-        source: `tf.data.Dataset` of dicts: what is known of each example before it is decoded, under the names that it
-            has afterwards.
         size: number of examples.
-        read: function that makes an example of an element of `source`; None where it is one already.
+        specs: (shape, type) of each array of an example, by its name.
         files: of the examples, in their order; None where they are no files.
     """
 
-    source: Any
     size: int
-    read: Callable | None = None
+    specs: Specs
     files: tuple[File, ...] | None = None
 
-    @property
-    def dataset(self):
-        """A `tf.data.Dataset` of examples, decoded in parallel, in the order of the split."""
-        return self.decoded(self.source)
+    @abc.abstractmethod
+    def pick(self, numbers: np.ndarray) -> "Split":
+        """The examples with these numbers, in the order of the split; no other is decoded."""
 
-    def decoded(self, source):
-        """The examples of `source`, which holds elements of the split's own in any order."""
-        import tensorflow as tf
+    @abc.abstractmethod
+    def batches(self, batch_size: int) -> Iterator[Example]:
+        """All examples in their order, decoded in parallel, `batch_size` at a time and the rest at last.
 
-        return source if self.read is None else source.map(self.read, num_parallel_calls=tf.data.AUTOTUNE)
+        Raises:
+            DatasetError: a file that cannot be read, which it names.
+        """
+
+    @abc.abstractmethod
+    def check(self) -> None:
+        """Decodes every file of one's own once, and raises what `batches` would; those of TFDS were written by it."""
+
+    @abc.abstractmethod
+    def _classes(self, most: int) -> np.ndarray:
+        """The class of each of the first images; the same for all that have no label."""
 
     def take(self, count: int, seed: int = 0) -> "Split":
         """`count` examples drawn by `seed`, of each class its share; of a huge split from its beginning alone."""
         if count >= self.size:
             return self
         return self.pick(draw(self._classes(max(count, DRAWN_FROM)), count, seed))
-
-    def pick(self, numbers: np.ndarray) -> "Split":
-        """The examples with these numbers, in the order of the split; no other is decoded."""
-        import tensorflow as tf
-
-        chosen = np.zeros(self.size, bool)
-        chosen[numbers] = True
-        table, count = tf.constant(chosen), int(chosen.sum())
-        source = self.source.enumerate().filter(lambda index, example: table[index])
-        source = source.map(lambda index, example: example).take(count)
-        files = self.files and tuple(self.files[index] for index in np.flatnonzero(chosen))
-        return dataclasses.replace(self, source=source, size=count, files=files)
 
     def arrays(self, count: int | None = None, seed: int = 0) -> Example:
         """The examples in memory, an array (n, ...) for each name: all, or those of `take`.
@@ -84,16 +81,128 @@ class Split:
             DatasetError: a file that cannot be read, which it names.
         """
         split = self if count is None else self.take(count, seed)
-        with readable_images():
-            examples = list(split.dataset.as_numpy_iterator())
-        return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+        batches = list(split.batches(READ_AT_ONCE))
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in self.specs}
 
     def labels(self) -> np.ndarray:
         """The class of each example, (size,), read without decoding pictures."""
         return self._classes(self.size)
 
+
+@dataclasses.dataclass(frozen=True)
+class IndexedSplit(Split):
+    """Examples that can be read in any order: files, or arrays in memory.
+
+    Attributes:
+        elements: what is known of each example before it is decoded, an array (size, ...) for each name.
+        specs: of the examples.
+        decode: function from the entries of one element, by name, to an example; None where they are one. An
+            `InvalidValueError` of it names the file.
+        files: of the examples.
+    """
+
+    elements: Mapping[str, np.ndarray]
+    specs: Specs
+    decode: Callable[..., Example] | None = None
+    files: tuple[File, ...] | None = None
+
+    @classmethod
+    def of_arrays(cls, arrays: Example, files: tuple[File, ...] | None = None) -> "IndexedSplit":
+        """Examples that are in memory."""
+        return cls(arrays, {name: (array.shape[1:], array.dtype.name) for name, array in arrays.items()}, files=files)
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        return len(next(iter(self.elements.values())))
+
+    def pick(self, numbers: np.ndarray) -> "IndexedSplit":
+        chosen = np.unique(numbers)
+        elements = {name: array[chosen] for name, array in self.elements.items()}
+        return dataclasses.replace(
+            self, elements=elements, files=self.files and tuple(self.files[index] for index in chosen)
+        )
+
+    def read(self, number: int) -> Example:
+        """One example.
+
+        Raises:
+            DatasetError: its file cannot be read.
+        """
+        element = {name: array[number] for name, array in self.elements.items()}
+        return element if self.decode is None else decoded(self.decode, element)
+
+    def gather(self, numbers: np.ndarray) -> Example:
+        """The examples with these numbers, in this order, as arrays (n, ...).
+
+        Raises:
+            DatasetError: a file that cannot be read.
+        """
+        if self.decode is None:
+            return {name: array[numbers] for name, array in self.elements.items()}
+        examples = [self.read(number) for number in numbers]
+        return {name: np.stack([example[name] for example in examples]) for name in self.specs}
+
+    def check(self) -> None:
+        for _ in self.batches(READ_AT_ONCE) if self.decode else ():
+            pass
+
+    def batches(self, batch_size: int) -> Iterator[Example]:
+        starts = range(0, self.size, batch_size)
+        parts = (np.arange(start, min(start + batch_size, self.size)) for start in starts)
+        if self.decode is None:
+            yield from map(self.gather, parts)
+            return
+        with ThreadPoolExecutor() as pool:  # Pillow decodes without Python's lock
+            for part in parts:
+                examples = list(pool.map(self.read, part))
+                yield {name: np.stack([example[name] for example in examples]) for name in self.specs}
+
     def _classes(self, most: int) -> np.ndarray:
-        """The class of each of the first images; the same for all that have no label."""
+        count = min(self.size, most)
+        return self.elements["label"][:count] if "label" in self.elements else np.zeros(count, int)
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamedSplit(Split):
+    """Examples that come one after the other, of TFDS.
+
+    Attributes:
+        source: `tf.data.Dataset` of dicts: what is known of each example before it is decoded, by name.
+        size: number of examples.
+        specs: of the examples.
+        decode: as of `IndexedSplit`.
+    """
+
+    source: Any
+    size: int
+    specs: Specs
+    decode: Callable[..., Example] | None = None
+
+    def decoded(self, source):
+        """A `tf.data.Dataset` of the examples of `source`, which holds elements of the split's own in any order."""
+        import tensorflow as tf
+
+        if self.decode is None:
+            return source
+        return source.map(decoder(self.decode, self.specs), num_parallel_calls=tf.data.AUTOTUNE)
+
+    def pick(self, numbers: np.ndarray) -> "StreamedSplit":
+        import tensorflow as tf
+
+        chosen = np.zeros(self.size, bool)
+        chosen[numbers] = True
+        table, count = tf.constant(chosen), int(chosen.sum())
+        source = self.source.enumerate().filter(lambda index, example: table[index])
+        return dataclasses.replace(self, source=source.map(lambda index, example: example).take(count), size=count)
+
+    def check(self) -> None:
+        pass
+
+    def batches(self, batch_size: int) -> Iterator[Example]:
+        with readable_images():
+            yield from self.decoded(self.source).batch(batch_size).as_numpy_iterator()
+
+    def _classes(self, most: int) -> np.ndarray:
         if "label" not in self.source.element_spec:
             return np.zeros(min(self.size, most), int)
         labels = self.source.take(most).map(lambda example: example["label"])
@@ -132,22 +241,30 @@ def draw(classes: np.ndarray, count: int, seed: int) -> np.ndarray:
     return np.sort(by_class[np.minimum(places, len(classes) - 1)])
 
 
-def decoder(decode: Callable[..., Mapping[str, Any]], **specs: tuple[tuple[int, ...], str]) -> Callable:
-    """A function for `Split.read` that decodes with Python.
+def decoded(decode: Callable[..., Example], element: Mapping[str, Any]) -> Example:
+    """The example of an element.
+
+    Raises:
+        DatasetError: its file cannot be read.
+    """
+    try:
+        return decode(**element)
+    except InvalidValueError as error:
+        raise DatasetError(f"{error}; repair or remove it") from error
+
+
+def decoder(decode: Callable[..., Example], specs: Specs) -> Callable:
+    """A function for `tf.data.Dataset.map` that decodes with Python.
 
     Args:
-        decode: takes the entries of an element of `Split.source` by name, as NumPy values, and returns an example; an
-            `InvalidValueError` of it names the file.
-        specs: (shape, type) of each array of the example.
+        decode: as of `IndexedSplit`.
+        specs: of what it returns.
     """
     import tensorflow as tf
 
     def read(element):
         def run(*values):
-            try:
-                example = decode(**dict(zip(element, values, strict=True)))
-            except InvalidValueError as error:
-                raise DatasetError(f"{error}; repair or remove it") from error
+            example = decoded(decode, dict(zip(element, values, strict=True)))
             return [example[name] for name in specs]
 
         arrays = tf.numpy_function(run, list(element.values()), [tf.as_dtype(dtype) for _, dtype in specs.values()])
@@ -160,11 +277,11 @@ def decoder(decode: Callable[..., Mapping[str, Any]], **specs: tuple[tuple[int, 
 @contextlib.contextmanager
 def readable_images() -> Iterator[None]:
     """Gives back the error that names a file where TensorFlow hid it in one of its own while the block runs."""
-    import tensorflow as tf
-
     try:
         yield
-    except tf.errors.OpError as error:
+    except KzooError:
+        raise
+    except Exception as error:
         hidden = re.search(r"DatasetError: (.*)", str(error))
         if hidden is None:
             raise

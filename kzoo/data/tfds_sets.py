@@ -4,9 +4,10 @@ from collections.abc import Set
 
 import numpy as np
 
-from kzoo.data.split import Example, ImageDataset, Split, decoder
+from kzoo.data.split import Example, ImageDataset, StreamedSplit
 from kzoo.errors import DatasetError, did_you_mean
 from kzoo.images import Pixels, read_picture
+from kzoo.needs import need_tensorflow
 
 LOOKED_AT = 8  # images of a split, to see whether it has labels
 
@@ -27,9 +28,9 @@ def load_tfds(
     Raises:
         DatasetError: unknown, absent, no such set, or one whose images have no labels.
     """
+    builder = prepared_builder(name, data_dir)
     import tensorflow_datasets as tfds
 
-    builder = prepared_builder(name, data_dir)
     features = builder.info.features
     if not {"image", "label"} <= set(features) or not isinstance(features["label"], tfds.features.ClassLabel):
         raise DatasetError(
@@ -44,10 +45,11 @@ def load_tfds(
             raise DatasetError(f"{name} has an image of the label {label}; the labels are 0 to {len(classes) - 1}")
         return {"image": pixels.apply(read_picture(image, 3, f"an image of {name}"), shape), "label": label}
 
-    read = decoder(decode, image=(shape, "uint8"), label=((), "int64"))
     specs = tfds_splits(builder, validation_fraction, unlabelled=_unlabelled(builder))
+    arrays = {"image": (shape, "uint8"), "label": ((), "int64")}
     splits = [
-        Split(undecoded(builder, split, image="image", label="label"), count, read) for split, count in specs.items()
+        StreamedSplit(undecoded(builder, split, image="image", label="label"), count, arrays, decode)
+        for split, count in specs.items()
     ]
     return ImageDataset(name, classes, shape, *splits)
 
@@ -78,7 +80,7 @@ def image_shape(builder, size: tuple[int, int] | None, example: str) -> tuple[in
 
 
 def undecoded(builder, split: str, **features: str):
-    """A `tf.data.Dataset` for `Split.source`: name -> feature of TFDS, images as the bytes of their files."""
+    """A `tf.data.Dataset` for `StreamedSplit.source`: name -> feature of TFDS, images as the bytes of their files."""
     import tensorflow_datasets as tfds
 
     known = builder.info.features
@@ -118,7 +120,13 @@ def tfds_splits(builder, validation_fraction: float, unlabelled: Set[str] = froz
 
 
 def prepared_builder(name: str, data_dir: str | None):
-    """The TFDS builder of `name`, with its data on disk."""
+    """The TFDS builder of `name`, with its data on disk.
+
+    Raises:
+        BackendError: there is no TensorFlow.
+        DatasetError: unknown, or absent.
+    """
+    need_tensorflow(f"reading {name!r} with TFDS")
     import tensorflow_datasets as tfds
 
     try:

@@ -55,8 +55,6 @@ def check_is_model(model: object) -> None:
 
 def check_model(model: keras.Model) -> tuple[int, int, int]:
     """The shape of its images; raises `ExportError` if it cannot be exported."""
-    if keras.backend.backend() != "tensorflow":
-        raise ExportError(f"export needs KERAS_BACKEND=tensorflow, and it is {keras.backend.backend()!r}")
     inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
     if len(inputs) != 1 or len(outputs) != 1 or isinstance(getattr(model, "output", None), (dict, list, tuple)):
         raise ExportError(

@@ -8,8 +8,9 @@ from pathlib import Path
 import keras
 
 from kzoo.apart import Apart
-from kzoo.errors import ExportError, explain
+from kzoo.errors import ExportError, OutputError, explain
 
+NO_ROOM = re.compile(r"No space left on device|File too large|variables_temp")
 SCOPE = r"[A-Za-z0-9_.\\/>-]"  # the characters of a name scope of TensorFlow
 _CONVERTER = Apart(Path(__file__).with_name("worker.py"))
 
@@ -24,6 +25,7 @@ def convert(model: keras.Model, input_shape: tuple[int, ...]) -> bytes:
     Raises:
         ExportError: an op has no built-in counterpart, or the converter crashed; the message names the Keras layer.
             A layer has a name that TensorFlow does not take.
+        OutputError: the folder for temporary files takes no more.
     """
     _check_names(model)
     if not re.fullmatch(rf"[A-Za-z0-9.]{SCOPE}*", model.name):
@@ -31,6 +33,11 @@ def convert(model: keras.Model, input_shape: tuple[int, ...]) -> bytes:
     content, failure = _try(model, input_shape)
     if content is not None:
         return content
+    if NO_ROOM.search(failure.get("error", "")):
+        raise OutputError(
+            f"cannot write {model.name} to {tempfile.gettempdir()}, where it is converted: the disk is full, or files "
+            "may not be so large; set TMPDIR to another folder"
+        )
     layer = _named(model, failure.get("error", "")) or _first_that_fails(model, input_shape)
     raise ExportError(_explain(model, layer, **failure))
 

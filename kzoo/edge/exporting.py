@@ -24,6 +24,7 @@ from kzoo.edge.source import Source
 from kzoo.errors import ExportError, InvalidValueError
 from kzoo.files import ensure_writable
 from kzoo.models.inception import without_auxiliary
+from kzoo.needs import need_tensorflow_backend
 
 AUTO = "auto"
 AUTO_ERROR = 0.1
@@ -77,6 +78,7 @@ def export(
         An `ExportReport`.
 
     Raises:
+        BackendError: TensorFlow, whose converter does it, is not installed or not what Keras computes with.
         InvalidValueError: unknown precision, no `.tflite` suffix, images of the wrong shape, range or number.
         OutputError: the directory cannot be written.
         ExportError: the model needs another op, or the file disagrees with Keras. No file is left.
@@ -85,6 +87,7 @@ def export(
         >>> report = kzoo.export(model, "resnet50.tflite", precision="int8", calibration=train_images[:200])
         >>> report.xnnpack_partitions, report.size_bytes
     """
+    need_tensorflow_backend("exporting")
     path = check_path(path)
     check_is_model(model)
     model = without_auxiliary(model)
@@ -132,6 +135,7 @@ def export_each(
         >>> for precision, report in export_each(model, "files", calibration=train_images[:200]):
         ...     print(precision, report)
     """
+    need_tensorflow_backend("exporting")
     check_is_model(model)
     model, directory = without_auxiliary(model), Path(directory)
     if name is not None and Path(name).name != name:

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
+from PIL import Image, features
 
 from kzoo.errors import InvalidValueError
 
-# Pillow's name of each format that is read, with the endings of its files
+# Pillow's name of each format that is read, with the endings of its files: those that tell themselves by their first
+# bytes and run no other program; Pillow's own builds have the last two
 ENDINGS = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -17,9 +18,17 @@ ENDINGS = {
     "BMP": (".bmp",),
     "GIF": (".gif",),
     "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "JPEG2000": (".jp2", ".j2k", ".jpx"),
+    "AVIF": (".avif",),
 }
-FORMATS = tuple(ENDINGS)
-SUFFIXES = tuple(ending for endings in ENDINGS.values() for ending in endings)
+_ABSENT = {
+    name
+    for name, there in (("JPEG2000", features.check_codec("jpg_2000")), ("AVIF", features.check_module("avif")))
+    if not there
+}
+FORMATS = tuple(name for name in ENDINGS if name not in _ABSENT)
+SUFFIXES = tuple(ending for name in FORMATS for ending in ENDINGS[name])
 # what systems and network drives leave beside pictures, in small letters
 LITTER = frozenset(
     {

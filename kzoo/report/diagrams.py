@@ -30,18 +30,29 @@ def write_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> N
     write_table(path, ["true \\ predicted", *classes], rows)
 
 
+def choose_classes(matrix: np.ndarray, most: int = COUNTED) -> np.ndarray:
+    """The numbers of the classes that a matrix of counts (classes, classes) shows, ascending.
+
+    Of more than `most` classes they are the 40 with the most mistakes, those where they were taken for another and
+    where another was taken for them.
+
+    >>> choose_classes(np.array([[5, 1], [0, 7]]))
+    array([0, 1])
+    """
+    if len(matrix) <= most:
+        return np.arange(len(matrix))
+    mistakes = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diag(matrix)
+    return np.sort(np.argsort(-mistakes, kind="stable")[:COUNTED])
+
+
 def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
     """Counts (classes, classes) as a PNG, coloured by the share of the true class.
 
-    Up to 40 classes each cell has its count. Of more than 100 classes, the 40 with the most mistakes are shown, those
-    where they were taken for another and where another was taken for them.
+    Up to 40 classes each cell has its count. Of more than 100 classes, the 40 of `choose_classes` are shown.
     """
-    right = np.diag(matrix)
-    mistakes = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * right
-    kept = np.arange(len(classes))
-    title = f"{right.sum():,} of {matrix.sum():,} images right; colour: share of the true class"
-    if len(classes) > ALL:
-        kept = np.sort(np.argsort(-mistakes, kind="stable")[:COUNTED])
+    kept = choose_classes(matrix, ALL)
+    title = f"{matrix.trace():,} of {matrix.sum():,} images right; colour: share of the true class"
+    if len(kept) < len(classes):
         title += f"\nthe {COUNTED} of {len(classes):,} classes with the most mistakes; the table has all"
     counts = matrix[np.ix_(kept, kept)]
     shares = counts / np.maximum(matrix.sum(axis=1), 1)[kept, None]

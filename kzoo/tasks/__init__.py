@@ -5,9 +5,9 @@ from kzoo.output import UNKNOWN, Output
 from kzoo.registry import lookup
 from kzoo.tasks.classification import Classification
 from kzoo.tasks.segmentation import Segmentation
-from kzoo.tasks.task import Column, Task
+from kzoo.tasks.task import Column, Evaluated, Task
 
-__all__ = ["Classification", "Column", "Segmentation", "Task", "named", "task_of", "task_of_output"]
+__all__ = ["Classification", "Column", "Evaluated", "Segmentation", "Task", "named", "task_of", "task_of_output"]
 
 
 def task_of(model: str) -> Task:

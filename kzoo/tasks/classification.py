@@ -1,27 +1,29 @@
 """One class for each image, in the recipe engine."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import numpy as np
+from keras import ops
 
 from kzoo.data.augment import Augmentation
 from kzoo.data.batches import evaluation_batches, training_batches
 from kzoo.data.datasets import load_dataset
 from kzoo.data.mixing import Mixing
-from kzoo.data.split import Example, ImageDataset
+from kzoo.data.split import ImageDataset
 from kzoo.images import Pixels
 from kzoo.losses import ClassificationLoss, balanced_weights
 from kzoo.output import Output
 from kzoo.recipe import Classify, Data, Recipe, TaskOptions
 from kzoo.report.diagrams import draw_confusion, draw_ranking, draw_reliability, write_confusion
 from kzoo.report.judging import confusion_matrix, reliability
+from kzoo.report.mistakes import Judged, write_mistakes
 from kzoo.report.plots import draw_predictions
 from kzoo.report.probabilities import Probabilities
-from kzoo.tasks.task import PREDICTIONS, Column, Task
+from kzoo.tasks.task import PREDICTIONS, Column, Evaluated, Task
 
 SMOKE_BATCH, SMOKE_IMAGES = 16, 64
+MISTAKES = "mistakes.html"
 
 
 class Classification(Task):
@@ -72,13 +74,11 @@ class Classification(Task):
         return load_dataset(name, data_dir=data_dir, image_size=size, pixels=pixels).train.arrays(count)["image"]
 
     def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0):
-        import tensorflow as tf
-
         augment, mix = Augmentation(recipe.augment), Mixing(recipe.augment.mixup, recipe.augment.cutmix)
 
         def prepare(examples, seeds):
-            images = augment(tf.cast(examples["image"], tf.float32), seeds)
-            return mix(images, tf.one_hot(examples["label"], len(data.classes)), seeds)
+            images = augment(ops.cast(examples["image"], "float32"), seeds)
+            return mix(images, ops.one_hot(examples["label"], len(data.classes)), seeds)
 
         return training_batches(
             data.train,
@@ -91,14 +91,12 @@ class Classification(Task):
         )
 
     def validation(self, recipe: Recipe, data: ImageDataset):
-        import tensorflow as tf
-
         return evaluation_batches(
             data.validation,
             recipe.schedule.batch_size,
             lambda examples: (
-                tf.cast(examples["image"], tf.float32),
-                tf.one_hot(examples["label"], len(data.classes)),
+                ops.cast(examples["image"], "float32"),
+                ops.one_hot(examples["label"], len(data.classes)),
             ),
         )
 
@@ -116,18 +114,24 @@ class Classification(Task):
     def scorer(self, output: Output) -> Probabilities:
         return Probabilities(output.names, output.multi_label)
 
-    def draw(
-        self, examples: Callable[[np.ndarray], Example], predict: Callable, scorer: Probabilities, directory: Path
-    ) -> dict[str, str]:
-        """The worst mistakes, the confusion matrix, the calibration, and of two classes how well they are ranked."""
+    def draw(self, evaluated: Evaluated, directory: Path) -> dict[str, str]:
+        """The mistakes, the confusion matrix, the calibration, and of two classes how well they are ranked."""
+        scorer: Probabilities = evaluated.scorer
         probabilities, labels, classes = scorer.probabilities, scorer.labels, scorer.classes
-        path = directory / PREDICTIONS
-        draw_predictions(lambda numbers: examples(numbers)["image"], labels, probabilities, classes, path)
+
+        def read(numbers: np.ndarray) -> np.ndarray:
+            return evaluated.examples(numbers)["image"]
+
+        judged = Judged(labels, probabilities, classes, evaluated.split, evaluated.files)
+        about = {"file": evaluated.file, "dataset": evaluated.dataset, "split": evaluated.split}
+        write_mistakes(read, judged, about, directory / MISTAKES)
+        draw_predictions(read, labels, probabilities, classes, directory / PREDICTIONS)
         matrix = confusion_matrix(labels, probabilities.argmax(axis=1), len(classes))
         draw_confusion(matrix, classes, directory / "confusion.png")
         write_confusion(matrix, classes, directory / "confusion.csv")
         draw_reliability(reliability(probabilities, labels), directory / "reliability.png")
-        captions = {PREDICTIONS: "Predictions", "confusion.png": "Confusion matrix", "reliability.png": "Calibration"}
+        captions = {MISTAKES: "What it gets wrong, image by image", PREDICTIONS: "Predictions"}
+        captions |= {"confusion.png": "Confusion matrix", "reliability.png": "Calibration"}
         if len(classes) == 2 and np.isfinite(probabilities).all():
             draw_ranking(labels[:, None], probabilities[:, 1:], classes[1:], directory / "ranking.png")
             captions["ranking.png"] = "ROC, precision and recall"

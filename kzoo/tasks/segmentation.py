@@ -1,22 +1,22 @@
 """A class for each pixel, in the recipe engine."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import numpy as np
+from keras import ops
 
 from kzoo.data.augment import Augmentation, random_crop
 from kzoo.data.batches import evaluation_batches, training_batches
 from kzoo.data.pairs import load_pairs
-from kzoo.data.split import Example, ImageDataset
+from kzoo.data.split import ImageDataset
 from kzoo.images import Pixels
 from kzoo.losses import SegmentationLoss, class_weights
 from kzoo.metrics import Confusion, MeanIoU
 from kzoo.output import Output
 from kzoo.recipe import Data, Recipe, Segment, TaskOptions
 from kzoo.report.sheets import SheetWriter, draw_sheet
-from kzoo.tasks.task import PREDICTIONS, Column, Task
+from kzoo.tasks.task import PREDICTIONS, Column, Evaluated, Task
 
 SHOWN = 6  # images on a sheet
 
@@ -74,27 +74,23 @@ class Segmentation(Task):
         return data.train.arrays(count)["image"]
 
     def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0):
-        import tensorflow as tf
-
         augment, crop = Augmentation(recipe.augment), _segment(recipe.task).crop_shape
 
         def prepare(examples, seeds):
             images, masks = examples["image"], examples["mask"]
             if crop:
                 images, masks = random_crop(images, masks, crop, seeds)
-            return augment.with_masks(tf.cast(images, tf.float32), masks, seeds)
+            return augment.with_masks(ops.cast(images, "float32"), masks, seeds)
 
         schedule = recipe.schedule
         epochs, size = range(done, schedule.epochs), schedule.batch_size
         return training_batches(data.train, size, prepare, seed=recipe.seed, epochs=epochs, first=first)
 
     def validation(self, recipe: Recipe, data: ImageDataset):
-        import tensorflow as tf
-
         return evaluation_batches(
             data.validation,
             recipe.schedule.batch_size,
-            lambda examples: (tf.cast(examples["image"], tf.float32), examples["mask"]),
+            lambda examples: (ops.cast(examples["image"], "float32"), examples["mask"]),
         )
 
     def loss(self, recipe: Recipe, data: ImageDataset) -> keras.losses.Loss:
@@ -113,10 +109,9 @@ class Segmentation(Task):
     def scorer(self, output: Output) -> Confusion:
         return Confusion(output.names)
 
-    def draw(
-        self, examples: Callable[[np.ndarray], Example], predict: Callable, scorer: Confusion, directory: Path
-    ) -> dict[str, str]:
+    def draw(self, evaluated: Evaluated, directory: Path) -> dict[str, str]:
         """Two each of the worst, the middling and the best images."""
+        scorer: Confusion = evaluated.scorer
         scores = scorer.mean_iou_by_image()
         order = np.argsort(scores)
         middle = (len(order) - 1) // 2
@@ -124,9 +119,9 @@ class Segmentation(Task):
             order[[0, 1 % len(order), middle, -(-len(order) // 2) % len(order), -2 % len(order), -1]]
         )
         numbers = np.sort(list(chosen))
-        found, places = examples(numbers), np.searchsorted(numbers, list(chosen))
+        found, places = evaluated.examples(numbers), np.searchsorted(numbers, list(chosen))
         images, masks = found["image"][places], found["mask"][places]
-        predicted = predict(images).argmax(axis=-1)
+        predicted = evaluated.predict(images).argmax(axis=-1)
         titles = [f"test image {index + 1}, mean IoU {scores[index]:.3f}" for index in chosen]
         draw_sheet(images, masks, predicted, scorer.classes, directory / PREDICTIONS, titles)
         return {PREDICTIONS: "Predictions"}

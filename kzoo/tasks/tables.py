@@ -79,5 +79,6 @@ def temperature_line(told: Mapping[str, float], file: str, split: str) -> str:
 
 
 def pictures(captions: Mapping[str, str]) -> str:
-    """Pictures by their files, which have captions."""
-    return "".join(f"\n![{caption}]({file})\n" for file, caption in captions.items())
+    """Pictures, and links to pages, by their files, which have captions."""
+    signs = {file: "" if file.endswith(".html") else "!" for file in captions}
+    return "".join(f"\n{signs[file]}[{caption}]({file})\n" for file, caption in captions.items())

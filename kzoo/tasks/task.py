@@ -1,13 +1,13 @@
 """What differs between tasks, behind one interface; the loop, the end of a run and the card know no task."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import keras
 import numpy as np
 
-from kzoo.data.split import Example, ImageDataset
+from kzoo.data.split import Example, File, ImageDataset
 from kzoo.images import Pixels
 from kzoo.output import Output
 from kzoo.recipe import Data, Recipe, TaskOptions
@@ -34,13 +34,34 @@ class Column(NamedTuple):
         return "-" if value is None else format(value, self.format)
 
 
+class Evaluated(NamedTuple):
+    """A file that has seen a split.
+
+    Attributes:
+        file: name of the file.
+        dataset: name of the dataset.
+        split: name of the split.
+        files: where its examples lie, in their order; None where they are no files.
+        examples: function from numbers of examples, ascending, to these examples.
+        predict: function from their images to what the file gives.
+        scorer: that has seen all.
+    """
+
+    file: str
+    dataset: str
+    split: str
+    files: Sequence[File] | None
+    examples: Callable[[np.ndarray], Example]
+    predict: Callable
+    scorer: Any
+
+
 class Task(Protocol):
     """How a kind of model is trained, judged and shown.
 
     `load` is told the parts of a recipe that say how a dataset is read and divided; `training` gives the batches of
-    all epochs but the first `done`, and but the `first` of the next. `draw` writes pictures and tables of one file
-    into a folder. It is told a function from numbers of images, ascending, to these examples, a function from their
-    images to what the file gives, and the scorer that has seen all; it returns file -> caption of the pictures.
+    all epochs but the first `done`, and but the `first` of the next. `draw` writes pictures, pages and tables of
+    one file into a folder; it returns file -> caption of the pictures and pages.
 
     Attributes:
         name: as in `kzoo.registry.Entry.task`.
@@ -88,6 +109,4 @@ class Task(Protocol):
 
     def scorer(self, output: Output) -> Scorer: ...
 
-    def draw(
-        self, examples: Callable[[np.ndarray], Example], predict: Callable, scorer: Any, directory: Path
-    ) -> dict[str, str]: ...
+    def draw(self, evaluated: Evaluated, directory: Path) -> dict[str, str]: ...

@@ -1,6 +1,7 @@
 """How many epochs fit into some minutes, measured where the run will be."""
 
 import time
+from itertools import islice
 
 import keras
 
@@ -35,12 +36,12 @@ def epochs_within(recipe: Recipe, task: Task, model: keras.Model, data: ImageDat
     steps = data.train.size // schedule.batch_size
     batches = task.training(recipe.replace(epochs=max(schedule.epochs, -(-(PROBED + WARM) // steps))), data, 0)
     seconds = []
-    for images, targets in batches.take(PROBED + WARM):
+    for images, targets in islice(batches, PROBED + WARM):
         started = time.perf_counter()
         model.train_on_batch(images, targets)
         seconds.append(time.perf_counter() - started)
     validation = task.validation(recipe, data)
-    model.evaluate(validation.take(1), verbose=0)  # compiles
+    model.evaluate(validation, steps=1, verbose=0)  # compiles
     started = time.perf_counter()
     model.evaluate(validation, verbose=0)
     epoch = steps * sum(seconds[WARM:]) / PROBED + time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""What happens at the end of each epoch of a run."""
+"""What happens at the end of each step and epoch of a run."""
 
 import math
 import time
@@ -27,6 +27,28 @@ class EpochSeconds(keras.callbacks.Callback):
     def seconds(self) -> float:
         """Seconds of the epoch so far."""
         return time.perf_counter() - self.started
+
+
+class EndOnNaN(keras.callbacks.Callback):
+    """Ends training where the loss is no number.
+
+    It looks one step late, as under JAX the last step is still computed: waiting for it, as
+    `keras.callbacks.TerminateOnNaN` does, would keep the accelerator waiting for the next.
+    """
+
+    def on_train_begin(self, logs=None):
+        self._before = 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
+        before, self._before = self._before, logs["loss"]
+        self._check(before)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check(logs["loss"])
+
+    def _check(self, loss) -> None:
+        if not math.isfinite(float(loss)):
+            self.model.stop_training = True
 
 
 class InsideEpoch(keras.callbacks.Callback):
@@ -66,7 +88,7 @@ class InsideEpoch(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         early = time.perf_counter() - self.kept < 60 * self.minutes
-        if early or batch + 1 == self.params["steps"] or self.model.stop_training:  # the loss may be no number
+        if early or batch + 1 >= self.params["steps"] or not math.isfinite(float(logs["loss"])):
             return
         state = {name: variable.numpy() for name, variable in self._variables().items()}
         state["seconds"] = np.array(self.clock.seconds)

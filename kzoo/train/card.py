@@ -6,9 +6,16 @@ from kzoo.tasks import Task
 from kzoo.tasks.tables import classes_table, details_table, pictures, temperature_line
 from kzoo.train.command import command_of
 
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}  # as they are written
 _START = """
 The `start` files hold the weights that quantization-aware fine-tuning began with.
 """
+
+
+def _backend(environment: dict) -> str:
+    """Name and version of what Keras computed with; older reports name none, and are of TensorFlow."""
+    backend = environment.get("backend", "tensorflow")
+    return f"{BACKENDS.get(backend, backend)} {environment[backend]}"
 
 
 def _ops(ops: dict[str, int]) -> str:
@@ -70,7 +77,7 @@ On the {data["test"]} test images, with the weights of epoch {report["best_epoch
 {rows}
 {_START if "start" in report["models"] else ""}
 Latency is the median of runs taken in turn on {environment["cpu_cores"]} CPU cores
-({environment["machine"]}, TensorFlow {environment["tensorflow"]}, Keras {environment["keras"]},
+({environment["machine"]}, {_backend(environment)}, Keras {environment["keras"]},
 {environment["accelerators"]} accelerators): compare the rows, not the milliseconds.
 {details_table(task, files)}{temperature_line(tempered, "model.keras", "test") if tempered else ""}
 {exports}

@@ -4,12 +4,14 @@ import shlex
 from pathlib import Path
 
 from kzoo.recipe import Recipe, list_recipes, load_recipe
+from kzoo.train.defaults import CHOSEN, recipe_for
 
 _PLACES = ("data_dir", "output_dir", "resume")  # where a run is, which makes no other run of it
 
 
 def command_of(recipe: Recipe) -> str | None:
-    """`kzoo train NAME` with a flag for each field in which the recipe differs from that of its name.
+    """`kzoo train NAME` with a flag for each field in which the recipe differs from that of its name, or `kzoo train
+    MODEL DATA` with a flag for what would be chosen too.
 
     Returns:
         The command; None for a recipe that no name and flags lead to, such as one from a file of the user's own.
@@ -18,12 +20,16 @@ def command_of(recipe: Recipe) -> str | None:
         >>> command_of(load_recipe("quickstart").replace(seed=3))
         'kzoo train quickstart --seed 3'
     """
-    if recipe.name not in list_recipes():
+    dataset, given = recipe.data.dataset, frozenset[str]()
+    if recipe.name in list_recipes():
+        named, words = load_recipe(recipe.name), ["kzoo", "train", recipe.name]
+    elif recipe.name == (named := recipe_for(recipe.model, dataset)).name:
+        words, given = ["kzoo", "train", recipe.model, dataset], CHOSEN
+    else:
         return None
-    named = load_recipe(recipe.name).flags()
-    words = ["kzoo", "train", recipe.name]
+    before = named.flags()
     for name, value in recipe.flags().items():
-        if name in _PLACES or value == named.get(name):
+        if name in _PLACES or (value == before.get(name) and name not in given):
             continue
         if isinstance(value, dict):
             return None

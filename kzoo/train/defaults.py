@@ -10,13 +10,21 @@ from typing import Any, NamedTuple
 
 from kzoo.data.split import ImageDataset
 from kzoo.images import Pixels
-from kzoo.recipe import Recipe, Segment
+from kzoo.recipe import Data, Recipe, Segment
 from kzoo.registry import lookup
 from kzoo.weights import resolve
 
 SMALL = 64  # pixels of the longer side, up to which images are drawings and thumbnails
 UNLIKE_THEIR_MIRROR_IMAGE = ("digits", "mnist", "svhn", "letters", "omniglot")  # parts of names of datasets
 TRANSFORMERS = ("swin", "nat")
+
+
+CHOSEN = frozenset(  # what `choose_size` and `choose` may choose
+    {
+        *("image_size", "resize", "batch_size", "epochs", "warmup_epochs", "patience", "optimizer", "learning_rate"),
+        *("weight_decay", "freeze_epochs", "layer_decay", "label_smoothing", "dice_weight", "augmentation"),
+    }
+)
 
 
 class Choice(NamedTuple):
@@ -31,6 +39,12 @@ class Choice(NamedTuple):
     flag: str
     value: Any
     reason: str
+
+
+def recipe_for(model: str, dataset: str) -> Recipe:
+    """The recipe for a model and a dataset before anything is chosen."""
+    name = f"{model}_{Path(dataset).stem or 'data'}"
+    return Recipe(name=name, model=model, data=Data(dataset), export=("float32", "int8"))
 
 
 def choose_size(recipe: Recipe) -> list[Choice]:

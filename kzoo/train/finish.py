@@ -1,6 +1,7 @@
 """The end of a run: the best epoch evaluated on test images, folded, exported, measured and reported."""
 
 import dataclasses
+import importlib
 import json
 import os
 import platform
@@ -26,7 +27,7 @@ from kzoo.recipe import Recipe
 from kzoo.report.measure import Measurement, keras_runner, measure
 from kzoo.report.plots import draw_curves
 from kzoo.surgery import fold_batch_norm
-from kzoo.tasks import Column, Task
+from kzoo.tasks import Column, Evaluated, Task
 from kzoo.train import quantization_aware
 from kzoo.train.card import model_card
 from kzoo.train.command import export_command_of
@@ -90,15 +91,24 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
             models[name] = (Path(result.path), lite.predict, lite.predict)
 
     show("measuring")
-    test = data.test.dataset.batch(task.batch_size).as_numpy_iterator()
+    test = data.test.batches(task.batch_size)
     scorer: Any
     measurements, scorer = measure(models, test, lambda: task.scorer(output))
     keras_predict = models["keras"][1]
-    captions = task.draw(lambda numbers: data.test.pick(numbers).arrays(), keras_predict, scorer, directory)
+    evaluated = Evaluated(
+        file="model.keras",
+        dataset=data.name,
+        split="test",
+        files=data.test.files,
+        examples=lambda numbers: data.test.pick(numbers).arrays(),
+        predict=keras_predict,
+        scorer=scorer,
+    )
+    captions = task.draw(evaluated, directory)
     rows = {name: measurement.to_json() for name, measurement in measurements.items()}
     if task.calibrates:
         held_out: Any = task.scorer(output)
-        for examples in data.validation.dataset.batch(task.batch_size).as_numpy_iterator():
+        for examples in data.validation.batches(task.batch_size):
             held_out.add(keras_predict(examples["image"]), examples)
         rows["keras"]["temperature"] = scorer.with_temperature(held_out)
     report = {
@@ -147,16 +157,16 @@ def print_measurements(measurements: dict[str, Measurement], data: ImageDataset,
 
 
 def environment() -> dict[str, str | int]:
-    """What the numbers of a report depend on."""
-    import tensorflow as tf
-
+    """What the numbers of a report depend on; `backend` names what Keras computes with, and its version."""
+    backend = keras.backend.backend()
     return {
         "python": platform.python_version(),
-        "tensorflow": tf.__version__,
+        "backend": backend,
+        backend: importlib.import_module(backend).__version__,
         "keras": keras.__version__,
         "machine": platform.machine(),
         "cpu_cores": os.cpu_count(),
-        "accelerators": len(tf.config.list_physical_devices("GPU") + tf.config.list_physical_devices("TPU")),
+        "accelerators": sum(not device.startswith("cpu") for device in keras.distribution.list_devices()),
     }
 
 

@@ -3,6 +3,9 @@
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -19,6 +22,15 @@ from kzoo.train.averages import BATCHES, AveragedWeights
 from kzoo.train.checkpoints import Mark, Restored
 from kzoo.train.history import Row, cut_history, is_over
 from kzoo.train.run_directory import HISTORY, checkpoints_of
+from kzoo.train.speed import SpeedMeter
+from kzoo.train.steps import scan_steps
+
+
+def _tensorboard(directory: Path) -> list[keras.callbacks.Callback]:
+    """Writes the curves for TensorBoard, which Keras does with TensorFlow alone."""
+    if find_spec("tensorflow") is None:
+        return []
+    return [keras.callbacks.TensorBoard(str(directory / "tensorboard"), write_graph=False)]
 
 
 def fit(
@@ -48,28 +60,33 @@ def fit(
     cut_history(directory / HISTORY, rows)
     averages = None
     if recipe.optimizer.ema is not None:
-        averages = AveragedWeights(lambda epoch: task.training(recipe, data, epoch).take(BATCHES).map(lambda x, y: x))
+        averages = AveragedWeights(
+            lambda epoch: (images for images, _ in islice(task.training(recipe, data, epoch), BATCHES))
+        )
     checkpoints = checkpoints_of(directory)
     checkpoint = callbacks.Checkpoint(checkpoints, task.monitor, rows, schedule.patience, averages)
     steps = data.train.size // schedule.batch_size
 
     def train(model: keras.Model, mark: Mark, state: Mapping[str, np.ndarray], epochs: int) -> None:
         if mark.batches:
-            model.evaluate(task.validation(recipe, data).take(1), verbose=0)  # makes the metrics that `state` is of
-        clock = callbacks.EpochSeconds()
+            model.evaluate(task.validation(recipe, data), steps=1, verbose=0)  # makes the metrics that `state` is of
+        clock, batches = callbacks.EpochSeconds(), task.training(recipe, data, *mark)
+        if model.steps_per_execution > 1:
+            scan_steps(model)
         model.fit(
-            task.training(recipe, data, *mark),
+            batches,
             steps_per_epoch=steps - mark.batches,
             validation_data=task.validation(recipe, data),
             epochs=epochs,
             initial_epoch=mark.epochs,
             callbacks=[
                 EpochSeeds(recipe.seed),
-                keras.callbacks.TerminateOnNaN(),
+                callbacks.EndOnNaN(),
                 clock,
+                SpeedMeter(batches, schedule.batch_size, directory),
                 callbacks.InsideEpoch(checkpoints, recipe.checkpoint_minutes, clock, mark, state),
                 keras.callbacks.CSVLogger(str(directory / HISTORY), append=True),
-                keras.callbacks.TensorBoard(str(directory / "tensorboard"), write_graph=False),
+                *_tensorboard(directory),
                 *([averages] if averages else []),
                 checkpoint,
                 *task.callbacks(data, directory),

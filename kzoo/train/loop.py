@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,8 @@ from kzoo.train.fit import fit
 from kzoo.train.history import best_epoch, is_over, read_history
 from kzoo.train.optimizer import make_optimizer
 from kzoo.train.run_directory import HISTORY
-from kzoo.weights import resolve
+from kzoo.train.steps import steps_per_call
+from kzoo.weights import fetch_source, resolve
 from kzoo.zoo import build, count_parameters
 
 SMOKE_EPOCHS = 2
@@ -33,9 +35,10 @@ def train(recipe: Recipe) -> dict:
     """Trains, evaluates, folds and exports as `recipe` says, or goes on where it stopped.
 
     The run's directory holds, besides the checkpoints: `recipe.json`, `classes.json`, `splits.csv` (path, label and
-    split of each file, of a dataset of files), `history.csv`, `curves.png`, `tensorboard/`, `model.keras` (best epoch,
-    float32, class probabilities), `folded.keras`, one `.tflite` for each precision in `recipe.export`, the pictures of
-    its task (predictions, confusion matrix, calibration), `report.json` and `README.md`, a model card.
+    split of each file, of a dataset of files), `history.csv`, `speed.json`, `curves.png`, `tensorboard/` (where
+    TensorFlow is installed), `model.keras` (best epoch, float32, class probabilities), `folded.keras`, one `.tflite`
+    for each precision in `recipe.export`, the pictures of its task (predictions, confusion matrix, calibration),
+    `report.json` and `README.md`, a model card.
 
     Args:
         recipe: what to train.
@@ -61,14 +64,23 @@ def train(recipe: Recipe) -> dict:
             raise InvalidValueError(f"{flag} would keep random weights; give weights or backbone_weights too")
     recipe = _shrink(recipe, task) if recipe.smoke else recipe
     refuse_unwritable(recipe.run_dir)
-    for model, weights in ((recipe.model, recipe.weights), (recipe.backbone, recipe.backbone_weights)):
-        if model is not None and weights is not None:
-            resolve(model, weights)
+    fetch_weights(recipe)
     _say(f"data: {recipe.data.dataset}")
     data = task.load(recipe.data, recipe.task, recipe.seed)
     data = _take(data, task.smoke_images) if recipe.smoke else data
     with readable_images():
         return _train(recipe, task, data)
+
+
+def fetch_weights(recipe: Recipe) -> None:
+    """Has the weights that a recipe begins with on the disk, which is tried before anything that takes long.
+
+    Raises:
+        WeightsError: they cannot be had.
+    """
+    for model, weights in ((recipe.model, recipe.weights), (recipe.backbone, recipe.backbone_weights)):
+        if model is not None and weights is not None:
+            fetch_source(*resolve(model, weights))
 
 
 def _train(recipe: Recipe, task: Task, data: ImageDataset) -> dict:
@@ -83,6 +95,8 @@ def _train(recipe: Recipe, task: Task, data: ImageDataset) -> dict:
     )
 
     _check_crop(recipe, data)
+    for split in (data.validation, data.test):  # which are needed when training is over
+        split.check()
     if recipe.schedule.minutes is not None:
         probed = compiled_model(recipe, task, data, steps)
         epochs = epochs_within(recipe, task, probed, data)
@@ -141,7 +155,9 @@ def _run(recipe: Recipe, task: Task, data: ImageDataset, model_at: Callable[[Mar
     run_directory.describe(recipe, data, directory)
     if left:
         model = start.model
-        _say(f"model: {recipe.model}, {count_parameters(model):,} parameters; {_mode(recipe, model)}")
+        whole, learning = count_parameters(model_at(Mark(epochs))), count_parameters(model)
+        head = "" if learning == whole else f", of which {learning:,} learn at first"
+        _say(f"model: {recipe.model}, {whole:,} parameters{head}; {_mode(recipe, model)}")
         fit(recipe, task, data, rows, start, model_at)
     return finish(recipe, task, data, directory)
 
@@ -182,6 +198,7 @@ def compiled_model(
         metrics=task.metrics(data),
         auto_scale_loss=False,
         jit_compile={"auto": "auto", "true": True, "false": False}[recipe.jit_compile],
+        steps_per_execution=steps_per_call(steps, 4 * recipe.schedule.batch_size * math.prod(data.image_shape)),
     )
     return model
 

@@ -126,7 +126,7 @@ def test_needs_tensorflow(monkeypatch, capsys):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(SystemExit):
         main(["check", "resnet18"])
-    assert "needs KERAS_BACKEND=tensorflow, not 'jax'" in capsys.readouterr().err
+    assert "needs KERAS_BACKEND=tensorflow, and it is 'jax'" in capsys.readouterr().err
 
 
 def test_the_chart_of_the_whole_zoo_is_about_square(tmp_path):

@@ -1,7 +1,9 @@
 """`kzoo evaluate`: what it tells of one sigmoid, what it writes, the temperature, and what it refuses."""
 
 import csv
+import html
 import json
+import re
 
 import keras
 import numpy as np
@@ -11,9 +13,16 @@ from keras import layers
 from PIL import Image
 
 from kzoo.cli import main
+from kzoo.escape import printable
 from kzoo.report.judging import fit_temperature, scaled
 from kzoo.report.probabilities import Probabilities
 
+CAPTIONS = {
+    "confusion": "Confusion matrix",
+    "predictions": "Predictions",
+    "ranking": "ROC, precision and recall",
+    "reliability": "Calibration",
+}
 NAMES = ("a|b <img>", "犬\nx")  # in the order of folders
 
 
@@ -104,7 +113,7 @@ def test_the_folder_has_the_numbers_tables_and_pictures(folder, capsys, tmp_path
     found = json.loads((tmp_path / "x" / "evaluation.json").read_text())
     assert sorted(path.name for path in (tmp_path / "x").iterdir()) == [
         *("README.md", "classes.csv", "confusion.csv", "confusion.png", "evaluation.json"),
-        *("predictions.png", "ranking.png", "reliability.png"),
+        *("mistakes.html", "predictions.png", "ranking.png", "reliability.png"),
     ]
     page = (tmp_path / "x" / "README.md").read_text(encoding="utf-8")
     for told in (text, page):
@@ -121,7 +130,19 @@ def test_the_folder_has_the_numbers_tables_and_pictures(folder, capsys, tmp_path
         for key, value in found["classes"][name].items():
             assert float(row[key]) == pytest.approx(value)
     for name in ("confusion", "predictions", "ranking", "reliability"):
-        assert f"({name}.png)" in page
+        assert f"![{CAPTIONS[name]}]({name}.png)" in page
+    assert "\n[What it gets wrong, image by image](mistakes.html)\n" in page
+    paths = [path for name in NAMES for path in sorted((folder / "images/test" / name).iterdir())]
+    scorer = judged_by_hand(folder, "test")
+    wrong = {
+        html.escape(printable(path.relative_to(folder / "images").as_posix()))
+        for path, label, row in zip(paths, scorer.labels, scorer.probabilities, strict=True)
+        if row.argmax() != label
+    }
+    mistakes, unsure = (tmp_path / "x" / "mistakes.html").read_text(encoding="utf-8").split("<h2>Right but unsure")
+    assert {*re.findall('<bdi dir="ltr">(.*?)</bdi>', mistakes)} == wrong
+    assert len(wrong) > 1
+    assert not any(path in unsure for path in wrong)
 
 
 @pytest.mark.parametrize(

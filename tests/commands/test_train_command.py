@@ -8,7 +8,10 @@ from PIL import Image
 
 from kzoo.cli import main
 from kzoo.commands import train as command
+from kzoo.errors import WeightsError
 from kzoo.recipe import Data, Recipe, Schedule, Segment, is_recipe, list_recipes, load_recipe, to_python
+from kzoo.tasks.classification import Classification
+from kzoo.train import loop
 from kzoo.train.defaults import choose, choose_size
 
 CLASSES = ("cat", "dog", "emu")
@@ -19,6 +22,7 @@ def asked(monkeypatch) -> list[Recipe]:
     """The recipes that would be trained."""
     recipes: list[Recipe] = []
     monkeypatch.setattr(command, "train", lambda recipe: recipes.append(recipe) or {"models": {}})
+    monkeypatch.setattr(command, "fetch_weights", lambda recipe: None)
     return recipes
 
 
@@ -162,3 +166,15 @@ def test_json_prints_the_report_alone(asked, capsys):
     assert asked[0].schedule == Schedule(
         epochs=asked[0].schedule.epochs, batch_size=32, patience=asked[0].schedule.patience
     )
+
+
+def test_weights_that_cannot_be_had_are_told_before_pictures_are_read(photos, monkeypatch, capsys):
+    def fetch(source, spec):
+        raise WeightsError("no network")
+
+    monkeypatch.setattr(loop, "fetch_source", fetch)
+    monkeypatch.setattr(Classification, "load", lambda *_: pytest.fail("pictures were read"))
+    for args in (["resnet50", str(photos)], ["quickstart", "--model", "resnet50"]):
+        with pytest.raises(SystemExit):
+            main(["train", *args, "--weights", "imagenet"])
+        assert capsys.readouterr().err.strip().endswith("no network")

@@ -10,7 +10,7 @@ from kzoo.data import batches
 from kzoo.data.augment import Augmentation
 from kzoo.data.batches import evaluation_batches, training_batches
 from kzoo.data.seeds import EpochSeeds, balanced_order, epoch_order, random_states
-from kzoo.data.split import Split
+from kzoo.data.split import IndexedSplit, Split
 from kzoo.recipe import Augment
 
 SIZE, BATCH = 43, 8
@@ -24,7 +24,7 @@ def split(request, monkeypatch) -> Split:
         monkeypatch.setattr(batches, "CACHE_LIMIT_BYTES", 0)
     numbers = np.arange(SIZE)
     images = np.broadcast_to(numbers.astype("uint8")[:, None, None, None], (SIZE, 6, 5, 3)).copy()
-    return Split(tf.data.Dataset.from_tensor_slices({"image": images, "label": numbers}), SIZE)
+    return IndexedSplit.of_arrays({"image": images, "label": numbers})
 
 
 def labels(split, seed, epochs) -> np.ndarray:
@@ -138,3 +138,8 @@ def test_dropout_and_stochastic_depth_start_each_epoch_from_its_seed():
     names = ("first", "second")
     drawn = [np.asarray(model.get_layer(name)(ones, training=True)) for name in names]
     assert not np.array_equal(*drawn), "each layer has a seed of its own"
+
+
+def test_keras_knows_how_many_batches_an_evaluation_has(split):
+    batches = evaluation_batches(split, BATCH, lambda examples: examples["label"])
+    assert len(batches) == len(list(batches)) == -(-SIZE // BATCH)

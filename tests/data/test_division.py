@@ -5,9 +5,9 @@ import pytest
 
 from kzoo.data.datasets import load_dataset
 from kzoo.data.division import Division, draw_groups, hold_out, join
-from kzoo.data.split import draw
 from kzoo.errors import DatasetError, InvalidValueError
 
+NAMES = [f"folder/{number:04d}.png" for number in range(2000)]
 OPTIONS = dict(test_fraction=0.2, validation_fraction=0.1, seed=0)
 
 
@@ -54,14 +54,15 @@ def test_groups_stay_whole_and_classes_get_their_share(largest, fraction):
         order = rng.permutation(len(groups))
         groups, classes = groups[order], classes[order]
         count = round(len(groups) * fraction)
-        chosen = draw_groups(classes, groups, count, seed)
+        names = [f"{number}.png" for number in rng.permutation(len(groups))]
+        chosen = draw_groups(classes, groups, names, count, seed)
         assert (np.diff(chosen) > 0).all()
         taken = np.isin(np.arange(len(groups)), chosen)
         assert not set(groups[taken]) & set(groups[~taken])
         assert abs(len(chosen) - count) <= largest / 2 + 1
         shares = np.bincount(classes[taken], minlength=4) - fraction * np.bincount(classes, minlength=4)
         assert np.abs(shares).max() <= largest + 1
-        np.testing.assert_array_equal(chosen, draw_groups(classes, groups, count, seed))
+        np.testing.assert_array_equal(chosen, draw_groups(classes, groups, names, count, seed))
         totals.append(chosen.tobytes())
     assert len(set(totals)) == 15
 
@@ -69,28 +70,38 @@ def test_groups_stay_whole_and_classes_get_their_share(largest, fraction):
 def test_groups_of_several_classes_are_drawn_whole():
     rng = np.random.default_rng(1)
     groups, classes = rng.integers(0, 50, 2000), rng.integers(0, 3, 2000)
-    held_out = hold_out(classes, groups, 0.2, 4, "test_fraction")
+    held_out = hold_out(classes, groups, NAMES[:2000], 0.2, 4, "test_fraction")
     assert not set(groups[held_out]) & set(groups[~held_out])
     shares = np.bincount(classes[held_out], minlength=3) / np.bincount(classes)
     np.testing.assert_allclose(shares, 0.2, atol=0.05)
 
 
-def test_without_groups_the_draw_is_as_before():
-    classes = np.repeat([0, 1, 2], [40, 25, 15])
-    for seed in range(5):
-        held_out = hold_out(classes, np.arange(80), 0.2, seed, "test_fraction")
-        assert np.flatnonzero(held_out).tolist() == draw(classes, 16, seed).tolist()
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_picture_that_comes_or_goes_moves_hardly_another(size):
+    """At most one group of each class, and far fewer in the mean; a draw anew would move a third of them."""
+    moved = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        count = int(rng.integers(30, 90))
+        names = [NAMES[number] for number in rng.permutation(2000)[: count + size]]
+        classes, groups = np.sort(rng.integers(0, 3, count + size) // size), np.arange(count + size) // size
+        whole = hold_out(classes, groups, names, 0.2, seed, "test_fraction")
+        left = np.delete(np.arange(count + size), np.flatnonzero(groups == groups[rng.integers(count)]))
+        without = hold_out(classes[left], groups[left], [names[index] for index in left], 0.2, seed, "test_fraction")
+        moved.append(int((whole[left] != without).sum()))
+    assert max(moved) <= 2 * 3 * size
+    assert np.mean(moved) < 1.5 * size
 
 
 def test_each_class_keeps_a_group_to_train_on():
     classes, groups = np.array([0, 0, 0, 0, 1, 1, 1, 1]), np.array([0, 0, 1, 1, 2, 2, 2, 2])
     for seed in range(10):
-        held_out = hold_out(classes, groups, 0.6, seed, "test_fraction")
+        held_out = hold_out(classes, groups, NAMES[:8], 0.6, seed, "test_fraction")
         assert set(classes[~held_out]) == {0, 1}
     with pytest.raises(
         DatasetError, match=r"test_fraction=0\.1 of 8 images in 3 groups leaves nothing to hold out, or nothing to tra"
     ):
-        hold_out(classes, groups, 0.1, 0, "test_fraction")
+        hold_out(classes, groups, NAMES[:8], 0.1, 0, "test_fraction")
 
 
 def test_a_key_is_the_first_group_of_the_pattern_or_all_that_it_matches():

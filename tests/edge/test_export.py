@@ -12,7 +12,7 @@ from helpers import converted_once, feature_map, pixels, randomise, relative_err
 
 import kzoo
 from kzoo.edge import Card, LiteRTModel
-from kzoo.errors import ExportError, InvalidValueError, OutputError
+from kzoo.errors import BackendError, ExportError, InvalidValueError, OutputError
 from kzoo.output import Output
 
 GOOD = pixels(4, 16, 16, 3)
@@ -310,8 +310,9 @@ def test_directories_that_cannot_be_written(model, tmp_path, monkeypatch):
 
 def test_another_backend(model, tmp_path, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(ExportError, match="KERAS_BACKEND=tensorflow, and it is 'jax'"):
-        kzoo.export(model, tmp_path / "tiny.tflite")
+    for export, place in ((kzoo.export, tmp_path / "tiny.tflite"), (kzoo.export_all, tmp_path)):
+        with pytest.raises(BackendError, match=r"^exporting needs KERAS_BACKEND=tensorflow, and it is 'jax'"):
+            export(model, place)
 
 
 def test_runtime(model, tmp_path):

@@ -213,7 +213,7 @@ def test_more_pixels_than_the_limit_are_refused_by_the_header(tmp_path, monkeypa
 
 def test_a_truncated_file_of_any_format_is_an_error(tmp_path):
     picture = Image.fromarray(noise(64, 64))
-    for name in ("x.png", "x.jpg", "x.webp", "x.bmp", "x.gif", "x.tif"):
+    for name in ("x.png", "x.jpg", "x.webp", "x.bmp", "x.gif", "x.tif", "x.ppm", "x.jp2", "x.avif"):
         picture.save(tmp_path / name)
         whole = (tmp_path / name).read_bytes()
         for content in (whole[: len(whole) * 2 // 3], whole[:20], b""):

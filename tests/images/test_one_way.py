@@ -23,6 +23,7 @@ ALLOWED = {
     ("edge/quantize.py", "resize"): (1, "repeats images until a batch is full: np.resize"),
     ("edge/source.py", "resize"): (1, "repeats images until a batch is full: np.resize"),
     ("images/overlay.py", "resize"): (2, "enlarges a picture and its finished mask to be looked at"),
+    ("report/mistakes.py", "thumbnail"): (1, "shrinks a picture that the model has seen to be looked at"),
     ("predict/segmenter.py", "resize"): (1, "brings probabilities to the size of the picture"),
     ("data/elastic.py", "resize"): (1, "a field of displacements, no picture"),
 }

@@ -48,7 +48,7 @@ def test_a_photograph_is_read_as_by_timm_and_torchvision(size, crop, interpolati
 
 def test_an_image_of_the_right_size_is_left_alone(tmp_path):
     pixels = noise(9, 7)
-    for suffix in (".png", ".bmp"):
+    for suffix in (".png", ".bmp", ".ppm", ".jp2"):
         np.testing.assert_array_equal(Pixels().read(saved(tmp_path / f"x{suffix}", pixels), (9, 7, 3)), pixels)
     np.testing.assert_array_equal(Pixels().read(saved(tmp_path / "x.webp", pixels, lossless=True), (9, 7, 3)), pixels)
 

@@ -6,11 +6,17 @@ import warnings
 import numpy as np
 import pytest
 
-from kzoo.data.split import Split
+from kzoo.data.split import IndexedSplit
 from kzoo.report import diagrams, plots
 from kzoo.report.diagrams import draw_confusion, draw_ranking, draw_reliability, write_confusion
 from kzoo.report.judging import ranking, reliability
-from kzoo.tasks.classification import Classification, Probabilities
+from kzoo.tasks import Classification, Evaluated
+from kzoo.tasks.classification import Probabilities
+
+
+def draw(examples, scorer, folder) -> dict[str, str]:
+    return Classification().draw(Evaluated("m.keras", "data", "test", None, examples, None, scorer), folder)
+
 
 ODD = ("a|b", "<img src=x>", "two\nlines", "犬と猫", "שלום", "half \ud800", '"quoted", name', "$\\frac{$", "n" * 300)
 
@@ -77,12 +83,10 @@ def test_names_of_any_kind_are_drawn_without_a_warning_and_stay_one_cell_of_a_ta
     scorer.add(probabilities, {"label": labels})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        captions = Classification().draw(
-            lambda numbers: {"image": np.zeros((len(numbers), 8, 8, 3), "uint8")}, None, scorer, tmp_path
-        )
+        captions = draw(lambda numbers: {"image": np.zeros((len(numbers), 8, 8, 3), "uint8")}, scorer, tmp_path)
         draw_ranking(np.eye(number)[labels], probabilities, ODD, tmp_path / "ranking.png")
-    assert set(captions) == {"predictions.png", "confusion.png", "reliability.png"}
-    for name in (*captions, "ranking.png"):
+    assert set(captions) == {"mistakes.html", "predictions.png", "confusion.png", "reliability.png"}
+    for name in {*captions, "ranking.png"} - {"mistakes.html"}:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "confusion.csv").read_text(encoding="utf-8")
     assert len(text.splitlines()) == number + 1
@@ -127,29 +131,29 @@ def test_curves_pass_through_their_thresholds_and_the_lowest_ten_classes_are_sho
 
 
 def test_of_all_images_only_those_that_are_shown_are_read(tmp_path, monkeypatch):
-    import tensorflow as tf
-
     read = []
 
     def decode(number):
         read.append(int(number))
-        return np.full((4, 4, 3), number % 251, "uint8")
+        return {"image": np.full((4, 4, 3), number % 251, "uint8")}
 
-    def example(element):
-        pixels = tf.numpy_function(decode, [element["number"]], tf.uint8)
-        return {"image": tf.ensure_shape(pixels, (4, 4, 3))}
-
-    split = Split(tf.data.Dataset.from_tensor_slices({"number": np.arange(500)}), 500, example)
+    split = IndexedSplit({"number": np.arange(500)}, {"image": ((4, 4, 3), "uint8")}, decode)
     rng = np.random.default_rng(3)
     probabilities, labels = rng.dirichlet(np.ones(3), 500), rng.integers(0, 3, 500)
     scorer, drawn = Probabilities(("a", "b", "c")), []
     scorer.add(probabilities, {"label": labels})
     monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
-    Classification().draw(lambda numbers: split.pick(numbers).arrays(), None, scorer, tmp_path)
+    draw(lambda numbers: split.pick(numbers).arrays(), scorer, tmp_path)
     said = probabilities.argmax(axis=1)
     wrong = [index for index in range(500) if said[index] != labels[index]]
     worst = sorted(wrong, key=lambda index: -probabilities[index].max())[:20]
     others = [index for index in range(500) if index not in worst][:20]
-    assert sorted(read) == sorted(worst + others)
+    pairs: dict = {}
+    for index in sorted(wrong, key=lambda index: -probabilities[index].max()):
+        pairs.setdefault((labels[index], said[index]), []).append(index)
+    mistakes = [index for numbers in pairs.values() for index in numbers[:24]]
+    unsure = sorted({*range(500)} - {*wrong}, key=lambda index: probabilities[index].max())[:12]
+    assert len(pairs) == 6
+    assert sorted(read) == sorted(worst + others + mistakes + unsure)
     shown = [int(picture.get_array()[0, 0, 0]) for picture in drawn[0].axes[0].images]
     assert shown == [index % 251 for index in worst + others], "each picture stands with its own title"

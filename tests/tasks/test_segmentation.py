@@ -13,7 +13,7 @@ from helpers import make_recipe
 from PIL import Image
 
 from kzoo.cli import main
-from kzoo.data.split import VOID, Split
+from kzoo.data.split import VOID, IndexedSplit
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError, OutputError, UnknownOptionError
 from kzoo.recipe import load_recipe
@@ -245,8 +245,8 @@ def test_random_crops_train_and_whole_images_validate(recipe):
     data = task.load(recipe.data, recipe.task, recipe.seed)
     numbered = np.arange(16 * 24).reshape(16, 24)
     image = np.stack([numbered // 256, numbered % 256, np.zeros_like(numbered)], -1).astype("uint8")
-    split = Split(
-        tf.data.Dataset.from_tensors({"image": image, "mask": (numbered % 251).astype("uint8")}).repeat(8), 8
+    split = IndexedSplit.of_arrays(
+        {"image": np.stack([image] * 8), "mask": np.stack([(numbered % 251).astype("uint8")] * 8)}
     )
     images, masks = next(iter(task.training(recipe, dataclasses.replace(data, train=split), 0)))
     assert images.shape == (4, 8, 12, 3)

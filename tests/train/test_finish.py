@@ -80,6 +80,7 @@ def test_files_evaluation_and_prediction_take_the_pixels_of_the_recipe(run):
             open_classifier(str(recipe.run_dir / "model.keras"))
 
 
+@pytest.mark.skipif(not JaxProcess.available(), reason="jax is not installed")
 def test_a_backend_that_cannot_export_finishes_with_the_report_and_says_how_to_export(run, monkeypatch, capsys):
     finish = loop.finish
 
