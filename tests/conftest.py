@@ -10,6 +10,7 @@ import gc
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 # before Keras, because it sets what TensorFlow reads when it loads
 from kzoo import registry
@@ -65,6 +66,17 @@ def fresh_keras():
     """No names of layers and no random state from the test before."""
     keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Lets runs end sooner: their pictures are empty files, and what they leave is timed once."""
+    from matplotlib.figure import Figure
+
+    from kzoo.report import measure
+
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: Path(path).touch())
+    monkeypatch.setattr(measure, "LATENCY_ROUNDS", 1)
 
 
 @pytest.fixture

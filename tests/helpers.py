@@ -1,10 +1,11 @@
 """Random weights, relative errors, gradients and small inputs for the tests; which of many names are tested when."""
 
+import contextlib
 import dataclasses
 import functools
 import inspect
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = [
     "assert_weights_are",
     "check_layer",
     "computes_dilated_transposed_convolutions",
+    "converted_once",
     "fails",
     "feature_map",
     "in_float64",
@@ -78,6 +80,24 @@ def computes_dilated_transposed_convolutions() -> bool:
     except Exception:  # InvalidArgumentError, which only TensorFlow can name
         return False
     return True
+
+
+@contextlib.contextmanager
+def converted_once() -> Iterator[None]:
+    """Until the block ends, a model is converted once for each size of a batch, however often it is exported."""
+    from kzoo.edge import exporting
+
+    convert, known = exporting.convert, {}
+
+    def once(model: keras.Model, shape: tuple[int, ...]) -> bytes:
+        key = model.to_json(), b"".join(weight.tobytes() for weight in model.get_weights()), shape
+        if key not in known:
+            known[key] = convert(model, shape)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporting, "convert", once)
+        yield
 
 
 def assert_weights_are(model, expected: list[np.ndarray]) -> None:

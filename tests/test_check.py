@@ -1,10 +1,10 @@
 """The checks: broken models fail with the reason, and nothing else ends."""
 
 import json
-import os
 
 import keras
 import pytest
+from dying_check import die
 
 from kzoo.check import CHECKS, NarrowModel, jax_process, matrix
 from kzoo.check.jax_process import JaxProcess
@@ -127,13 +127,6 @@ def test_any_error_is_an_outcome(monkeypatch):
     assert note.startswith("ValueError: a long story...")
     assert note.endswith("...… (from KeyError: 'bn1')")
     assert len(note) < 250
-
-
-def die(name, checks):
-    """What a worker does whose process is killed."""
-    if name == "plain18":
-        os._exit(9)
-    return matrix.check_in_worker(name, checks)
 
 
 def test_many_models_are_checked_in_other_processes(monkeypatch):

@@ -1,7 +1,7 @@
 """The gallery of the attention layers: complete, and its figures rest on right numbers."""
 
 import re
-import subprocess
+import runpy
 import sys
 
 import pytest
@@ -56,8 +56,10 @@ def test_missing_model_is_told_before_any_work(gallery, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_mistakes_on_the_command_line_are_one_line(tmp_path):
-    command = [sys.executable, STUDIES / "attention_gallery.py", "--model", tmp_path / "absent.keras"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("kzoo: there is no trained model")
+def test_mistakes_on_the_command_line_are_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["attention_gallery.py", "--model", str(tmp_path / "absent.keras")])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(STUDIES / "attention_gallery.py"), run_name="__main__")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("kzoo: there is no trained model")

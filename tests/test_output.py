@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from helpers import slow_but
 from keras import layers, ops
 
 import kzoo
@@ -133,8 +134,10 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize("where", [model_of, inside])
-@pytest.mark.parametrize("head", HEADS)
+ALONE, INSIDE = ([(where, head) for head in HEADS] for where in (model_of, inside))
+
+
+@pytest.mark.parametrize(("where", "head"), slow_but(ALONE + INSIDE[::4], ALONE + INSIDE))
 def test_the_last_operation_tells_what_the_values_are_wherever_it_stands(head, where):
     head, expected = HEADS[head]
     assert Output.of_model(where(head)).values == expected
@@ -147,8 +150,18 @@ def test_the_output_of_a_model_that_is_called_twice_is_that_of_the_call():
     assert Output.of_model(average).values == "softmax"
 
 
-@pytest.mark.parametrize("name", ["cifar_resnet20", "vgg11", "swin_tiny", "googlenet", "unet_padded", "fpn"])
-@pytest.mark.parametrize("activation", ["softmax", None])
+@pytest.mark.parametrize(
+    ("name", "activation"),
+    [
+        ("cifar_resnet20", "softmax"),
+        ("cifar_resnet20", None),
+        ("vgg11", None),
+        ("swin_tiny", "softmax"),
+        ("googlenet", None),
+        ("unet_padded", "softmax"),
+        ("fpn", None),
+    ],
+)
 def test_models_of_the_zoo_tell_their_output(name, activation):
     entry = kzoo.registry.lookup(name)
     shape = (entry.narrow_size, entry.narrow_size, 3)

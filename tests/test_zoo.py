@@ -8,7 +8,6 @@ from helpers import assert_weights_are, pixels, randomise, relative_error, weigh
 import kzoo
 from kzoo.errors import InvalidValueError, UnknownNameError, UnknownOptionError
 from kzoo.flatten import FlatGraph
-from kzoo.registry import lookup
 from kzoo.weights import known
 
 TINY = dict(depths=(1, 1), widths=(4, 8))
@@ -90,7 +89,7 @@ def test_channels_first_is_refused():
     ],
 )
 def test_models_eat_pixels(name, mean, std):
-    options = dict(input_shape=(32, 32, 3), **lookup(name).narrow)
+    options = dict(input_shape=(32, 32, 3), depths=(1, 1), widths=(4, 8))
     model = randomise(kzoo.build(name, **options))
     bare = kzoo.build(name, include_preprocessing=False, **options)
     bare.set_weights(model.get_weights())
@@ -261,6 +260,7 @@ def test_describe():
         ("inception_v3", {"auxiliary": True}, ("1512.00567",), False),
     ],
 )
+@pytest.mark.usefixtures("without_values")
 def test_describe_follows_the_options(name, overrides, papers, has_weights, monkeypatch):
     monkeypatch.setattr("kzoo.zoo.build", lambda *args, **options: tiny())  # what it builds does not matter here
     info = kzoo.describe(name, **overrides)

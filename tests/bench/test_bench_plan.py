@@ -64,6 +64,7 @@ def test_files_must_take_the_images_of_the_model(add, tmp_path):
         Plan(names=("small",), against=(str(path),)).check()
 
 
+@pytest.mark.usefixtures("without_values")
 def test_counterparts_exist_and_take_the_same_images():
     for name, constructor in COUNTERPARTS.items():
         assert callable(getattr(keras.applications, constructor))

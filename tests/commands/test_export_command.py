@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from helpers import fails, pixels, randomise
+from helpers import converted_once, fails, pixels, randomise
 from PIL import Image
 
 import kzoo
@@ -28,7 +28,8 @@ def model(tmp_path_factory):
             for i, image in enumerate(pixels(count, 16, 16, 3, seed=ord(label))):
                 Image.fromarray(image.astype("uint8")).save(folder / f"{i}.png")
     (directory / "names.txt").write_text("left\nright\nup\n")
-    return directory
+    with converted_once():
+        yield directory
 
 
 @pytest.mark.quick

@@ -3,11 +3,12 @@
 import json
 import shutil
 from collections import namedtuple
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from helpers import feature_map, pixels, randomise, relative_error
+from helpers import converted_once, feature_map, pixels, randomise, relative_error
 
 import kzoo
 from kzoo.edge import Card, LiteRTModel
@@ -25,7 +26,8 @@ def tiny(**options):
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny(classifier_activation=None)
+    with converted_once():
+        yield tiny(classifier_activation=None)
 
 
 @pytest.mark.quick
@@ -199,9 +201,8 @@ def test_the_card_knows_probabilities_whatever_computes_them(head, tmp_path):
     compute, values = HEADS[head]
     model = keras.Model(inputs, compute(x))
     images = pixels(8, 8, 8, 3)
-    for precision in ("float32", "int8"):
-        kzoo.export(model, tmp_path / "model.tflite", precision, images)
-        told = json.loads((tmp_path / "model.tflite.json").read_text())
+    for report in kzoo.export_all(model, tmp_path, ("float32", "int8"), images).values():
+        told = json.loads(Path(f"{report.path}.json").read_text())
         assert told["output"]["values"] == values
 
 

@@ -5,7 +5,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from helpers import check_layer, feature_map, randomise, relative_error
+from helpers import check_layer, feature_map, randomise, relative_error, slow_but
 from layers.references import channel_gates, mlp, sigmoid
 
 from kzoo.errors import InvalidValueError
@@ -57,7 +57,7 @@ def built(layer, x):
 
 
 @pytest.mark.parametrize("use_batch_norm", [True, False])
-@pytest.mark.parametrize("kernel_size", [1, 3, 7])
+@pytest.mark.parametrize("kernel_size", slow_but((3, 7), (1, 3, 7)))
 @pytest.mark.parametrize("descriptor", ["avg", "max", "both"])
 def test_spatial_attention_is_equation_3(descriptor, kernel_size, use_batch_norm):
     x = feature_map(2, 5, 7, 6)
@@ -67,8 +67,9 @@ def test_spatial_attention_is_equation_3(descriptor, kernel_size, use_batch_norm
     assert relative_error(layer(x), gates * x) < 1e-5
 
 
-@pytest.mark.parametrize("use_bias", [False, True])
-@pytest.mark.parametrize("kernel_size", [3, 7])
+@pytest.mark.parametrize(
+    ("kernel_size", "use_bias"), slow_but([(3, True), (7, False)], itertools.product((3, 7), (False, True)))
+)
 @pytest.mark.parametrize("descriptor", ["avg", "max", "both"])
 @pytest.mark.parametrize("order", ["channel_spatial", "spatial_channel", "parallel"])
 def test_cbam_is_equation_1(order, descriptor, kernel_size, use_bias):

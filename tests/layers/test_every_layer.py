@@ -25,6 +25,19 @@ from kzoo.graph import count_macs
 # One case of each layer; the others go the whole way with `pytest -m slow`, and so does residual attention under XLA,
 # which compiles it for long
 FIRST = set({type(case.make()): name for name, case in reversed(CASES.items())}.values())
+# Not in any model that tests/test_whole_path.py exports by default
+EXPORTED = (
+    "drop_path",
+    "kernel_regression",
+    "layer_scale",
+    "learned_position",
+    "local_response_normalization",
+    "relative_position_bias",
+    "residual_attention_channel",
+    "self_attention",
+    "side_output",
+    "sinusoidal_position",
+)
 
 
 @pytest.mark.quick
@@ -74,7 +87,7 @@ def test_knows_its_cost(name):
 
 
 @pytest.mark.parametrize("name", slow_but(FIRST, CASES, quick=["cbam"]))
-def test_saves_and_folds_and_exports(name, tmp_path):
+def test_saves_and_folds(name, tmp_path):
     model = randomise(CASES[name].model())
     images = feature_map(4, *model.input.shape[1:])
     expected = np.array(model(images))
@@ -88,7 +101,13 @@ def test_saves_and_folds_and_exports(name, tmp_path):
     assert not any("moving" in variable.path for variable in folded.variables)
     assert relative_error(folded(images), expected) < 1e-5
 
-    reports = kzoo.export_all(folded, tmp_path, ("float32", "int8_dynamic"), calibration=images)
+
+@pytest.mark.parametrize("name", slow_but(EXPORTED, CASES, quick=["layer_scale"]))
+def test_exports(name, tmp_path):
+    model = randomise(CASES[name].model())
+    images = feature_map(4, *model.input.shape[1:])
+    expected = np.array(model(images))
+    reports = kzoo.export_all(kzoo.fold_batch_norm(model), tmp_path, ("float32", "int8_dynamic"), calibration=images)
     for report in reports.values():
         assert report.xnnpack_partitions == 1
         assert not [op for op in report.ops if op.startswith(("Flex", "CUSTOM"))]
@@ -97,7 +116,10 @@ def test_saves_and_folds_and_exports(name, tmp_path):
     assert np.linalg.norm(error) / np.linalg.norm(expected) < 0.03
 
 
-@pytest.mark.parametrize("name", slow_but(FIRST - {"residual_attention"}, CASES, quick=["squeeze_excite"]))
+INSIDE = {"residual_attention", "channel_attention", "spatial_attention"}  # the last two inside `cbam`
+
+
+@pytest.mark.parametrize("name", slow_but(FIRST - INSIDE, CASES, quick=["squeeze_excite"]))
 def test_learns_under_xla(name):
     model = randomise(CASES[name].model())
     images = feature_map(4, *model.input.shape[1:])
@@ -140,11 +162,12 @@ def test_half_precision_bears_large_activations(name):
 SCALES = {"non_local_dot_product": 10, "non_local_concatenation": 60}  # their outputs grow faster than their inputs
 
 
+PLAIN = {name for name, case in CASES.items() if case.is_plain}
 ONE_SIZE = ("learned_position", "relative_position_bias", "self_attention", "self_attention_relative_bias")
 
 
 @pytest.mark.parametrize("size", [pytest.param((10, 20), marks=pytest.mark.slow), (17, 8), (3, 4)])
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.is_plain])
+@pytest.mark.parametrize("name", slow_but(PLAIN & FIRST, PLAIN))
 def test_takes_maps_of_another_size_or_refuses_them(name, size):
     """What a layer built for one size makes of another equals what one built for that size makes of it."""
     case = CASES[name]

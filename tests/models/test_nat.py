@@ -69,7 +69,7 @@ def test_variants_are_the_papers():
 @pytest.mark.parametrize(
     ("golden", "size", "options"),
     [
-        ("nat_mini", (224, 224), {}),
+        pytest.param("nat_mini", (224, 224), {}, marks=pytest.mark.slow),
         (
             "scaled",  # odd maps and layer scale
             (201, 250),
@@ -116,6 +116,7 @@ def test_layer_scale_ends_every_branch():
         assert model.get_layer(f"{name}_{branch}_add").input[1] is drop.output
 
 
+@pytest.mark.usefixtures("without_values")
 def test_stochastic_depth_rises_linearly():
     model = kzoo.build("nat_mini", input_shape=(96, 96, 3), **NARROW | dict(drop_path_rate=0.4))
     assert rates(model) == pytest.approx([0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.4, 0.4])  # two branches; none in the first
@@ -144,6 +145,7 @@ NAME = re.compile(
 )
 
 
+@pytest.mark.usefixtures("without_values")
 def test_every_layer_has_a_name_of_the_contract():
     options = NARROW | dict(drop_path_rate=0.1, normalise_taps=True, layer_scale=0.1)
     model = kzoo.build("nat_mini", input_shape=(101, 67, 3), **options)

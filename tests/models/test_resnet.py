@@ -5,7 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from helpers import feature_map, one_of_each_kind, pixels, randomise, relative_error
+from helpers import feature_map, one_of_each_kind, pixels, randomise, relative_error, slow_but
 
 import kzoo
 from kzoo.errors import InvalidValueError
@@ -39,7 +39,7 @@ APPLICATIONS = {
 
 
 @pytest.mark.usefixtures("without_values")
-@pytest.mark.parametrize("name", TIMM)
+@pytest.mark.parametrize("name", slow_but(("resnet18", "resnet50", "resnet18_se", "resnet50_cbam"), TIMM))
 def test_size_and_cost_are_timms(name):
     parameters, gmacs = TIMM[name]
     info = kzoo.describe(name)
@@ -48,7 +48,7 @@ def test_size_and_cost_are_timms(name):
 
 
 @pytest.mark.usefixtures("without_values")
-@pytest.mark.parametrize("name", APPLICATIONS)
+@pytest.mark.parametrize("name", slow_but(("resnet50_v1", "resnet50_v2"), APPLICATIONS))
 def test_size_is_keras_applications(name):
     assert kzoo.build(name).count_params() == APPLICATIONS[name]
 
@@ -78,7 +78,7 @@ def cifar_parameters(n: int) -> int:
 
 
 @pytest.mark.usefixtures("without_values")
-@pytest.mark.parametrize("n", [3, 5, 7, 9, 18])
+@pytest.mark.parametrize("n", slow_but((3, 5), (3, 5, 7, 9, 18)))
 def test_size_of_cifar_networks(n):
     assert count_parameters(kzoo.build(f"cifar_resnet{6 * n + 2}")) == cifar_parameters(n)
     if n in (3, 9):
@@ -245,17 +245,20 @@ def transplant(model, theirs) -> None:
     ],
 )
 def test_logits_equal_keras_applications(name, factory):
-    theirs = randomise(getattr(keras.applications, factory)(weights=None, classifier_activation=None))
-    model = kzoo.build(name, classifier_activation=None, include_preprocessing=False)
+    options = dict(input_shape=(96, 64, 3), classifier_activation=None)
+    theirs = randomise(getattr(keras.applications, factory)(weights=None, **options))
+    model = kzoo.build(name, include_preprocessing=False, **options)
     transplant(model, theirs)
-    images = feature_map(2, 224, 224, 3)
+    images = feature_map(2, 96, 64, 3)
     error = relative_error(model(images), theirs(images))
     print(f"{name}: {error:.2g}")
     assert error < 1e-5
 
 
 @pytest.mark.usefixtures("without_values")
-@pytest.mark.parametrize(("name", "millions"), [("resnet26", 10.3), ("resnet38", 14.2), ("resnet50", 18.0)])
+@pytest.mark.parametrize(
+    ("name", "millions"), slow_but([("resnet26", 10.3)], [("resnet26", 10.3), ("resnet38", 14.2), ("resnet50", 18.0)])
+)
 def test_stand_alone_attention_saves_the_paper_s_parameters(name, millions):
     """arXiv:1906.05909, Table 1: 10.3M, 14.1M and 18.0M, 25 to 30 % fewer than with convolutions."""
     with_attention = kzoo.describe(f"{name}_sasa")
@@ -268,7 +271,10 @@ def test_stand_alone_attention_saves_the_paper_s_parameters(name, millions):
 
 
 @pytest.mark.usefixtures("without_values")
-@pytest.mark.parametrize(("name", "blocks"), [("resnet50_nl", 1), ("resnet50_nl5", 5), ("resnet101_nl5", 5)])
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [("resnet50_nl", 1), ("resnet50_nl5", 5), pytest.param("resnet101_nl5", 5, marks=pytest.mark.slow)],
+)
 def test_non_local_variants(name, blocks):
     model = kzoo.build(name, input_shape=(64, 64, 3))
     inserted = [layer for layer in model.layers if re.fullmatch(r"stage\d_attention\d", layer.name)]

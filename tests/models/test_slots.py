@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import feature_map, pixels, randomise, relative_error, slow_but, weights_of, weights_without_gradient
+from helpers import feature_map, pixels, randomise, relative_error, weights_of, weights_without_gradient
 
 import kzoo
 from kzoo.errors import InvalidValueError
@@ -22,8 +22,8 @@ def attentions(model) -> list[str]:
     return [layer.name for layer in model.layers if layer.name.rstrip("0123456789").endswith("attention")]
 
 
-# Of each slot; the zoo's other networks with attention go their way in tests/test_whole_path.py
-@pytest.mark.parametrize("attention", slow_but(["window"], ATTENTION))
+@pytest.mark.slow  # a network of each slot goes its way in tests/test_whole_path.py
+@pytest.mark.parametrize("attention", ATTENTION)
 def test_whole_path_by_name(attention, tmp_path):
     model = randomise(small(attention=attention))
     images = pixels(4, *model.input.shape[1:])

@@ -40,6 +40,7 @@ def test_size_and_cost_are_timms(name):
     assert info.input_shape == ((384, 384, 3) if name.endswith("384") else (224, 224, 3))
 
 
+@pytest.mark.usefixtures("without_values")
 def test_windows_of_12_add_a_table_of_their_own():
     configs = {name: lookup(name).config for name in ("swin_large", "swin_large_384")}
     assert configs["swin_large"].window_size == 7
@@ -113,6 +114,7 @@ def test_patch_merging_against_a_loop(size):
     assert relative_error(y, expected) < 1e-5
 
 
+@pytest.mark.usefixtures("without_values")
 def test_every_second_block_is_shifted():
     model = kzoo.build(
         "swin_tiny", input_shape=(128, 128, 3), **NARROW | dict(depths=(3, 1, 2, 1), window_size=(5, 4))
@@ -213,6 +215,7 @@ def test_the_last_tap_is_normalised():
 
 
 @pytest.mark.parametrize("attention", ["se", lambda x, name: keras.layers.Rescaling(0.5, name=name)(x)])
+@pytest.mark.usefixtures("without_values")
 def test_attention_ends_every_mlp_branch(attention):
     model = kzoo.build("swin_tiny", input_shape=(64, 64, 3), attention=attention, **NARROW | dict(layer_scale=0.1))
     for stage, depth in enumerate(NARROW["depths"], start=1):
@@ -230,6 +233,7 @@ NAME = re.compile(
 )
 
 
+@pytest.mark.usefixtures("without_values")
 def test_every_layer_has_a_name_of_the_contract():
     options = NARROW | dict(drop_path_rate=0.1, normalise_taps=True)
     model = kzoo.build("swin_tiny", input_shape=(101, 67, 3), **options)

@@ -10,7 +10,8 @@ from kzoo.errors import InvalidValueError, UnknownNameError, UnknownOptionError
 from kzoo.models.unet import UNetConfig
 
 NARROW = dict(widths=(4, 6, 8), num_classes=3)
-ON_RESNET = dict(backbone="resnet18", backbone_options=dict(widths=(4, 6, 8, 10)), num_classes=3)
+TRUNK = dict(depths=(1, 1, 1, 1), widths=(4, 6, 8, 10))
+ON_RESNET = dict(backbone="resnet18", backbone_options=TRUNK, num_classes=3)
 
 
 def test_sizes_of_the_unpadded_network():
@@ -58,6 +59,7 @@ def layers_with(model, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("attention", ["se", "cbam", "non_local", "stand_alone"])
+@pytest.mark.usefixtures("without_values")
 def test_attention_in_each_place(attention):
     options = dict(padding="same", input_shape=(32, 24, 3), widths=(16, 16, 32), num_classes=3)
     without = kzoo.build("unet", **options)
@@ -85,6 +87,7 @@ def test_attention_of_ones_own():
     assert layers_with(model, "skip_attention") == seen
 
 
+@pytest.mark.usefixtures("without_values")
 def test_attention_on_a_backbone_is_the_backbones():
     named = kzoo.build("unet", backbone="resnet18_cbam", num_classes=3)
     given = kzoo.build("unet", backbone="resnet18", attention="cbam", num_classes=3)
@@ -94,6 +97,7 @@ def test_attention_on_a_backbone_is_the_backbones():
     assert isinstance(both.get_layer("stage1_block1_attention"), kzoo.layers.SqueezeExcite)
 
 
+@pytest.mark.usefixtures("without_values")
 def test_levels_choose_the_skips():
     all_levels = kzoo.build("unet", **ON_RESNET)
     assert layers_with(all_levels, "_concat") == [f"unet_p{level}_concat" for level in (4, 3, 2, 1)]
@@ -107,6 +111,7 @@ def test_levels_choose_the_skips():
     assert layers_with(swin, "tap_norm")
 
 
+@pytest.mark.usefixtures("without_values")
 def test_without_its_top_the_decoders_map():
     model = kzoo.build("unet", include_top=False, padding="same", input_shape=(20, 28, 3), **NARROW)
     assert model.output.shape == (None, 20, 28, 4)

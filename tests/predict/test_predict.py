@@ -47,9 +47,8 @@ def folder(tmp_path_factory):
     for index, pixels in enumerate(np.random.default_rng(4).integers(0, 256, (40, 20, 24, 3), dtype="uint8")):
         saved(root / "pictures" / f"{index:02}.png", pixels)
     images = np.stack([Pixels().read(path, (16, 16, 3)) for path in sorted((root / "pictures").iterdir())])
-    for precision in ("float32", "int8"):
-        for name, kind in (("model", model), ("logits", logits)):
-            kzoo.export(kzoo.fold_batch_norm(kind), root / f"{name}_{precision}.tflite", precision, images)
+    for name, kind in (("model", model), ("logits", logits)):
+        kzoo.export_all(kzoo.fold_batch_norm(kind), root, ("float32", "int8"), images, name=name)
     (root / "broken").mkdir()
     (root / "broken" / "1.png").write_bytes(b"nothing")
     (root / "broken" / "2.jpg").write_bytes((root / "pictures" / "00.png").read_bytes()[:60])

@@ -52,8 +52,7 @@ def files(tmp_path_factory) -> Path:
     for name, activation in (("logits", None), ("softmax", "softmax")):
         model = strongest(activation)
         model.save(root / f"{name}.keras")
-        for precision in ("float32", "int8"):
-            kzoo.export(model, root / f"{name}_{precision}.tflite", precision, images)
+        kzoo.export_all(model, root, ("float32", "int8"), images, name=name)
     image = keras.Input((HEIGHT + 6, WIDTH + 6, 3))
     keras.Model(image, layers.Cropping2D(3)(strongest("softmax", (HEIGHT + 6, WIDTH + 6))(image))).save(
         root / "unpadded.keras"

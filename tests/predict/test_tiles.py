@@ -183,6 +183,7 @@ def test_models_of_any_size():
         predict_tiles(model, images)
 
 
+@pytest.mark.usefixtures("without_values")
 def test_total_stride():
     assert total_stride(unet(TILE, TILE, "valid")) == 4
     assert total_stride(padded(None, None)) == 4

@@ -58,7 +58,15 @@ NO_BIAS = (
 )
 
 
-@pytest.mark.parametrize("options", [{}, {"scale": False}, {"center": False}, {"scale": False, "center": False}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"scale": False, "center": False},
+        pytest.param({"scale": False}, marks=pytest.mark.slow),
+        pytest.param({"center": False}, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("kind", LINEAR)
 def test_every_linear_layer(kind, options):
     shape = {"1d": SHAPE[1:], "3d": (4, *SHAPE)}.get(kind[-2:], SHAPE)

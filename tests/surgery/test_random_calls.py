@@ -70,7 +70,7 @@ def uncompared(monkeypatch):
     monkeypatch.setattr(same_outputs, "MOST_OPERATIONS", 0)
 
 
-@pytest.mark.parametrize("start", [0, 6])
+@pytest.mark.parametrize("start", [0, pytest.param(6, marks=pytest.mark.slow)])
 def test_rewrites_keep_what_graphs_compute(start):
     for seed in range(start, start + 6):
         check(seed)

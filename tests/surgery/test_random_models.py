@@ -64,7 +64,7 @@ def check_folding(data) -> None:
         assert_equal(infer(with_taps(kzoo.fold_batch_norm(double)), [x]), infer(with_taps(double), [x]))
 
 
-@settings(max_examples=60, **OPTIONS)
+@settings(max_examples=20, **OPTIONS)
 @given(st.data())
 def test_folding(data):
     check_folding(data)
@@ -77,7 +77,7 @@ def test_folding_of_many(data):
     check_folding(data)
 
 
-@settings(max_examples=20, **OPTIONS)
+@settings(max_examples=8, **OPTIONS)
 @given(st.data())
 def test_pixels_and_what_is_left(data):
     """Pixel normalisation into the first convolution; then the rest of the algebra, one rewrite after the other."""

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
-from helpers import pixels, randomise
+from helpers import converted_once, pixels, randomise, slow_but
 from keras import layers
 
 import kzoo
@@ -20,6 +20,8 @@ OP_NAMES = {"TRANSPOSE_CONV": TRANSPOSED}  # where the file says another name th
 # other batches, and values that lie between two steps fall to another side, a step of 1/255 of the range each time;
 # activations that are quantized as the file runs are not simulated, which is as much.
 CLOSE = 0.02
+# A file is converted for each: of 8 and of 4 bits, with activations of integers and of floats
+QUICK = ("int8", "int4", "int4_weights")
 
 
 def network() -> keras.Model:
@@ -67,7 +69,7 @@ def distance(outputs, expected) -> float:
     return float(np.linalg.norm(outputs - expected) / np.linalg.norm(expected))
 
 
-@pytest.mark.parametrize("precision", INTEGER)
+@pytest.mark.parametrize("precision", slow_but(QUICK, INTEGER))
 def test_the_file_computes_what_was_simulated(precision, model, images, files):
     """For every precision with integer weights; kzoo writes no files of the schemes with one scale for a kernel."""
     simulated, path = files(precision)
@@ -106,7 +108,7 @@ def bits_in_file(path) -> list[tuple[str, int | None]]:
     return found
 
 
-@pytest.mark.parametrize("precision", INTEGER)
+@pytest.mark.parametrize("precision", slow_but(QUICK, INTEGER))
 def test_kernels_of_the_file_have_the_bits_of_the_table(precision, files):
     simulated, path = files(precision)
     wrapped = {layer.name: layer.bits for layer in simulated.layers if isinstance(layer, FakeQuantizedWeights)}
@@ -152,7 +154,8 @@ def digits():
     head = layers.Dense(10, name="dense")
     model = keras.Model(image, head(trunk.output))
     head.set_weights([weights[:-1], weights[-1]])
-    return model, images, labels
+    with converted_once():
+        yield model, images, labels
 
 
 @pytest.mark.parametrize("scheme", [name for name, (_, per_channel) in SCHEMES.items() if per_channel])

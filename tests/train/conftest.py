@@ -38,9 +38,15 @@ def tiny_model(monkeypatch) -> str:
 
 
 @pytest.fixture
-def recipe(tiny_model, tmp_path) -> Recipe:
-    """Two epochs of `tiny`."""
+def drawn_recipe(tiny_model, tmp_path) -> Recipe:
+    """Two epochs of `tiny`, whose pictures are drawn."""
     return two_epochs(tiny_model, tmp_path)
+
+
+@pytest.fixture
+def recipe(drawn_recipe, hasty) -> Recipe:
+    """Two epochs of `tiny`, whose pictures are empty files."""
+    return drawn_recipe
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +54,16 @@ def trained(tmp_path_factory) -> Recipe:
     """The recipe of a run that is done, which several tests copy."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         recipe = two_epochs(register_tiny(monkeypatch), tmp_path_factory.mktemp("trained"))
+        train(recipe)
+    return recipe
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Recipe:
+    """The recipe of a run of one epoch and one file, with a way of its own from pictures to pixels."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        recipe = two_epochs(register_tiny(monkeypatch), tmp_path_factory.mktemp("exported"))
+        recipe = recipe.replace(epochs=1, export=("float32",), resize="pad", interpolation="bicubic")
         train(recipe)
     return recipe
 

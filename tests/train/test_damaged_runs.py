@@ -9,7 +9,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from helpers import make_recipe
+from helpers import make_recipe, slow_but
 
 from kzoo import registry
 from kzoo.errors import KzooError, OutputError
@@ -116,7 +116,20 @@ def refused(recipe, directory, capsys) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+# Of each file one that is no text, one that says something else, and none
+QUICK = (
+    "recipe.json cut off",
+    "recipe.json not UTF-8",
+    "classes.json of numbers",
+    "history.csv binary",
+    "history.csv with an epoch NaN",
+    "history.csv gone",
+    "checkpoints a file",
+    "checkpoints empty",
+)
+
+
+@pytest.mark.parametrize("damage", slow_but(QUICK, DAMAGES))
 def test_a_damaged_run_is_one_line_and_stays_as_it_is(damage, run, capsys):
     name, spoil = DAMAGES[damage]
     spoil(run.run_dir / name)

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -23,17 +24,23 @@ from kzoo.train.command import export_command_of
 DIGITS = tuple("0123456789")
 
 
+@pytest.fixture
+def run(recipe, exported):
+    """A copy of the run."""
+    shutil.copytree(exported.run_dir, recipe.run_dir)
+    return exported.replace(output_dir=recipe.output_dir)
+
+
 def forget(path):
     """Makes the file one of version 0.1, which carries nothing: the report beside it tells."""
     model = keras.saving.load_model(path)
     keras.Model(model.input, model.get_layer("meaning").input).save(path)
 
 
-def test_the_report_and_the_card_tell_what_the_output_means(recipe):
-    report = train(recipe.replace(epochs=1, export=("float32",)))
-    meaning = Output("classification", "softmax", 10, DIGITS)
-    assert Output.from_json(report["output"]) == meaning
+def test_the_report_and_the_card_tell_what_the_output_means(run):
+    recipe, meaning = run, Output("classification", "softmax", 10, DIGITS)
     file, path = recipe.run_dir / "model_float32.tflite", recipe.run_dir / "report.json"
+    assert Output.from_json(json.loads(path.read_text())["output"]) == meaning
     assert read_card(file).output == meaning
     model = keras.saving.load_model(recipe.run_dir / "model.keras")
     for name, opened in (("model.keras", model), (file.name, LiteRTModel(file))):
@@ -57,9 +64,9 @@ def test_the_report_and_the_card_tell_what_the_output_means(recipe):
             open_classifier(str(recipe.run_dir / "model.keras"))
 
 
-def test_files_evaluation_and_prediction_take_the_pixels_of_the_recipe(recipe):
-    pixels = Pixels("pad", interpolation="bicubic")
-    report = train(recipe.replace(epochs=1, export=("float32",), resize="pad", interpolation="bicubic"))
+def test_files_evaluation_and_prediction_take_the_pixels_of_the_recipe(run):
+    recipe, pixels = run, Pixels("pad", interpolation="bicubic")
+    report = json.loads((recipe.run_dir / "report.json").read_text())
     assert Pixels.from_json(report["pixels"]) == pixels
     assert read_card(recipe.run_dir / "model_float32.tflite").pixels == pixels
     for name in ("model.keras", "folded.keras", "model_float32.tflite"):
@@ -74,7 +81,7 @@ def test_files_evaluation_and_prediction_take_the_pixels_of_the_recipe(recipe):
 
 
 @pytest.mark.skipif(not JaxProcess.available(), reason="jax is not installed")
-def test_a_backend_that_cannot_export_finishes_with_the_report_and_says_how_to_export(recipe, monkeypatch, capsys):
+def test_a_backend_that_cannot_export_finishes_with_the_report_and_says_how_to_export(run, monkeypatch, capsys):
     finish = loop.finish
 
     def under_jax(*args):
@@ -83,10 +90,10 @@ def test_a_backend_that_cannot_export_finishes_with_the_report_and_says_how_to_e
             return finish(*args)
 
     monkeypatch.setattr(loop, "finish", under_jax)
-    report = train(recipe.replace(epochs=1, export=("float32", "int8")))
+    report = train(run.replace(export=("float32", "int8")))
     assert list(report["models"]) == ["keras", "folded"]
     assert report["exports"] == {}
-    assert (recipe.run_dir / "README.md").exists()
+    assert (run.run_dir / "README.md").exists()
     told = " ".join(capsys.readouterr().out.split())
     assert "not exported, as KERAS_BACKEND is jax; export with KERAS_BACKEND=tensorflow kzoo export" in told
     assert "--precision float32 int8 --dataset digits" in told

@@ -5,6 +5,7 @@ import csv
 import keras
 import numpy as np
 import pytest
+from helpers import make_recipe
 
 from kzoo.errors import KzooError, OutputError
 from kzoo.recipe import Recipe
@@ -12,13 +13,26 @@ from kzoo.train import callbacks, loop, train
 from kzoo.train.checkpoints import Mark
 from kzoo.train.run_directory import checkpoints_of
 
+NETWORK = dict(model="simple_cnn", model_options=dict(widths=(4, 8), dense_units=16))
+RANDOM = dict(ema=0.9, accumulate=2, augmentation=("flip",), **NETWORK)
+
 
 @pytest.fixture
 def dying(recipe, monkeypatch) -> Recipe:
     """Two epochs of four batches with dropout, averages, accumulation and flips; nothing is finished."""
     monkeypatch.setattr(loop, "finish", lambda *_: {})
-    network = dict(model="simple_cnn", model_options=dict(widths=(4, 8), dense_units=16))
-    return recipe.replace(ema=0.9, accumulate=2, augmentation=("flip",), **network)
+    return recipe.replace(**RANDOM)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Recipe:
+    """The recipe of a run that never died."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "finish", lambda *_: {})
+        options = dict(image_size=16, epochs=2, smoke=True, output_dir=tmp_path_factory.mktemp("whole"), **RANDOM)
+        recipe = make_recipe(name="test", dataset="digits", **options)
+        train(recipe)
+    return recipe
 
 
 def die_behind(batches: int):
@@ -65,9 +79,8 @@ def assert_same_end(one: Recipe, other: Recipe) -> None:
         np.testing.assert_array_equal(array, theirs)
 
 
-def test_it_ends_as_a_run_that_never_died(dying, monkeypatch, capsys):
-    whole, parts = (dying.replace(output_dir=dying.output_dir / name) for name in ("whole", "parts"))
-    train(whole)
+def test_it_ends_as_a_run_that_never_died(dying, whole, monkeypatch, capsys):
+    parts = dying
     assert until(3, parts, monkeypatch) == [Mark(0, 3)]
     assert until(3, parts, monkeypatch) == [Mark(1, 2), Mark(1)]  # over the end of an epoch
     capsys.readouterr()
@@ -77,9 +90,8 @@ def test_it_ends_as_a_run_that_never_died(dying, monkeypatch, capsys):
     assert not list((parts.run_dir / "checkpoints").glob("step_*"))
 
 
-def test_where_it_is_damaged_the_epoch_is_run_again(dying, monkeypatch, capsys):
-    whole, parts = (dying.replace(output_dir=dying.output_dir / name) for name in ("whole", "parts"))
-    train(whole)
+def test_where_it_is_damaged_the_epoch_is_run_again(dying, whole, monkeypatch, capsys):
+    parts = dying
     until(6, parts, monkeypatch)
     (state,) = (parts.run_dir / "checkpoints").glob("step_*.npz")
     state.write_bytes(state.read_bytes()[:50])

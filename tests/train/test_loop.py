@@ -16,7 +16,7 @@ import kzoo
 from kzoo.data.datasets import load_dataset
 from kzoo.edge import PRECISIONS, LiteRTModel, read_card, source
 from kzoo.errors import InvalidValueError, KzooError, OutputError, UnknownNameError
-from kzoo.files import exclusive
+from kzoo.files import PARTIAL, exclusive
 from kzoo.recipe import stored_flags
 from kzoo.tasks.classification import SMOKE_BATCH, SMOKE_IMAGES
 from kzoo.train import callbacks, checkpoints, loop, train
@@ -49,8 +49,8 @@ def judge(monkeypatch, epochs):
 
 
 @pytest.mark.quick
-def test_whole_run(recipe):
-    recipe = recipe.replace(export=("float32", "int8"), augmentation=("flip", "translate"))
+def test_whole_run(drawn_recipe):
+    recipe = drawn_recipe.replace(export=("float32", "int8"), augmentation=("flip", "translate"))
     report = train(recipe)
     directory = recipe.run_dir
     assert report["training_seconds"] > 0
@@ -81,13 +81,18 @@ def test_whole_run(recipe):
     assert "smoke run" in card
 
 
-def test_a_file_that_fails_does_not_cost_the_report(recipe, monkeypatch, capsys):
+def test_a_file_that_fails_does_not_cost_the_report(finished, monkeypatch, capsys):
     strict = dataclasses.replace(PRECISIONS["int8_dynamic"], bound=0)
     monkeypatch.setattr(source, "PRECISIONS", PRECISIONS | {"int8_dynamic": strict})
-    report = train(recipe.replace(epochs=1, export=("int8_dynamic", "float16")))
+    report = train(finished.replace(export=("int8_dynamic", "float16")))
     assert list(report["models"]) == ["keras", "folded", "float16"]
     assert "the int8_dynamic file of tiny disagrees with Keras" in " ".join(capsys.readouterr().out.split())
-    assert not list(recipe.run_dir.glob("*int8_dynamic*"))
+    assert not list(finished.run_dir.glob("*int8_dynamic*"))
+
+
+def test_a_plain_run_has_no_start_files(trained):
+    assert list(json.loads((trained.run_dir / "report.json").read_text())["models"]) == ["keras", "folded"]
+    assert "`start`" not in (trained.run_dir / "README.md").read_text()
 
 
 def test_best_epoch_is_kept_not_the_last(recipe, monkeypatch):
@@ -101,10 +106,13 @@ def test_best_epoch_is_kept_not_the_last(recipe, monkeypatch):
 
 def test_of_epochs_of_equal_accuracy_the_one_of_smaller_loss_is_best(recipe, monkeypatch):
     judge(monkeypatch, [dict(val_accuracy=1.0, val_loss=loss) for loss in (0.314, 0.023)])
+    monkeypatch.setattr(loop, "finish", lambda *_: {})
     kept = weights_by_epoch(monkeypatch)
-    assert train(recipe)["best_epoch"] == 2
-    final = keras.saving.load_model(recipe.run_dir / "model.keras").get_weights()
-    np.testing.assert_array_equal(final[0], kept[1][0])
+    train(recipe)
+    checkpoints = checkpoints_of(recipe.run_dir)
+    assert checkpoints.epochs("best")[0] == 2
+    best = keras.saving.load_model(checkpoints.best(2)).get_weights()
+    np.testing.assert_array_equal(best[0], kept[1][0])
 
 
 def weights_by_epoch(monkeypatch) -> list[list[np.ndarray]]:
@@ -131,11 +139,12 @@ def test_finished_run_is_not_trained_again_and_can_be_made_longer(finished, caps
         train(recipe.replace(epochs=1))
 
 
-def test_other_settings_in_the_same_directory_are_refused(finished):
+def test_other_settings_in_the_same_directory_are_refused(finished, monkeypatch):
     recipe = finished
+    monkeypatch.setattr(loop, "finish", lambda *_: {})
     with pytest.raises(OutputError, match=r"learning_rate 0\.1 -> 0\.2"):
         train(recipe.replace(learning_rate=0.2))
-    train(recipe.replace(learning_rate=0.2, resume=False))
+    train(recipe.replace(learning_rate=0.2, epochs=1, resume=False))
     aside = recipe.run_dir.with_name(recipe.run_dir.name + ".1")
     assert json.loads((aside / "recipe.json").read_text())["optimizer"]["learning_rate"] == 0.1
     assert json.loads((recipe.run_dir / "recipe.json").read_text())["optimizer"]["learning_rate"] == 0.2
@@ -188,14 +197,24 @@ KILLED = """
 """
 
 
-@pytest.mark.parametrize(
-    ("moment", "code"),
-    [
-        pytest.param("SIGINT", 130, marks=pytest.mark.slow),
-        pytest.param("SIGKILL", -9, marks=pytest.mark.slow),
-        ("checkpoint", -9),
-    ],
-)
+def test_a_run_that_was_killed_over_a_checkpoint_goes_on(finished, monkeypatch, capsys):
+    """From the files that a process leaves which is killed while it writes its second epoch."""
+    monkeypatch.setattr(loop, "finish", lambda *_: {})
+    path = checkpoints_of(finished.run_dir).path(2)
+    half = path.with_name(f".epoch_0002{PARTIAL}.keras")
+    half.write_bytes(path.read_bytes()[:1000])
+    path.unlink()
+    assert finished_steps(finished) == STEPS
+    train(finished)
+    assert "resuming after 1 of 2 epochs" in capsys.readouterr().out
+    assert finished_steps(finished) == 2 * STEPS
+    with (finished.run_dir / "history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1"]
+    assert not list(finished.run_dir.rglob("*.partial*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("moment", "code"), [("SIGINT", 130), ("SIGKILL", -9), ("checkpoint", -9)])
 def test_killed_run_resumes_to_the_same_number_of_steps(moment, code, recipe, capsys):
     killed = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(KILLED), moment, recipe.output_dir],
@@ -247,7 +266,7 @@ def test_two_runs_do_not_share_a_directory(recipe):
 def test_two_runs_of_one_seed_end_with_the_same_weights(recipe, monkeypatch):
     """Order, augmentation and dropout follow from the seed alone."""
     monkeypatch.setattr(loop, "finish", lambda *_: {})
-    recipe = recipe.replace(augmentation=("flip", "translate"), model="simple_cnn")
+    recipe = recipe.replace(augmentation=("flip", "translate"), model="simple_cnn", epochs=1)
     recipe = recipe.replace(model_options=dict(widths=(4, 8), dense_units=8))
     ends = []
     for number, seed in enumerate((1, 1, 2)):

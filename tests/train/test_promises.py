@@ -19,7 +19,7 @@ from kzoo import registry
 from kzoo.data.augment import Augmentation
 from kzoo.data.operations import OPERATIONS
 from kzoo.data.seeds import StepSeeds
-from kzoo.data.split import VOID
+from kzoo.data.split import VOID, ImageDataset
 from kzoo.errors import InvalidValueError
 from kzoo.files import ensure_writable
 from kzoo.images import Pixels
@@ -56,31 +56,37 @@ def test_a_recipe_does_what_it_says_in(field, made):
 
 @dataclasses.dataclass(frozen=True)
 class Made:
-    """What the rows look at: a recipe that classifies, one that segments, and what both make."""
+    """What the rows look at: a recipe that classifies, one that segments, and what both make.
+
+    Datasets that are asked for again, as many rows do, are taken from `loaded`.
+    """
 
     digits: Recipe
     scenes: Recipe
     folder: Path
+    loaded: dict[str, ImageDataset]
 
     def data(self, recipe: Recipe, **changes):
         recipe = recipe.replace(**changes)
-        return task_of(recipe.model).load(recipe.data, recipe.task, recipe.seed)
+        asked = repr((task_of(recipe.model), recipe.data, recipe.task, recipe.seed))
+        if asked not in self.loaded:
+            self.loaded[asked] = task_of(recipe.model).load(recipe.data, recipe.task, recipe.seed)
+        return self.loaded[asked]
 
     def model(self, recipe: Recipe, **changes) -> keras.Model:
         recipe = recipe.replace(**changes)
         task = task_of(recipe.model)
+        data = self.data(recipe)
         keras.utils.set_random_seed(recipe.seed)
-        return compiled_model(recipe, task, task.load(recipe.data, recipe.task, recipe.seed), STEPS)
+        return compiled_model(recipe, task, data, STEPS)
 
     def batches(self, recipe: Recipe, done: int = 0, **changes) -> list:
         recipe = recipe.replace(**changes)
-        task = task_of(recipe.model)
-        return list(task.training(recipe, task.load(recipe.data, recipe.task, recipe.seed), done).as_numpy_iterator())
+        return list(task_of(recipe.model).training(recipe, self.data(recipe), done).as_numpy_iterator())
 
     def loss(self, recipe: Recipe, targets, outputs, **changes) -> float:
         recipe = recipe.replace(**changes)
-        task = task_of(recipe.model)
-        return float(task.loss(recipe, task.load(recipe.data, recipe.task, recipe.seed))(targets, outputs))
+        return float(task_of(recipe.model).loss(recipe, self.data(recipe))(targets, outputs))
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +104,13 @@ def folder(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, ImageDataset]:
+    return {}
+
+
 @pytest.fixture
-def made(tiny_model, folder, tmp_path) -> Made:
+def made(tiny_model, folder, tmp_path, loaded) -> Made:
     digits = make_recipe(name="test", model=tiny_model, dataset="digits", image_size=8, epochs=2, batch_size=200)
     scenes = make_recipe(
         name="test",
@@ -111,7 +122,7 @@ def made(tiny_model, folder, tmp_path) -> Made:
         epochs=2,
         batch_size=3,
     )
-    return Made(digits, scenes, tmp_path)
+    return Made(digits, scenes, tmp_path, loaded)
 
 
 @promise

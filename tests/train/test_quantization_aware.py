@@ -89,12 +89,6 @@ def test_goes_on_where_it_stopped(fine_tuning):
     assert int(keras.saving.load_model(checkpoints.path(2)).optimizer.iterations) == 8
 
 
-def test_a_plain_run_has_no_start_files(recipe):
-    report = train(recipe.replace(epochs=1))
-    assert list(report["models"]) == ["keras", "folded"]
-    assert "`start`" not in (recipe.run_dir / "README.md").read_text()
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -2,12 +2,13 @@
 
 import dataclasses
 import functools
+import itertools
 import pickle
 
 import keras
 import numpy as np
 import pytest
-from helpers import assert_weights_are, pixels, randomise, weights_of
+from helpers import assert_weights_are, pixels, randomise, slow_but, weights_of
 from weights.test_keras_applications import VGG, small_vgg
 from weights.torch_files import save, save_keras
 
@@ -279,8 +280,12 @@ TRUNKS = {
 }
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
-@pytest.mark.parametrize("trunk", TRUNKS)
+@pytest.mark.parametrize(
+    ("trunk", "decoder"),
+    slow_but(
+        [("swin_tiny", "fpn"), ("nat_mini", "unet"), ("resnet18_cbam", "fpn")], itertools.product(TRUNKS, DECODERS)
+    ),
+)
 def test_a_frozen_encoder_gives_in_training_the_maps_of_inference(trunk, decoder):
     """Batch normalisation does not use the batch, and stochastic depth drops nothing, until the encoder is freed."""
     options = dict(backbone=trunk, backbone_options=TRUNKS[trunk], input_shape=(64, 64, 3), num_classes=3)

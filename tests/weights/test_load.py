@@ -70,6 +70,7 @@ def test_a_model_with_a_name_of_its_own_takes_the_same_files(tmp_path):
     assert kzoo.build("cifar_resnet20", **TINY, name="right", weights=str(file)).name == "right"
 
 
+@pytest.mark.usefixtures("without_values")
 def test_the_family_is_known_by_the_layers():
     for name in ("swin_tiny", "nat_mini", "vgg11", "resnet18", "googlenet", "inception_v3"):
         entry = lookup(name)
@@ -208,8 +209,12 @@ def test_another_number_of_classes(saved_as, tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [lambda whole: whole[: len(whole) // 2], lambda whole: whole[:-1], lambda whole: b"", lambda whole: b"\x80" * 99],
-    ids=["half", "a byte short", "empty", "noise"],
+    [
+        pytest.param(lambda whole: whole[: len(whole) // 2], id="half"),
+        pytest.param(lambda whole: whole[:-1], id="a byte short", marks=pytest.mark.slow),
+        pytest.param(lambda whole: b"", id="empty"),
+        pytest.param(lambda whole: b"\x80" * 99, id="noise", marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("suffix", [".safetensors", ".keras", ".weights.h5", ".h5"])
 def test_damaged_files(content, suffix, tmp_path):
