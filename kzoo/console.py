@@ -57,6 +57,7 @@ def _first_paragraph(box: str) -> str:
     parts = [" ".join(part) for part in paragraphs if part]
     # without Unicode the title stands before the first rule, as a paragraph of its own
     message = parts[0] if "╭" in box or len(parts) == 1 else parts[1]
+    message = re.sub(r"^Error parsing [\w.]+: ", "", message)  # which part of a form a value is of
     meant = re.search(r"Perhaps you meant:[^-]*(?:-{3,}[^-]*)?(--[\w-]+)", box)
     return message + (f"; did you mean {meant[1]}?" if meant else "")
 

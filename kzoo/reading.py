@@ -55,7 +55,7 @@ def read_text(path: str | Path, largest: int = LARGEST_JSON_BYTES) -> str:
     try:
         return read_bytes(path, largest).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidValueError(f"cannot read {path}: byte {error.start} is not UTF-8") from error
+        raise InvalidValueError(f"cannot read {path}: byte {error.start} is not UTF-8; save it as UTF-8") from error
 
 
 def read_json(path: str | Path) -> Any:

@@ -50,7 +50,7 @@ def test_what_is_no_file_is_one_error(tmp_path):
     with pytest.raises(InvalidValueError, match="it is an absent file"):
         read_json("a\0b")
     (tmp_path / "latin.json").write_bytes(b'"\xe9"')
-    with pytest.raises(InvalidValueError, match=r"latin.json: byte 1 is not UTF-8"):
+    with pytest.raises(InvalidValueError, match=r"latin.json: byte 1 is not UTF-8; save it as UTF-8"):
         read_json(tmp_path / "latin.json")
     with (tmp_path / "large.json").open("wb") as file:
         file.truncate(LARGEST_JSON_BYTES + 1)  # takes no room on the disk

@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 
 from kzoo.data.listing import SPLIT_NAMES, TABLES, Listing
 from kzoo.errors import DatasetError, InvalidValueError
-from kzoo.images import FORMATS, find_in, list_folder
+from kzoo.images import FORMATS, find_in, is_picture, list_folder
 
 _log = logging.getLogger("kzoo")
 
@@ -91,7 +91,9 @@ def _check(train: Path, folders: Sequence[Path], labels: Sequence[str], splits: 
     if not trained:
         tables = [path for path in list_folder(train) if path.suffix.lower() in TABLES]
         instead = f"; or give {tables[0]} as the dataset, if it says the class of each picture" if tables else ""
-        raise DatasetError(f"{train} has no picture of any class; {need}{instead}")
+        loose = [path for path in list_folder(train) if is_picture(path)]
+        told = f", but {len(loose)} that lie directly in it (such as {loose[0].name})" if loose else ""
+        raise DatasetError(f"{train} has no picture of any class{told}; {need}{instead}")
     if empty := [path.name for path in folders if _class(path.name) not in trained]:
         raise DatasetError(f"{train} has no picture of {', '.join(empty)}; {need}")
     if len(folders) == 1 and sum(path.is_dir() for path in list_folder(folders[0])) > 1:

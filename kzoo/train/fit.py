@@ -110,10 +110,13 @@ def fit(
                 break
             model, mark, state = checkpoints.restore(model_at)  # the end of a call leaves averages in the weights
     except KeyboardInterrupt:
-        show("interrupted; the last checkpoint is kept, and the same command goes on from there")
+        kept = "the last checkpoint is kept, and the same command goes on from there"
+        show(f"interrupted; {kept if checkpoints.marks() else 'there is no checkpoint yet'}")
         raise
     except OSError as error:
-        raise OutputError(f"cannot write to {directory}: {error}; the last checkpoint is kept") from error
+        raise OutputError(
+            f"cannot write to {directory}: {error}{'; the last checkpoint is kept' if checkpoints.marks() else ''}"
+        ) from error
     reached = max(checkpoints.epochs(), default=0)
     show(terminal(f"trained {reached - done} epochs in {time.perf_counter() - started:.0f} s"))
     if is_over(checkpoint.rows, task.monitor, schedule.patience):

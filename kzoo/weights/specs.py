@@ -134,6 +134,8 @@ def resolve(model: str, weights: str | Path) -> tuple[str | Path, WeightsSpec | 
     accepted = f"one of {', '.join(names)}, " if names else ""
     pickle = next((PICKLES_ONLY[owner] for owner in owners if owner in PICKLES_ONLY), None)
     reason = f" (it is published as a pickle alone, at {pickle}; convert it where you trust it)" if pickle else ""
+    if not names and not reason:
+        reason = ", which has no public weights"
     raise WeightsError(
         f"weights={text!r} is no file and no checkpoint known for {model}{reason}; pass {accepted}'hf://owner/name', "
         f"or the path of a .safetensors, .weights.h5, .h5 or .keras file{did_you_mean(text, names)}"

@@ -98,6 +98,33 @@ def time_torch(name: str, batch: int, size: int, steps: int) -> dict:
     return {"torch.compile": dict(images_per_second=max(rates), first_epoch_seconds=compiled)}
 
 
+def write_page(report: dict, folder: Path) -> None:
+    """Writes `README.md` beside `gpu.json`."""
+    lines = []
+    for name, part in report.items():
+        for title, row in part["rows"].items():
+            share = (
+                6e-12 * part["macs"] * row["images_per_second"] / part["peak_tflops"] if part["peak_tflops"] else None
+            )
+            cells = [f"{name}, {part['batch']} of {part['size']}×{part['size']}", title]
+            cells += [f"{row['images_per_second']:,.0f}", "-" if share is None else f"{share:.1%}"]
+            lines.append("| " + " | ".join([*cells, f"{row['first_epoch_seconds']:.0f}"]) + " |")
+    devices = ", ".join(sorted({part["device"] for part in report.values()}))
+    (folder / "README.md").write_text(f"""# How fast a training step is on a GPU
+
+Measured on {devices} by
+
+    KERAS_BACKEND=jax python recipes/studies/training_speed_gpu.py --output FOLDER --networks {" ".join(report)}
+
+Random images that lie on the device, bfloat16 with float32 weights, SGD with momentum. The share is of the device's
+dense bfloat16 peak, three forward passes of two operations for each multiply-add. PyTorch runs torchvision's network.
+
+| network and batch | engine | images/s | share of the peak | seconds of the first stretch, which compiles |
+| --- | --- | --- | --- | --- |
+{chr(10).join(lines)}
+""")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder of gpu.json")
@@ -141,6 +168,7 @@ def main() -> None:
                 f"{name:10} {title:24} {row['images_per_second']:9.1f} images/s {'' if not share else f'{share:.1%}'}"
             )
         (given.output / "gpu.json").write_text(json.dumps(report, indent=2) + "\n")
+        write_page(report, given.output)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def test_any_sensible_subset_of_splits_is_taken_and_what_is_done_is_said(parts, 
     ("names", "message"),
     [
         ([], r"^DATA has no picture of any class; each class needs a folder in it with PNG, JPEG, .* files$"),
-        (["a.png"], "DATA has no picture of any class"),
+        (["a.png"], r"DATA has no picture of any class, but 1 that lie directly in it \(such as a\.png\)"),
         (["cat/a.png"], "DATA has pictures of one class, 'cat'; a classifier tells two or more apart"),
         (["cat/a.png", "dog/a.png"], r"test_fraction=0\.2 of 2 images leaves nothing to hold out"),
         (numbered("test/cat", "val/dog"), r"DATA has test and val, and no train; it must have train/CLASS/\*, or CLA"),

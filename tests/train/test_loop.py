@@ -353,6 +353,8 @@ def test_disk_that_fills_up_keeps_the_last_checkpoint(recipe, monkeypatch):
     with pytest.raises(OutputError, match="No space left on device; the last checkpoint is kept"):
         train(recipe)
     assert finished_steps(recipe) == STEPS
+    with pytest.raises(OutputError, match=r"No space left on device$"):
+        train(recipe.replace(output_dir=recipe.run_dir / "another"))
 
 
 def test_impossible_runs_are_refused(recipe):

@@ -49,5 +49,7 @@ def test_names_of_public_weights():
         kzoo.build("resnet18", weights="imagnet1k_v2")
     with pytest.raises(WeightsError, match="did you mean 'imagenet'"):
         kzoo.build("resnet18", weights="imagnet")
-    with pytest.raises(WeightsError, match="no checkpoint known for plain18; pass 'hf://owner/name'"):
+    with pytest.raises(
+        WeightsError, match="no checkpoint known for plain18, which has no public weights; pass 'hf://owner/name'"
+    ):
         kzoo.build("plain18", weights="imagenet")

@@ -222,7 +222,9 @@ def test_names_of_the_plain_network_are_known():
     assert resolve("resnet50_se", "imagenet") != resolve("resnet50", "imagenet")  # it has its own
     with pytest.raises(WeightsError, match="pass one of imagenet, a1_in1k"):
         resolve("resnet50_cbam", "a5_in1k")
-    with pytest.raises(WeightsError, match="no checkpoint known for resnet50_sasa; pass 'hf"):
+    with pytest.raises(
+        WeightsError, match="no checkpoint known for resnet50_sasa, which has no public weights; pass 'hf"
+    ):
         resolve("resnet50_sasa", "imagenet")
 
 

@@ -211,7 +211,8 @@ def test_classes_follow_the_checkpoint(donor):
         ("googlenet_bn_se", r"known for googlenet_bn_se \(it is published as a pickle alone, "),
         (
             "resnet50_sasa",
-            "weights='imagenet' is no file and no checkpoint known for resnet50_sasa; pass 'hf://owner/",
+            "weights='imagenet' is no file and no checkpoint known for resnet50_sasa, which has no public weights; "
+            "pass 'hf://owner/",
         ),
     ],
 )
