@@ -11,7 +11,9 @@ from kzoo.recipe import OPTIONS, Data, flags_of, recipe_beside
 from kzoo.tasks import task_of_output
 
 
-def load(form: Evaluate | Export, output: Output, size: tuple[int, int] | None, pixels: Pixels) -> ImageDataset:
+def load(
+    form: Evaluate | Export, output: Output, size: tuple[int, int] | None, pixels: Pixels, **division
+) -> ImageDataset:
     """Loads the dataset of `form`.
 
     Args:
@@ -19,6 +21,7 @@ def load(form: Evaluate | Export, output: Output, size: tuple[int, int] | None, 
         output: output of the model.
         size: (height, width) that images are resized to; None leaves them as they are.
         pixels: way from a picture to pixels.
+        **division: settings of a recipe that divide the dataset, which go before those of the report.
 
     Raises:
         DatasetError: no such dataset, or none for the model's task.
@@ -26,7 +29,7 @@ def load(form: Evaluate | Export, output: Output, size: tuple[int, int] | None, 
     model, dataset = str(form.model), form.dataset or ""
     task = task_of_output(output, model)
     # a name of the zoo has nothing beside it, whatever lies in this folder
-    given = (recipe_beside(Path(model), dataset) if model.endswith(FILES) else {}) | form.mask_options
+    given = (recipe_beside(Path(model), dataset) if model.endswith(FILES) else {}) | form.mask_options | division
 
     def known(part: str, kind: type) -> dict:
         return {field: given[flag] for flag, field in flags_of(part, kind).items() if flag in given}

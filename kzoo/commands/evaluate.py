@@ -1,5 +1,6 @@
 """`kzoo evaluate`: how good a file is on a dataset, in numbers, tables and pictures."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,19 @@ from kzoo.class_names import FILES, match_classes
 from kzoo.commands.dataset import load
 from kzoo.commands.forms import Evaluate
 from kzoo.console import as_json, make_table, show, show_json
-from kzoo.data.split import Example, Split
+from kzoo.data.split import Example, ImageDataset, Split
 from kzoo.errors import InvalidValueError, OutputError
 from kzoo.escape import markdown, terminal
 from kzoo.files import ensure_writable, refuse_unwritable, write_text
 from kzoo.output import Output
 from kzoo.predict.classifier import Opened, open_model
 from kzoo.predict.tiles import runner
+from kzoo.recipe import recipe_beside
 from kzoo.report.diagrams import write_table
 from kzoo.tasks import Column, Evaluated, Task, task_of_output
 from kzoo.tasks.tables import classes_table, details_table, pictures, shown_classes, temperature_line, told_details
+
+_log = logging.getLogger("kzoo")
 
 
 def run(form: Evaluate) -> None:
@@ -37,10 +41,12 @@ def run(form: Evaluate) -> None:
         )
     height, width, _ = shape
     size = asked if height is None or width is None else (height, width)
-    data = load(form, output, size, opened.pixels)
+    data = load(form, output, size, opened.pixels, **form.division_options)
     relabel = match_classes(output, data.classes, str(form.model), form.dataset)
     classes = output.class_names or data.classes
     split: Split = getattr(data, form.split)
+    everything = data.train.size + data.validation.size + data.test.size
+    _say_which(form, data, f"{split.size} of its {everything} images")
     if form.output is not None:
         ensure_writable(form.output)
 
@@ -56,7 +62,8 @@ def run(form: Evaluate) -> None:
     scorer = judged(split)
     scores = scorer.scores()
     measured: dict[str, Any] = {"file": str(form.model), "dataset": data.name, "split": form.split}
-    measured |= {"images": split.size, "scores": {column.key: scores[column.key] for column in _columns(task)}}
+    measured |= {"images": split.size, "of": everything}
+    measured["scores"] = {column.key: scores[column.key] for column in _columns(task)}
     if form.temperature:
         measured["temperature"] = scorer.with_temperature(judged(data.validation))
     if task.class_columns:
@@ -90,13 +97,26 @@ def _check_output(form: Evaluate) -> None:
         raise OutputError(f"{form.output} holds the report of a run; give --output another folder")
 
 
+def _say_which(form: Evaluate, data: ImageDataset, images: str) -> None:
+    """Warns of a part that the user may not mean: one that kzoo drew, or one that a run trained on."""
+    of_run = bool(recipe_beside(form.model, form.dataset))
+    if form.split == "all" and of_run:
+        _log.warning(f"{form.model} was trained on some of the images of --split all")
+    elif form.split != "all" and not (data.has_test or of_run or form.division_options):
+        _log.warning(
+            f"{data.name} has no test images of its own: these are {images}, the {form.split} part as kzoo "
+            "train divides it; --split all takes everything. For a model that was trained on them and has no "
+            "report.json beside it, give --test-fraction, --validation-fraction, --group-by and --seed of its run"
+        )
+
+
 def _check_task(form: Evaluate, task: Task, output: Output) -> None:
     """Refuses what the task of the model does not have, and a model that no dataset can judge."""
     if form.flip and task.name != "segmentation":
         raise InvalidValueError(f"--flip is for segmentation, and {form.model} does {output.task}")
     if form.temperature and not task.calibrates:
         raise InvalidValueError(f"--temperature is for classification, and {form.model} does {output.task}")
-    if form.temperature and form.split == "validation":
+    if form.temperature and form.split in ("validation", "all"):
         raise InvalidValueError("--temperature is fitted to the validation images; judge it on --split test or train")
     if output.multi_label:
         raise InvalidValueError(
@@ -130,7 +150,7 @@ def _columns(task: Task) -> Sequence[Column]:
 def _show(task: Task, measured: dict[str, Any], scores: dict[str, Any]) -> None:
     """Tables of the scores, of further ones and of classes, and a line on the temperature."""
     parts: list = [make_table("file", "dataset", "split", "images", *(column.title for column in task.columns))]
-    about = (terminal(measured["file"]), terminal(measured["dataset"]), measured["split"], str(measured["images"]))
+    about = (terminal(measured["file"]), terminal(measured["dataset"]), measured["split"], _images(measured))
     parts[0].add_row(*about, *(column.show(scores) for column in task.columns))
     if details := told_details(task, [scores]):
         parts.append(make_table("score", "value"))
@@ -153,6 +173,16 @@ def _show(task: Task, measured: dict[str, Any], scores: dict[str, Any]) -> None:
     show(*parts)
 
 
+def _images(measured: dict[str, Any]) -> str:
+    """How many images were measured, of how many."""
+    images, number = measured["images"], measured["of"]
+    return f"{images:,}" if images == number else f"{images:,} of {number:,}"
+
+
+def _split(measured: dict[str, Any]) -> str:
+    return "all splits" if measured["split"] == "all" else f"the {measured['split']} split"
+
+
 def _write(folder: Path, task: Task, measured: dict, scores: dict, captions: dict[str, str]) -> None:
     """`evaluation.json`, `classes.csv`, and `README.md` that shows them, the pictures and links to pages."""
     write_text(folder / "evaluation.json", as_json(measured) + "\n")
@@ -164,7 +194,7 @@ def _write(folder: Path, task: Task, measured: dict, scores: dict, captions: dic
 
 def _page(task: Task, measured: dict, scores: dict, captions: dict[str, str]) -> Iterator[str]:
     file, dataset = (markdown(measured[key], code=True) for key in ("file", "dataset"))
-    yield f"# {file} on {dataset}\n\n{measured['images']:,} images of the {measured['split']} split.\n"
+    yield f"# {file} on {dataset}\n\n{_images(measured)} images of {_split(measured)}.\n"
     yield "\n| " + " | ".join(column.title for column in task.columns) + " |\n" + "| --- " * len(task.columns) + "|\n"
     yield "| " + " | ".join(column.show(scores) for column in task.columns) + " |\n"
     yield details_table(task, {measured["file"]: scores})

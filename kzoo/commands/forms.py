@@ -67,6 +67,28 @@ class MaskOptions:
         return {name: value for name in names if (value := getattr(self, name))}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DivisionOptions:
+    """How a dataset is divided that does not say so itself, as in a recipe."""
+
+    test_fraction: float | None = None
+    """Share that is held out for the test, of a folder or table without test images, as in a recipe; default: as in
+    the recipe that wrote the file, if its report is beside it, else 0.2."""
+    validation_fraction: float | None = None
+    """Share of the training images that is held out for validation; default as above, else 0.1."""
+    group_by: str | None = None
+    """Regular expression of a key in the path from the dataset's folder, all images of which are in one split; default
+    as above."""
+    seed: int | None = None
+    """Seed of what is held out for validation; default as above, else 0."""
+
+    @property
+    def division_options(self) -> dict[str, Any]:
+        """The flags that were given, for a `Recipe`."""
+        names = [field.name for field in dataclasses.fields(DivisionOptions)]
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
 @dataclasses.dataclass(frozen=True)
 class List(JsonOption):
     """Options of `kzoo list`."""
@@ -98,7 +120,7 @@ class Info(JsonOption):
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate(MaskOptions, PixelOptions, JsonOption):
+class Evaluate(DivisionOptions, MaskOptions, PixelOptions, JsonOption):
     """Options of `kzoo evaluate`."""
 
     model: Annotated[Positional[Path], arg(metavar="FILE")]
@@ -108,8 +130,9 @@ class Evaluate(MaskOptions, PixelOptions, JsonOption):
     and masks."""
     data_dir: str | None = None
     """Directory where TFDS keeps its datasets, and of folders that are given by name."""
-    split: Literal["test", "validation", "train"] = "test"
-    """Split whose images are used."""
+    split: Literal["test", "validation", "train", "all"] = "test"
+    """Split whose images are used: one, or all three together. A folder without splits is divided as for training, so
+    that a model is judged on images that it has not seen; of images that no model was trained on, take all."""
     image_size: int | tuple[int, int] | None = None
     """Height and width that images are resized to, or one number for both, for a model that takes any size."""
     labels: Path | None = None

@@ -89,7 +89,8 @@ def load_listing(listing: Listing, size: tuple[int, int] | None, pixels: Pixels,
         files = tuple(File(writable(listing.paths[index]), listing.labels[index]) for index in mine)
         elements = {"image": names, "label": labels[mine].astype("int64")}
         splits.append(IndexedSplit(elements, specs, decode, files))
-    return ImageDataset(listing.name, listing.classes, shape, *splits)
+    has_test = bool({*(listing.splits or ())} - {"train"})
+    return ImageDataset(listing.name, listing.classes, shape, *splits, has_test=has_test)
 
 
 def writable(name: str) -> str:

@@ -125,7 +125,7 @@ def _load_folder(root, image_size, pixels, division, class_names, values, void):
     parts = _split_folder(root, division)
     shape = _check(parts, labels, image_size, pixels)
     splits = [_folder_split(root, part, labels, shape, pixels) for part in parts]
-    return ImageDataset(root.name, labels.classes, (*shape, 3), *splits)
+    return ImageDataset(root.name, labels.classes, (*shape, 3), *splits, has_test=(root / "train").is_dir())
 
 
 Pair = tuple[Path, Path]

@@ -53,6 +53,10 @@ class Split(abc.ABC):
         """The examples with these numbers, in the order of the split; no other is decoded."""
 
     @abc.abstractmethod
+    def followed_by(self, other: Any) -> "Split":
+        """These examples and then those of another split of the same dataset."""
+
+    @abc.abstractmethod
     def batches(self, batch_size: int) -> Iterator[Example]:
         """All examples in their order, decoded in parallel, `batch_size` at a time and the rest at last.
 
@@ -121,6 +125,11 @@ class IndexedSplit(Split):
         return dataclasses.replace(
             self, elements=elements, files=self.files and tuple(self.files[index] for index in chosen)
         )
+
+    def followed_by(self, other: "IndexedSplit") -> "IndexedSplit":
+        elements = {name: np.concatenate([array, other.elements[name]]) for name, array in self.elements.items()}
+        files = None if self.files is None or other.files is None else self.files + other.files
+        return dataclasses.replace(self, elements=elements, files=files)
 
     def read(self, number: int) -> Example:
         """One example.
@@ -198,6 +207,10 @@ class StreamedSplit(Split):
     def check(self) -> None:
         pass
 
+    def followed_by(self, other: "StreamedSplit") -> "StreamedSplit":
+        source = self.source.concatenate(other.source)
+        return dataclasses.replace(self, source=source, size=self.size + other.size)
+
     def batches(self, batch_size: int) -> Iterator[Example]:
         with readable_images():
             yield from self.decoded(self.source).batch(batch_size).as_numpy_iterator()
@@ -211,7 +224,10 @@ class StreamedSplit(Split):
 
 @dataclasses.dataclass(frozen=True)
 class ImageDataset:
-    """A dataset. `validation` is held out of the training images; `test` is apart from both."""
+    """A dataset. `validation` is held out of the training images; `test` is apart from both.
+
+    `has_test` tells whether the dataset says itself which images are for the test; if not, kzoo drew them.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -219,6 +235,12 @@ class ImageDataset:
     train: Split
     validation: Split
     test: Split
+    has_test: bool = dataclasses.field(default=True, kw_only=True)
+
+    @property
+    def all(self) -> Split:
+        """Every example once: those of training, of validation and of the test."""
+        return self.train.followed_by(self.validation).followed_by(self.test)
 
 
 def draw(classes: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -50,7 +50,7 @@ class Judged(NamedTuple):
     def place(self, number: int) -> str:
         """Where an image lies, as HTML."""
         if self.files is None:
-            return f"{html(self.split)} image {number + 1}"
+            return f"{'' if self.split == 'all' else html(self.split)} image {number + 1}".lstrip()
         return f'<bdi dir="ltr">{html(self.files[number].path)}</bdi>'
 
 

@@ -122,7 +122,8 @@ class Segmentation(Task):
         found, places = evaluated.examples(numbers), np.searchsorted(numbers, list(chosen))
         images, masks = found["image"][places], found["mask"][places]
         predicted = evaluated.predict(images).argmax(axis=-1)
-        titles = [f"test image {index + 1}, mean IoU {scores[index]:.3f}" for index in chosen]
+        which = "image" if evaluated.split == "all" else f"{evaluated.split} image"
+        titles = [f"{which} {index + 1}, mean IoU {scores[index]:.3f}" for index in chosen]
         draw_sheet(images, masks, predicted, scorer.classes, directory / PREDICTIONS, titles)
         return {PREDICTIONS: "Predictions"}
 

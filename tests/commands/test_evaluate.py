@@ -4,6 +4,7 @@ import csv
 import html
 import json
 import re
+import shutil
 
 import keras
 import numpy as np
@@ -105,6 +106,75 @@ def test_the_temperature_is_fitted_to_validation_images_and_judged_on_the_others
     assert told["loss_after"] < told["loss_before"]
 
 
+@pytest.fixture
+def fresh(folder, tmp_path):
+    """The 72 pictures in a folder of classes without splits, 40 and 32, and the models beside no report."""
+    for split in ("train", "validation", "test"):
+        for name in NAMES:
+            for path in (folder / "images" / split / name).iterdir():
+                place = tmp_path / "fresh" / name / f"{split}_{path.name}"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, place)
+    return tmp_path / "fresh"
+
+
+def test_of_a_folder_without_splits_it_says_which_part_is_measured_and_takes_everything_if_asked(
+    folder, fresh, capsys
+):
+    command = [str(folder / "sigmoid.keras"), "--dataset", str(fresh)]
+    main(["evaluate", *command])
+    told = capsys.readouterr()
+    (line,) = [line for line in told.err.splitlines() if "of its own" in line]
+    assert "these are 14 of its 72 images, the test part" in line
+    assert "--split all takes everything" in line
+    assert "\ttest\t14 of 72\t" in told.out
+    part = evaluated(capsys, *command)
+    assert (part["images"], part["of"]) == (14, 72)
+
+    main(["evaluate", *command, "--split", "all"])
+    told = capsys.readouterr()
+    assert "of its own" not in told.err
+    assert "\tall\t72\t" in told.out
+    found = evaluated(capsys, *command, "--split", "all")
+    assert (found["images"], found["of"]) == (72, 72)
+    parts = [judged_by_hand(folder, split) for split in ("train", "validation", "test")]
+    right = sum(int((part.probabilities.argmax(axis=1) == part.labels).sum()) for part in parts)
+    assert found["scores"]["accuracy"] == pytest.approx(right / 72)
+    assert [found["classes"][name]["support_by_class"] for name in NAMES] == [40, 32], "no picture twice"
+
+
+def test_of_a_folder_with_splits_nothing_is_said(folder, capsys):
+    main(["evaluate", str(folder / "sigmoid.keras"), "--dataset", str(folder / "images")])
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert "\ttest\t26 of 72\t" in told.out
+
+
+def test_a_model_that_left_its_run_is_judged_on_the_split_of_its_run_by_its_options(folder, fresh, capsys, tmp_path):
+    division = dict(test_fraction=0.4, validation_fraction=0.3, group_by=r"(\d)[.]png", seed=3)
+    (tmp_path / "run").mkdir()
+    shutil.copy(folder / "sigmoid.keras", tmp_path / "run" / "model.keras")
+    (tmp_path / "run" / "report.json").write_text(json.dumps({"recipe": {"dataset": str(fresh), **division}}))
+    options = [word for flag, value in division.items() for word in (f"--{flag.replace('_', '-')}", value)]
+    for split in ("test", "validation"):
+        main(["evaluate", str(tmp_path / "run" / "model.keras"), "--dataset", str(fresh), "--split", split, "--json"])
+        told = capsys.readouterr()
+        assert "of its own" not in told.err, "it is the part of its run"
+        expected = json.loads(told.out)
+        command = [folder / "sigmoid.keras", "--dataset", fresh, "--split", split]
+        found = evaluated(capsys, *command, *options)
+        assert (found["images"], found["scores"]) == (expected["images"], expected["scores"])
+        assert evaluated(capsys, *command)["images"] != found["images"]
+
+
+def test_all_splits_of_a_run_are_told_to_hold_what_it_was_trained_on(folder, fresh, capsys, tmp_path):
+    (tmp_path / "run").mkdir()
+    shutil.copy(folder / "sigmoid.keras", tmp_path / "run" / "model.keras")
+    (tmp_path / "run" / "report.json").write_text(json.dumps({"recipe": {"dataset": str(fresh), "seed": 0}}))
+    main(["evaluate", str(tmp_path / "run" / "model.keras"), "--dataset", str(fresh), "--split", "all"])
+    assert "model.keras was trained on some of the images of --split all" in capsys.readouterr().err
+
+
 @pytest.mark.filterwarnings("error:Glyph")
 def test_the_folder_has_the_numbers_tables_and_pictures(folder, capsys, tmp_path):
     command = [folder / "sigmoid.keras", "--dataset", folder / "images", "--temperature", "--output", tmp_path / "x"]
@@ -150,6 +220,7 @@ def test_the_folder_has_the_numbers_tables_and_pictures(folder, capsys, tmp_path
     [
         ("several.keras", (), "gives 2 independent probabilities, for images with several labels, and kzoo reads"),
         ("sigmoid.keras", ("--temperature", "--split", "validation"), "judge it on --split test or train"),
+        ("sigmoid.keras", ("--temperature", "--split", "all"), "judge it on --split test or train"),
         ("sigmoid.keras", ("--output", "run"), "run holds the report of a run; give --output another folder"),
         ("sigmoid.keras", ("--output", "run/report.json"), "cannot write to"),
         ("maps.keras", ("--temperature",), "--temperature is for classification, and"),

@@ -122,6 +122,18 @@ def test_tfds_set_by_name_holds_out_the_end_of_train(tfds_dir):
         np.testing.assert_array_equal(images[:, 3, 5, 0] % 2, labels)
 
 
+def test_all_holds_each_image_of_a_tfds_set_once(tfds_dir):
+    data = load_dataset("tiny_gray", data_dir=tfds_dir, validation_fraction=0.2)
+    parts = [split.arrays() for split in (data.train, data.validation, data.test)]
+    found, picked = data.all.arrays(), data.all.pick(np.array([3, 39, 40, 55])).arrays()
+    for name, values in found.items():
+        expected = np.concatenate([part[name] for part in parts])
+        assert len(expected) == data.all.size == 60
+        np.testing.assert_array_equal(values, expected)
+        np.testing.assert_array_equal(picked[name], expected[[3, 39, 40, 55]])
+    assert data.has_test
+
+
 def test_tfds_images_are_fitted_as_files_are(tfds_dir):
     pixels = Pixels("pad", interpolation="bicubic")
     data = load_dataset("tiny_gray", data_dir=tfds_dir, image_size=(6, 10), pixels=pixels)

@@ -68,6 +68,23 @@ def test_a_folder_of_classes_alone_is_divided_with_the_same_test_whatever_the_se
     assert (again.train.files, again.validation.files) == (other.train.files, other.validation.files)
 
 
+def test_all_holds_every_file_once_and_has_test_tells_who_divided(tmp_path):
+    write(tmp_path / "alone", *numbered("cat", "dog"))
+    write(tmp_path / "split", *numbered("train/cat", "train/dog", "test/cat", "test/dog"))
+    for name, has_test in (("alone", False), ("split", True)):
+        data = load(tmp_path / name)
+        assert data.has_test == has_test
+        found = data.all.arrays()
+        assert sorted(path for path, _ in data.all.files) == sorted(
+            path.relative_to(tmp_path / name).as_posix() for path in (tmp_path / name).rglob("*.png")
+        )
+        assert [label for _, label in data.all.files] == [data.classes[number] for number in found["label"]]
+        np.testing.assert_array_equal(found["image"][-data.test.size :], data.test.arrays()["image"])
+    assert not load(tmp_path / "split" / "train").has_test
+    shutil.rmtree(tmp_path / "split" / "test")
+    assert not load(tmp_path / "split").has_test, "it is held out of train"
+
+
 def test_files_say_which_pixels_are_where(tmp_path):
     write(tmp_path, *numbered("cat", "dog"))
     data = load(tmp_path, image_size=(7, 9))

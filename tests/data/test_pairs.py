@@ -84,6 +84,8 @@ def test_validation_is_held_out_of_training_by_the_seed(folder):
         assert sorted(train + validation) == list(range(8))
         assert len(validation) == 2
         assert numbers(data.test) == [20, 21, 22, 23]
+        assert numbers(data.all) == train + validation + [20, 21, 22, 23]
+        assert data.has_test
         assert splits.setdefault(seed, validation) == validation
     assert len({tuple(validation) for validation in splits.values()}) > 1
 
@@ -97,7 +99,9 @@ def test_one_folder_is_divided_and_its_test_images_do_not_depend_on_the_seed(tmp
         )
         parts = [numbers(split) for split in (data.train, data.validation, data.test)]
         assert [len(part) for part in parts] == [21, 3, 6]
-        assert sorted(parts[0] + parts[1] + parts[2]) == list(range(30))
+        assert numbers(data.all) == parts[0] + parts[1] + parts[2]
+        assert sorted(numbers(data.all)) == list(range(30))
+        assert not data.has_test
         tests.add(tuple(parts[2]))
     assert len(tests) == 1
 
