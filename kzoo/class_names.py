@@ -50,7 +50,7 @@ def display_names(output: Output) -> tuple[str, ...]:
 def match_classes(output: Output, class_names: Sequence[str], model: str, dataset: str) -> Callable:
     """The function that turns labels of a dataset into a model's; what is no class, such as void, stays as it is.
 
-    Classes are matched by name where the model has names, else by their order.
+    Classes are matched by name where the model has names, and the dataset may lack some of them; else by their order.
 
     Args:
         output: meaning of the model's output.
@@ -59,20 +59,22 @@ def match_classes(output: Output, class_names: Sequence[str], model: str, datase
         dataset: name of the dataset in an error.
 
     Raises:
-        InvalidValueError: another number of classes, or other names.
+        InvalidValueError: names that the model does not have, or has twice; of a model without names another number of
+            classes.
     """
-    if output.num_classes != len(class_names):
+    names = output.class_names
+    if names is None and output.num_classes != len(class_names):
         raise InvalidValueError(
             f"{model} gives {output.num_classes} classes, {dataset} has {len(class_names)} classes; use the dataset "
-            "that the model was trained on"
+            "that the model was trained on, or name the model's classes with --labels: then some may be missing"
         )
-    names = output.class_names
     if names is None or names == tuple(class_names):
         return lambda labels: labels
-    if sorted(names) != sorted(class_names) or len(set(names)) < len(names):
+    if unknown := [name for name in class_names if names.count(name) != 1]:
         raise InvalidValueError(
-            f"{model} was made for the classes {_listed(names)}; {dataset} has {_listed(class_names)}: give both the "
-            "same names, or name the model's classes in the order of its output with --labels"
+            f"{dataset} has {_listed(unknown)}, which {model} does not know, or has twice; it was made for classes "
+            f"{_listed(names)}: give both the same names, or name the model's classes in the order of its output with "
+            "--labels"
         )
     order = np.array([names.index(name) for name in class_names])
 

@@ -3,6 +3,7 @@
 One sigmoid, one logit, several sigmoids, logits and softmaxes, wherever the last operation stands.
 """
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -273,9 +274,31 @@ def test_classes_of_a_folder_are_matched_by_name(tmp_path, capsys):
         assert "100.00%" in capsys.readouterr().out
     other = pictures(tmp_path / "other", {"rot": RED, "green": GREEN, "blue": BLUE}, count=2)
     message = fails(capsys, "evaluate", str(tmp_path / "x.tflite"), "--dataset", str(other))
-    assert "'blue', 'red', 'green'" in message
-    assert "'blue', 'green', 'rot'" in message
+    assert "has 'rot', which" in message
+    assert "made for classes 'blue', 'red', 'green'" in message
     assert "--labels" in message
+
+
+def test_a_folder_with_some_of_the_classes_is_judged_by_name_over_those_that_occur(tmp_path, capsys):
+    """The model gives blue, red, green; the folder has red ones, and green ones of which one is blue."""
+    strongest("softmax", names_last=(2, 0, 1)).save(tmp_path / "model.keras")
+    (tmp_path / "names.txt").write_text("blue\nred\ngreen\n")
+    folder = pictures(tmp_path / "images", {"green": GREEN, "red": RED}, count=3)
+    Image.new("RGB", SIZE[:2], BLUE).save(folder / "test" / "green" / "0.png")
+    command = [str(tmp_path / "model.keras"), "--labels", str(tmp_path / "names.txt"), "--dataset", str(folder)]
+    main(["evaluate", *command, "--json", "--output", str(tmp_path / "out")])
+    found = json.loads(capsys.readouterr().out)
+    assert found["scores"]["accuracy"] == pytest.approx(5 / 6)
+    assert found["scores"]["balanced_accuracy"] == pytest.approx((1 + 2 / 3) / 2), "blue never occurs"
+    assert found["scores"]["macro_f1"] == pytest.approx((1 + 0.8) / 2)
+    assert {name: row["support_by_class"] for name, row in found["classes"].items()} == {
+        "blue": 0,
+        "red": 3,
+        "green": 3,
+    }
+    with (tmp_path / "out" / "confusion.csv").open(newline="") as file:
+        rows = [row[1:] for row in csv.reader(file)]
+    assert rows == [["blue", "red", "green"], ["0", "0", "0"], ["0", "3", "0"], ["1", "0", "2"]]
 
 
 class Doubled(keras.layers.Layer):
