@@ -66,6 +66,8 @@ def run(form: Evaluate) -> None:
     measured["scores"] = {column.key: scores[column.key] for column in _columns(task)}
     if form.temperature:
         measured["temperature"] = scorer.with_temperature(judged(data.validation))
+        if measured["temperature"] is None:
+            _log.warning(f"all {data.validation.size} validation images are right: no temperature can be fitted")
     if task.class_columns:
         measured["classes"] = {
             name: {column.key: scores[column.key][name] for column in task.class_columns} for name in scorer.classes

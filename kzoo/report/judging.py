@@ -148,11 +148,12 @@ def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     return softmax(_logits(probabilities) / temperature, axis=1)
 
 
-def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
     """The temperature from 0.05 to 20 at which the cross-entropy is smallest (Guo 2017, section 4.2).
 
-    The cross-entropy is convex in 1 / temperature, so there is one minimum. It is at the end of the range where every
-    image is right, or the probabilities say nothing.
+    The cross-entropy is convex in 1 / temperature, so there is one minimum. Where every image is right there is none,
+    as it falls for ever the smaller the temperature: None. It is at the end of the range where the probabilities say
+    nothing.
 
     Example:
         >>> fit_temperature(np.array([[0.99, 0.01]] * 4), np.array([0, 0, 0, 1]))  # right three times of four
@@ -161,6 +162,8 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
 
+    if (probabilities.argmax(axis=1) == labels).all():
+        return None
     logits = _logits(probabilities)
     picked = logits[np.arange(len(labels)), labels]
 

@@ -93,16 +93,19 @@ class Probabilities:
         support = {"support_by_class": dict(zip(self.classes, map(int, by_class.support), strict=True))}
         return found | shares | support
 
-    def with_temperature(self, held_out: "Probabilities") -> dict[str, float | int]:
+    def with_temperature(self, held_out: "Probabilities") -> dict[str, float | int] | None:
         """Fits one temperature to other images, and tells what it does to these (Guo 2017, arXiv:1706.04599).
 
         Args:
             held_out: of the images to fit to, with one class each.
 
         Returns:
-            `temperature`, the number of images it was `fitted_on`, and `loss` and `ece` `_before` and `_after`.
+            `temperature`, the number of images it was `fitted_on`, and `loss` and `ece` `_before` and `_after`; None
+            where all images to fit to are right, for which there is no temperature.
         """
         temperature = fit_temperature(held_out.probabilities, held_out.labels)
+        if temperature is None:
+            return None
         told: dict[str, float | int] = {"temperature": temperature, "fitted_on": len(held_out.labels)}
         for when, given in (("before", self.probabilities), ("after", scaled(self.probabilities, temperature))):
             told[f"loss_{when}"] = score(given, self.labels)[1]

@@ -106,6 +106,20 @@ def test_the_temperature_is_fitted_to_validation_images_and_judged_on_the_others
     assert told["loss_after"] < told["loss_before"]
 
 
+def test_validation_images_that_are_all_right_are_told_in_place_of_a_temperature(folder, capsys, tmp_path):
+    for split, counts in (("train", (2, 2)), ("validation", (3, 4)), ("test", (2, 2))):
+        for name, colour, count in zip(NAMES, ("lime", "red"), counts, strict=True):
+            (tmp_path / "sure" / split / name).mkdir(parents=True)
+            for index in range(count):
+                Image.new("RGB", (8, 8), colour).save(tmp_path / "sure" / split / name / f"{index}.png")
+    command = [str(folder / "sigmoid.keras"), "--dataset", str(tmp_path / "sure"), "--temperature"]
+    main(["evaluate", *command, "--json", "--output", str(tmp_path / "out")])
+    told = capsys.readouterr()
+    assert "all 7 validation images are right: no temperature can be fitted" in told.err
+    assert json.loads(told.out)["temperature"] is None
+    assert "temperature" not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.fixture
 def fresh(folder, tmp_path):
     """The 72 pictures in a folder of classes without splits, 40 and 32, and the models beside no report."""

@@ -214,6 +214,16 @@ def test_what_diverged_is_judged_without_an_error():
     assert "ece_after" in scorer.with_temperature(scorer)
 
 
+def test_images_that_are_all_right_fit_no_temperature():
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.51, 0.49]])
+    held_out, judged = Probabilities("ab"), Probabilities("ab")
+    held_out.add(probabilities, {"label": np.array([0, 1, 0])})
+    judged.add(probabilities, {"label": np.array([0, 1, 1])})
+    assert fit_temperature(held_out.probabilities, held_out.labels) is None
+    assert judged.with_temperature(held_out) is None
+    assert held_out.with_temperature(judged)["temperature"] > 0.1, "one mistake is enough"
+
+
 def test_a_confidence_at_an_edge_is_in_the_bin_below():
     """(0, 1/15], (1/15, 2/15], ... (14/15, 1]."""
     confidences = np.array([1.0, 14 / 15, 9 / 15, 0.9, 0.6 + 1e-9])
@@ -268,10 +278,6 @@ def test_the_temperature_is_where_the_cross_entropy_is_smallest(sharper):
         "ece_before": approx(calibration_error(probabilities[300:], labels[300:])),
         "ece_after": approx(calibration_error(after, labels[300:])),
     }
-
-
-def test_where_every_image_is_right_the_temperature_is_the_lowest():
-    assert fit_temperature(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1])) == pytest.approx(0.05, rel=1e-4)
 
 
 def test_a_probability_of_0_counts_as_the_smallest_of_the_others():
