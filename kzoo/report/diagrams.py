@@ -9,11 +9,10 @@ import numpy as np
 from kzoo.escape import printable
 from kzoo.files import atomic_path
 from kzoo.report.judging import Reliability, ranking
-from kzoo.report.plots import RIGHT, new_figure, save_figure
+from kzoo.report.plots import RIGHT, new_figure, save_figure, short
 
 COUNTED, ALL = 40, 100  # classes of a matrix up to which it has counts, and up to which it has them all
 CURVES = 10
-LONGEST = 24  # characters of a name in a picture
 
 
 def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence]) -> None:
@@ -56,7 +55,7 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> No
         title += f"\nthe {COUNTED} of {len(classes):,} classes with the most mistakes; the table has all"
     counts = matrix[np.ix_(kept, kept)]
     shares = counts / np.maximum(matrix.sum(axis=1), 1)[kept, None]
-    names = [_short(classes[index]) for index in kept.tolist()]
+    names = [short(classes[index]) for index in kept.tolist()]
 
     side = float(np.clip(0.42 * len(kept) + 3, 5.5, 17))
     size = float(np.clip(72 * 0.6 * (side - 3) / len(kept), 4, 9))
@@ -115,7 +114,7 @@ def draw_ranking(truth: np.ndarray, scores: np.ndarray, classes: Sequence[str], 
     for index in sorted(lowest):
         false, true, _ = roc_curve(truth[:, index], scores[:, index])
         precision, recall, _ = precision_recall_curve(truth[:, index], scores[:, index])
-        name = _short(classes[index])
+        name = short(classes[index])
         left.plot(false, true, label=f"{name}: area {areas[index][0]:.4f}")
         right.step(recall, precision, where="post", label=f"{name}: average precision {areas[index][1]:.4f}")
     left.plot((0, 1), (0, 1), "--", color="black", linewidth=1)
@@ -129,9 +128,3 @@ def draw_ranking(truth: np.ndarray, scores: np.ndarray, classes: Sequence[str], 
     if len(lowest) < len(areas):
         figure.suptitle(f"the {len(lowest)} of {len(classes)} classes with the lowest average precision", size=10)
     save_figure(figure, path)
-
-
-def _short(name: str) -> str:
-    """A name of one line that leaves room for the picture."""
-    shown = printable(name)
-    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"

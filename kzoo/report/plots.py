@@ -10,6 +10,8 @@ from kzoo.escape import printable
 from kzoo.files import atomic_path
 
 RIGHT, WRONG = "#1b7837", "#b2182b"
+ROWS, COLUMNS = 5, 8  # of a sheet of predictions
+LONGEST, LONGEST_IN_CELL = 24, 14  # characters of a name in a picture, and above an image of a sheet
 
 
 def draw_curves(
@@ -39,7 +41,10 @@ def draw_predictions(
     classes: Sequence[str],
     path: Path,
 ) -> None:
-    """A sheet of images with what the model says: the worst mistakes first, then images in order.
+    """A sheet of up to 40 images with what the model says; its title tells which.
+
+    First come the mistakes, the most confident first: 20 at most, or more where few images are right. Then those that
+    are right, evenly over all of them, so that of classes in a row none is left out.
 
     Args:
         read: function from numbers of images, ascending, to their pixels of 0 to 255, (numbers, height, width, 3); it
@@ -49,12 +54,13 @@ def draw_predictions(
         classes: names.
         path: of the PNG.
     """
-    rows, columns = 5, 8
-    predicted = probabilities.argmax(axis=1)
-    wrong = np.flatnonzero(predicted != labels)
-    worst = wrong[np.argsort(-probabilities[wrong, predicted[wrong]])][: rows * columns // 2]
-    others = np.setdiff1d(np.arange(min(len(labels), 2 * rows * columns)), worst)
-    shown = np.concatenate([worst, others])[: rows * columns]
+    predicted, room = probabilities.argmax(axis=1), ROWS * COLUMNS
+    wrong, right = np.flatnonzero(predicted != labels), np.flatnonzero(predicted == labels)
+    wrong = wrong[np.argsort(-probabilities[wrong, predicted[wrong]])]
+    worst = wrong[: max(room // 2, room - len(right))]
+    others = right[np.linspace(0, len(right) - 1, min(len(right), room - len(worst))).round().astype(int)]
+    shown = np.concatenate([worst, others])
+    rows, columns = -(-len(shown) // COLUMNS), COLUMNS
     images = dict(zip(np.sort(shown).tolist(), read(np.sort(shown)), strict=True))
 
     figure = new_figure((1.5 * columns, 1.8 * rows + 0.4))
@@ -67,15 +73,27 @@ def draw_predictions(
         height *= 1.5 / 1.8  # a cell is higher than wide
         left, top = column + 0.5 - width / 2, row + 0.6 - height / 2
         axis.imshow(image, extent=(left, left + width, top + height, top), aspect="auto")
-        right = predicted[index] == labels[index]
-        text = f"{printable(classes[predicted[index]])} {probabilities[index].max():.0%}"
-        if not right:
-            text += f"\nis {printable(classes[labels[index]])}"
-        colour = RIGHT if right else WRONG
+        is_right = predicted[index] == labels[index]
+        text = f"{short(classes[predicted[index]], LONGEST_IN_CELL)} {probabilities[index].max():.0%}"
+        if not is_right:
+            text += f"\nis {short(classes[labels[index]], LONGEST_IN_CELL)}"
+        colour = RIGHT if is_right else WRONG
         axis.text(column + 0.5, top - 0.02, text, size=9, color=colour, ha="center", va="bottom", parse_math=False)
     axis.set(xlim=(0, columns), ylim=(rows, 0))  # each picture has set limits of its own
-    figure.suptitle(f"{len(wrong)} of {len(labels)} images wrong; the most confident mistakes first")
+    parts = [f"{len(wrong)} of {len(labels)} images wrong"]
+    if len(worst):
+        these = "these" if len(worst) == len(wrong) else f"{len(worst)} of these"
+        parts.append("this one first" if len(wrong) == 1 else f"{these} first, most confident first")
+    if len(others):
+        parts.append(f"{'then ' if len(worst) else ''}{len(others)} that are right")
+    figure.suptitle(": ".join([parts[0], "; ".join(parts[1:])]))
     save_figure(figure, path)
+
+
+def short(name: str, longest: int = LONGEST) -> str:
+    """A name of one line, cut to so many characters, that leaves room for the picture."""
+    shown = printable(name)
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
 
 
 def new_figure(size: tuple[float, float], **options):

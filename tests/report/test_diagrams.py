@@ -10,6 +10,7 @@ from kzoo.data.split import IndexedSplit
 from kzoo.report import diagrams, plots
 from kzoo.report.diagrams import draw_confusion, draw_ranking, draw_reliability, write_confusion
 from kzoo.report.judging import ranking, reliability
+from kzoo.report.plots import draw_predictions
 from kzoo.tasks import Classification, Evaluated
 from kzoo.tasks.classification import Probabilities
 
@@ -130,6 +131,60 @@ def test_curves_pass_through_their_thresholds_and_the_lowest_ten_classes_are_sho
     assert figures[1].get_suptitle() == "the 10 of 13 classes with the lowest average precision"
 
 
+def sheet_of(monkeypatch, tmp_path, labels, predicted, names):
+    """The figure of predictions in which each image is grey by its number, less sure the higher it is."""
+    drawn = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
+    probabilities = np.full((len(labels), len(names)), 0.1 / len(names))
+    probabilities[np.arange(len(labels)), predicted] = 0.9 - np.arange(len(labels)) / 1000
+    draw_predictions(
+        lambda numbers: np.stack([np.full((4, 4, 3), number) for number in numbers]),
+        *(np.array(labels), probabilities, names, tmp_path / "x.png"),
+    )
+    (axes,) = drawn[0].axes
+    return drawn[0], axes, [int(picture.get_array()[0, 0, 0]) for picture in axes.images]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "images", "title", "rows"),
+    [
+        (3, 96, "3 of 96 images wrong: these first, most confident first; then 37 that are right", 5),
+        (0, 96, "0 of 96 images wrong: 40 that are right", 5),
+        (0, 9, "0 of 9 images wrong: 9 that are right", 2),
+        (1, 3, "1 of 3 images wrong: this one first; then 2 that are right", 1),
+        (30, 96, "30 of 96 images wrong: 20 of these first, most confident first; then 20 that are right", 5),
+        (90, 96, "90 of 96 images wrong: 34 of these first, most confident first; then 6 that are right", 5),
+        (60, 60, "60 of 60 images wrong: 40 of these first, most confident first", 5),
+    ],
+)
+def test_the_sheet_of_predictions_says_what_it_shows_and_has_no_empty_rows(
+    wrong, images, title, rows, monkeypatch, tmp_path
+):
+    labels = np.arange(images) * 4 // images  # in the order of their classes
+    mistaken = np.arange(images) % max(images // max(wrong, 1), 1) == 0
+    mistaken &= np.cumsum(mistaken) <= wrong
+    predicted = np.where(mistaken, (labels + 1) % 4, labels)
+    figure, axes, shown = sheet_of(monkeypatch, tmp_path, labels, predicted, "abcd")
+    assert figure.get_suptitle() == title
+    assert (axes.get_ylim(), len(shown)) == ((rows, 0), min(images, 40))
+    assert figure.get_figheight() == pytest.approx(1.8 * rows + 0.4)
+    assert len({*shown}) == len(shown)
+    first = [index for index in shown if mistaken[index]]
+    assert shown[: len(first)] == np.flatnonzero(mistaken)[: len(first)].tolist()
+    if images - wrong > 20:
+        assert {labels[index] for index in shown[len(first) :]} == {0, 1, 2, 3}, "no class is left out"
+
+
+def test_names_on_the_sheet_of_predictions_are_cut_to_their_cell(monkeypatch, tmp_path):
+    names = ("n" * 300, "a name of twenty-one c", "fourteen chars")
+    _, axes, _ = sheet_of(monkeypatch, tmp_path, [0, 1, 2], [1, 1, 2], names)
+    assert [text.get_text() for text in axes.texts] == [
+        "a name of twe… 90%\nis nnnnnnnnnnnnn…",
+        "a name of twe… 90%",
+        "fourteen chars 90%",
+    ]
+
+
 def test_of_all_images_only_those_that_are_shown_are_read(tmp_path, monkeypatch):
     read = []
 
@@ -147,7 +202,8 @@ def test_of_all_images_only_those_that_are_shown_are_read(tmp_path, monkeypatch)
     said = probabilities.argmax(axis=1)
     wrong = [index for index in range(500) if said[index] != labels[index]]
     worst = sorted(wrong, key=lambda index: -probabilities[index].max())[:20]
-    others = [index for index in range(500) if index not in worst][:20]
+    right = [index for index in range(500) if index not in wrong]
+    others = [right[round(place * (len(right) - 1) / 19)] for place in range(20)]
     pairs: dict = {}
     for index in sorted(wrong, key=lambda index: -probabilities[index].max()):
         pairs.setdefault((labels[index], said[index]), []).append(index)
