@@ -16,11 +16,19 @@ CURVES = 10
 
 
 def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence]) -> None:
-    """A CSV file in UTF-8, a line for each row; what is None is an empty cell."""
+    """A CSV file in UTF-8, a line for each row; what is None is an empty cell.
+
+    Text that a spreadsheet would take for a formula has an apostrophe before it (CWE-1236); numbers stay numbers.
+    """
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         for row in (header, *rows):
-            writer.writerow([printable(cell) if isinstance(cell, str) else cell for cell in row])
+            writer.writerow([_as_text(cell) if isinstance(cell, str) else cell for cell in row])
+
+
+def _as_text(cell: str) -> str:
+    shown = printable(cell)
+    return f"'{shown}" if shown.lstrip().startswith(("=", "+", "-", "@")) else shown
 
 
 def write_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:

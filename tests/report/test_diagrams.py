@@ -8,7 +8,7 @@ import pytest
 
 from kzoo.data.split import IndexedSplit
 from kzoo.report import diagrams, plots
-from kzoo.report.diagrams import draw_confusion, draw_ranking, draw_reliability, write_confusion
+from kzoo.report.diagrams import draw_confusion, draw_ranking, draw_reliability, write_confusion, write_table
 from kzoo.report.judging import ranking, reliability
 from kzoo.report.plots import draw_predictions
 from kzoo.tasks import Classification, Evaluated
@@ -96,6 +96,18 @@ def test_names_of_any_kind_are_drawn_without_a_warning_and_stay_one_cell_of_a_ta
     assert rows[0][1:] == [row[0] for row in rows[1:]]
     assert rows[0][1:5] == ["a|b", "<img src=x>", "two\\nlines", "犬と猫"]
     assert sum(int(cell) for row in rows[1:] for cell in row[1:]) == 50
+
+
+def test_names_are_no_formulas_in_a_spreadsheet_and_numbers_stay_numbers(tmp_path):
+    names = ["=1+1", "+cat", "-dog", "@SUM(A1)", " =1", "a=b", "'quoted"]
+    text = ["'=1+1", "'+cat", "'-dog", "'@SUM(A1)", "' =1", "a=b", "'quoted"]
+    write_confusion(np.arange(49).reshape(7, 7), names, tmp_path / "confusion.csv")
+    write_table(tmp_path / "x.csv", ["class", "gain"], [["=A1", -0.5], ["b", None]])
+    with (tmp_path / "confusion.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert (header[1:], [row[0] for row in rows]) == (text, text)
+    np.testing.assert_array_equal([[int(cell) for cell in row[1:]] for row in rows], np.arange(49).reshape(7, 7))
+    assert (tmp_path / "x.csv").read_text() == "class,gain\n'=A1,-0.5\nb,\n"
 
 
 def test_the_diagram_of_calibration_shows_each_bin_with_images(figures, tmp_path):
