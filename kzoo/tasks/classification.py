@@ -49,7 +49,7 @@ class Classification(Task):
         Column("support_by_class", "images", ",d"),
     )
     calibrates = True
-    usage = "probabilities = model.predict(images)  # RGB pixels of 0 to 255, (n, height, width, 3)"
+    usage = "probabilities = model.predict(images)  # RGB pixels of 0 to 255, (n, {size}, 3)"
     quality = "accuracy"
     smoke_batch, smoke_images = SMOKE_BATCH, SMOKE_IMAGES
     batch_size = 256

@@ -35,8 +35,8 @@ class Segmentation(Task):
     class_columns = (Column("iou_by_class", "IoU", ".3f"), Column("dice_by_class", "Dice", ".3f"))
     calibrates = False
     usage = (
-        "probabilities = model.predict(images)  # RGB pixels of 0 to 255, (n, height, width, 3)\n"
-        "classes = probabilities.argmax(axis=-1)  # of each pixel, (n, height, width)"
+        "probabilities = model.predict(images)  # RGB pixels of 0 to 255, (n, {size}, 3)\n"
+        "classes = probabilities.argmax(axis=-1)  # of each pixel, (n, {size})"
     )
     quality = "mean IoU"
     smoke_batch, smoke_images = 4, 12

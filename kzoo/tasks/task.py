@@ -70,7 +70,7 @@ class Task(Protocol):
         details: what a second table shows of them, where they are not None.
         class_columns: what tables show of each class, the most telling first.
         calibrates: whether a temperature can be fitted: the scorer has `with_temperature`.
-        usage: how to run the model, in Python.
+        usage: how to run the model, in Python; `{size}` stands for the height and width of its images.
         quality: what the card says of it where it names its limits.
         smoke_batch: batch size of a smoke run.
         smoke_images: of each split in a smoke run.

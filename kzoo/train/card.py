@@ -11,6 +11,25 @@ _START = """
 The `start` files hold the weights that quantization-aware fine-tuning began with.
 """
 
+_LITERT = """
+`{file}` is for devices. `{file}.json`, the card that holds the names of the classes and the way from a picture to
+pixels, must travel with it.
+
+```sh
+kzoo predict {file} photo.jpg
+```
+
+```python
+from kzoo.edge import LiteRTModel
+
+model = LiteRTModel("{file}")
+{usage}
+```
+
+Without kzoo, `ai_edge_litert.interpreter.Interpreter` runs it; `input` and `output` of the card tell the shapes and
+types.
+"""
+
 
 def _backend(environment: dict) -> str:
     """Name and version of what Keras computed with; older reports name none, and are of TensorFlow."""
@@ -24,6 +43,13 @@ def _ops(ops: dict[str, int]) -> str:
 
 def _scores(task: Task, row: dict) -> str:
     return " | ".join(column.show(row) for column in task.columns)
+
+
+def _litert(exports: dict[str, dict], usage: str) -> str:
+    """How to use a LiteRT file: the one of 8 bits, or the first."""
+    if not exports:
+        return ""
+    return _LITERT.format(file=(exports.get("int8") or next(iter(exports.values())))["path"], usage=usage)
 
 
 def model_card(recipe: Recipe, task: Task, report: dict) -> str:
@@ -44,6 +70,7 @@ def model_card(recipe: Recipe, task: Task, report: dict) -> str:
     changed = {flag: value for flag, value in recipe.flags().items() if value not in (None, [], {}, False)}
     settings = "\n".join(f"| {key} | {markdown(str(value))} |" for key, value in changed.items())
     classes = ", ".join(map(markdown, data["classes"][:20])) + (", ..." if len(data["classes"]) > 20 else "")
+    usage = task.usage.format(size=", ".join(map(str, report["input_shape"][:2])))
     titles = [column.title for column in task.columns]
     dataset, command = markdown(data["name"], code=True), command_of(recipe)
     made = (
@@ -62,9 +89,9 @@ def model_card(recipe: Recipe, task: Task, report: dict) -> str:
 import keras, kzoo
 
 model = keras.saving.load_model("model.keras")
-{task.usage}
+{usage}
 ```
-
+{_litert(report["exports"], usage)}
 Classes, in order: {classes}.
 
 ## Measured

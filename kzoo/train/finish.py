@@ -123,6 +123,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
             "test": data.test.size,
         },
         "pixels": recipe.data.pixels.to_json(),
+        "input_shape": list(model.input_shape[1:]),
         "output": output.to_json(),
         "training_seconds": round(sum(row["seconds"] for row in history)),
         "best_epoch": epoch,

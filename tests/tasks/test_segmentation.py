@@ -134,6 +134,8 @@ def test_whole_run(recipe, capsys):
     card = (directory / "README.md").read_text()
     assert f"{measured['int8']['iou_by_class']['green']:.3f}" in card
     assert f"{measured['keras']['mean_iou']:.4f}" in card
+    assert card.count(f"# RGB pixels of 0 to 255, (n, {masks.shape[1]}, {masks.shape[2]}, 3)\n") == 2
+    assert card.count(f"# of each pixel, (n, {masks.shape[1]}, {masks.shape[2]})\n") == 2
     for epoch in range(1, 9):
         assert (directory / "sheets" / f"epoch_{epoch:04}.png").read_bytes().startswith(b"\x89PNG")
     for name in ("curves.png", "predictions.png"):

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -49,7 +50,7 @@ def judge(monkeypatch, epochs):
 
 
 @pytest.mark.quick
-def test_whole_run(drawn_recipe):
+def test_whole_run(drawn_recipe, monkeypatch):
     recipe = drawn_recipe.replace(export=("float32", "int8"), augmentation=("flip", "translate"))
     report = train(recipe)
     directory = recipe.run_dir
@@ -79,6 +80,16 @@ def test_whole_run(drawn_recipe):
     card = (directory / "README.md").read_text()
     assert f"{measured['int8']['accuracy']:.2%}" in card
     assert "smoke run" in card
+    blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    for code, expected in zip(blocks, (probabilities, outputs), strict=True):
+        assert "# RGB pixels of 0 to 255, (n, 16, 16, 3)" in code
+        scope = {"images": images}
+        monkeypatch.chdir(directory)
+        exec(code, scope)
+        np.testing.assert_allclose(scope["probabilities"], expected, atol=1e-6)
+    assert "kzoo predict model_int8.tflite photo.jpg" in card
+    assert "`model_int8.tflite.json`, the card that" in card
+    assert (directory / "model_int8.tflite.json").exists()
 
 
 def test_a_file_that_fails_does_not_cost_the_report(finished, monkeypatch, capsys):
