@@ -50,6 +50,10 @@ def main(args: Sequence[str] | None = None) -> None:
 
         form = FORMS.get(name)
         given = parse(form, options, f"kzoo {name}", description=COMMANDS[name]) if form else options
+        if name == "train":
+            from kzoo.commands.train_words import check_words
+
+            check_words(options)
         with quiet_import():
             command = importlib.import_module(f"kzoo.commands.{name}")
         command.run(given)

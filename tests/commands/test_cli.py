@@ -92,7 +92,7 @@ def test_info_shows_public_weights(capsys):
         (["info", "resnet18", "--attention", "sse"], "attention='sse'"),
         (["train", "quickstrt"], "did you mean 'quickstart'"),
         (["train", "--epochs", "3"], "a recipe or a model comes first"),
-        (["train", "quickstart", "--epoch", "3"], "did you mean --epochs?"),
+        (["train", "quickstart", "--epoch", "3"], "did you mean '--epochs'"),
         (["train", "quickstart", "--epochs", "three"], "--epochs"),
         (["train", "quickstart", "--epochs", "0"], "epochs=0 must be at least 1"),
         (["train", "quickstart", "--smoke", "--model", "resnet5"], "unknown model"),

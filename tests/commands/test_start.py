@@ -36,6 +36,33 @@ def test_light_commands_load_nothing_heavy(args):
     assert done.stderr == "loaded "
 
 
+def test_cheap_mistakes_of_train_are_told_before_anything_heavy_is_loaded():
+    mistakes = {
+        "": "usage: kzoo train RECIPE",
+        "resnet18x": "unknown recipe or model",
+        "resnet18": "is a model; say what to train it on",
+        "resnet18x digits": "unknown model",
+        "quickstart digits": "is a recipe, which has its data",
+        "resnet18 ./nowhere": "no folder at",
+        "resnet18 nowhere/": "no folder at",
+        "photos/ resnet18": "the model comes first",
+        "quickstart --epoch 3": "unknown option --epoch",
+        "--epochs 3": "a recipe or a model comes first",
+    }
+    done = run(
+        *("import contextlib, sys", "from kzoo.cli import main"),
+        *(f"for words in {list(mistakes)}:", "    try: main(['train', *words.split()])"),
+        *("    except SystemExit as stop: print(f'exit {stop.code}', file=sys.stderr)", LOADED),
+    )
+    usage, *messages = mistakes.values()
+    assert done.stdout.startswith(usage)
+    stop, *told, loaded = done.stderr.splitlines()
+    assert (stop, loaded) == ("exit 2", "loaded ")
+    assert told[1::2] == ["exit 2"] * len(messages)
+    for line, message in zip(told[::2], messages, strict=True):
+        assert message in line
+
+
 def test_import_kzoo_loads_nothing_heavy():
     assert run("import kzoo; kzoo.__version__", LOADED).stderr == "loaded "
 

@@ -139,6 +139,11 @@ def test_the_source_of_a_recipe_makes_it_again(name, tmp_path):
     [
         (["resnet18"], "resnet18 is a model; say what to train it on: kzoo train resnet18 DATA"),
         (["resnet18x"], "unknown recipe or model 'resnet18x'; did you mean 'resnet18'"),
+        (["photos", "resnet18"], "the model comes first, then the pictures: kzoo train resnet18 photos"),
+        (["."], ". are pictures; the model comes first: kzoo train MODEL ."),
+        (["resnet18", "./nowhere"], "no folder at './nowhere'"),
+        (["resnet18", "--json", "nowhere.csv"], "no table at 'nowhere.csv'"),
+        (["resnet18", "digits", "--epoch=3"], "unknown option --epoch; did you mean '--epochs'"),
         (["resnet18x", "digits"], "unknown model 'resnet18x'; did you mean 'resnet18'"),
         (
             ["quickstart", "digits"],
