@@ -82,9 +82,13 @@ def _classification(recipe: Recipe, data: ImageDataset) -> Iterator[Choice]:
     if tuned:
         yield from _length(data, batch, steps=1500, least=5, most=50)
         yield Choice("optimizer", "adamw", "fine-tuning: steps of one size for all layers")
-        yield Choice("learning_rate", 3e-4, "fine-tuning: a third of what random weights take")
+        if small:
+            yield Choice("learning_rate", 1e-3, "fine-tuning small images: as from scratch, as less of them is common")
+        else:
+            yield Choice("learning_rate", 3e-4, "fine-tuning: a third of what random weights take")
         yield Choice("freeze_epochs", 1, "the new head learns first, so that its errors do not undo the weights")
-        yield Choice("layer_decay", 0.8, "what is near to the image is common to most pictures")
+        decay = 0.95 if small else 0.8
+        yield Choice("layer_decay", decay, "what is near to the image is common to most pictures")
         yield Choice("weight_decay", 0.05, "as Swin and ConvNeXt fine-tune (arXiv:2103.14030)")
     else:
         yield from _length(data, batch, steps=3000, least=20, most=200)

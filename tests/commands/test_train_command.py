@@ -70,6 +70,15 @@ def test_weights_are_fine_tuned_gently_at_their_own_size(photos, asked):
     assert tuned.weights == "imagenet"
 
 
+def test_weights_of_small_images_are_fine_tuned_faster(photos, asked):
+    """With the gentle steps of large images, networks of CIFAR's kind end worse than from scratch."""
+    main(["train", "resnet18", str(photos), "--weights", "imagenet", "--image-size", "32"])
+    main(["train", "resnet18", str(photos), "--weights", "imagenet"])
+    small, large = (recipe.optimizer for recipe in asked)
+    assert (small.learning_rate, small.layer_decay) == (1e-3, 0.95)
+    assert (large.learning_rate, large.layer_decay) == (3e-4, 0.8)
+
+
 def test_options_go_before_what_is_chosen_and_are_not_shown(photos, asked, capsys):
     options = ["--epochs", "3", "--image-size", "32", "48", "--augmentation", "zoom", "--optimizer", "lamb"]
     main(["train", "resnet18", str(photos), *options, "--learning-rate=0.5", "--no-resume"])
