@@ -51,6 +51,7 @@ def kinds(names: Iterable[str]) -> list[str]:
 
 def slow_but(default: Iterable, values: Iterable, quick: Iterable = ()) -> list:
     """Parameters of a test: all `values`, of which those that are not in `default` are slow and `quick` are quick."""
+    assert not isinstance(values, set), "a set has another order in each process, and workers must collect alike"
     default, values, quick = list(default), list(values), list(quick)
     assert set(quick) <= set(default) <= set(values), f"no such parameters: {set(quick + default) - set(values)}"
     return [
