@@ -2,7 +2,10 @@
 
 import io
 import json
+import logging
 import math
+import subprocess
+import sys
 
 import pytest
 import rich.console
@@ -58,3 +61,18 @@ def test_json_is_strict(capsys):
     text = capsys.readouterr().out
     assert "\x1b" not in text
     assert json.loads(text) == {"a": [None, 1.5, {"b": None}], "c": [1, "\x1b[2J"]}
+
+
+def test_a_warning_is_told_once(capsys):
+    with console.user_errors():
+        for message in ("one", "two", "one"):
+            logging.getLogger("kzoo").warning(message)
+    assert capsys.readouterr().err.splitlines() == ["kzoo: warning: one", "kzoo: warning: two"]
+
+
+def test_who_stops_reading_sees_no_traceback():
+    command = [sys.executable, "-m", "kzoo", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1

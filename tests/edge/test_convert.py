@@ -9,7 +9,7 @@ from helpers import randomise
 import kzoo
 from kzoo.apart import Apart
 from kzoo.edge import convert
-from kzoo.errors import ExportError
+from kzoo.errors import ExportError, OutputError
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -67,3 +67,12 @@ def test_a_process_that_was_killed_is_started_again_and_a_crash_survived_and_its
 
     part = randomise(keras.Model(broken.inputs, broken.get_layer("second").output))
     assert kzoo.export(part, path).relative_error < 1e-6
+
+
+def test_a_full_disk_is_no_fault_of_a_layer(monkeypatch):
+    def full(self, path, **options):
+        raise RuntimeError("OutOfRangeError: .../variables_temp/part-00000-of-00001; File too large")
+
+    monkeypatch.setattr(keras.Model, "export", full)
+    with pytest.raises(OutputError, match=r"cannot write small to .*, where it is conv.*: the disk is full.*TMPDIR"):
+        convert.convert(keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten()], name="small"), (1, 4, 4, 3))

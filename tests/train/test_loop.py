@@ -12,11 +12,13 @@ import textwrap
 import keras
 import numpy as np
 import pytest
+from helpers import make_recipe
+from PIL import Image
 
 import kzoo
 from kzoo.data.datasets import load_dataset
 from kzoo.edge import PRECISIONS, LiteRTModel, read_card, source
-from kzoo.errors import InvalidValueError, KzooError, OutputError, UnknownNameError
+from kzoo.errors import DatasetError, InvalidValueError, KzooError, OutputError, UnknownNameError
 from kzoo.files import PARTIAL, exclusive
 from kzoo.recipe import stored_flags
 from kzoo.tasks.classification import SMOKE_BATCH, SMOKE_IMAGES
@@ -341,6 +343,22 @@ def test_unwritable_or_full_directory_is_refused_before_training(recipe, tmp_pat
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
     with pytest.raises(OutputError, match="are needed; free some space"):
         train(recipe)
+
+
+def test_a_broken_picture_of_the_test_is_told_before_training(tmp_path):
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 8), ("val", 2), ("test", 2)):
+        for name in ("cat", "dog"):
+            (tmp_path / "data" / part / name).mkdir(parents=True)
+            for number in range(count):
+                picture = Image.fromarray(rng.integers(0, 256, (8, 8, 3), "uint8"))
+                picture.save(tmp_path / "data" / part / name / f"{part}{number}.png")
+    broken = tmp_path / "data" / "test" / "dog" / "test1.png"
+    broken.write_bytes(broken.read_bytes()[:-40])  # its header is whole
+    flags = dict(image_size=8, batch_size=4, output_dir=tmp_path / "run", export=())
+    with pytest.raises(DatasetError, match=r"dog/test1\.png cannot be read as an image .*; repair or remove it$"):
+        train(make_recipe("broken", "cifar_resnet20", str(tmp_path / "data"), **flags))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_directory_of_other_files_is_left_alone(recipe):
