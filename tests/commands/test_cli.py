@@ -152,7 +152,7 @@ def test_evaluate_takes_the_size_that_its_error_advises(capsys, tmp_path):
     assert "as in --image-size 224" in message
     for size in (["24"], ["24", "40"]):
         main(["evaluate", model, "--dataset", str(tmp_path / "images"), "--image-size", *size])
-        assert "\ttest\t20\t" in capsys.readouterr().out
+        assert "\ttest\t20 of 40\t" in capsys.readouterr().out
     fixed = str(tmp_path / "fixed.keras")
     kzoo.build("cifar_resnet20", num_classes=2, depths=(1,), widths=(4,)).save(fixed)
     message = fails(capsys, "evaluate", fixed, "--dataset", str(tmp_path / "images"), "--image-size", "24")
