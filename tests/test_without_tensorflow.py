@@ -203,6 +203,7 @@ def card(environment: dict) -> str:
         "kzoo": "1",
         "environment": environment,
         "dataset": dict(name="digits", classes=["a", "b"], train=1, validation=1, test=1),
+        "input_shape": [8, 8, 3],
         "models": {"keras": row},
         "exports": {},
         "pictures": {},

@@ -112,7 +112,7 @@ def test_files_that_are_no_images(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InvalidValueError, match=f"{name} cannot be read as an image"):
             Pixels().read(tmp_path / name, (8, 8, 3))
-    Image.fromarray(noise(4, 4)).save(tmp_path / "other.png", format="PPM")
+    Image.fromarray(noise(4, 4)).save(tmp_path / "other.png", format="PCX")
     with pytest.raises(InvalidValueError, match="cannot be read as an image"):
         Pixels().read(tmp_path / "other.png", (8, 8, 3))
 
