@@ -167,10 +167,20 @@ def recipe(folder: Path, **flags):
 @case
 def a_training_run(folder):
     """From the recipe to the report; every step sees the same images, so that the losses are the same."""
+    return trained(folder)
+
+
+@case
+def a_run_of_averages(folder):
+    return trained(folder, ema=0.9, epochs=2)
+
+
+def trained(folder: Path, **flags) -> tuple:
+    """Losses of the last epoch and of the test, and the weights of the best."""
     with tempfile.TemporaryDirectory() as place, contextlib.redirect_stdout(io.StringIO()):
-        report = kzoo.train.train(recipe(folder, output_dir=Path(place, "run")))
+        report = kzoo.train.train(recipe(folder, output_dir=Path(place, "run"), **flags))
         lines = Path(place, "run", "history.csv").read_text().splitlines()
-        history = dict(zip(*(line.split(",") for line in lines), strict=True))
+        history = dict(zip(*(lines[index].split(",") for index in (0, -1)), strict=True))
         speed = json.loads(Path(place, "run", "speed.json").read_text())
         assert speed["images_per_second"] > 0
         weights = keras.saving.load_model(Path(place, "run", "model.keras")).get_weights()

@@ -35,7 +35,7 @@ class AveragedWeights(keras.callbacks.Callback):
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)  # behind a loss scale
         averages = optimizer._model_variables_moving_average
         for weight, average in zip(self.model.trainable_weights, averages, strict=True):
-            weight.assign(average)
+            weight.assign(average.numpy())  # not the array itself, which validation under JAX gives away
         estimate_statistics(self.model, self._batches(self._epoch))
 
     def on_test_end(self, logs=None):
@@ -82,9 +82,23 @@ def estimate_statistics(model: keras.Model, batches: Iterable) -> None:
 
 
 def _compiled(model: keras.Model) -> Callable:
-    """A pass in training mode, compiled where Keras computes with TensorFlow."""
-    if keras.backend.backend() != "tensorflow":
-        return lambda images: model(images, training=True)
+    """A pass in training mode, compiled."""
+    if keras.backend.backend() == "jax":
+        return _compiled_by_jax(model)
     import tensorflow as tf
 
     return tf.function(lambda images: model(images, training=True))
+
+
+def _compiled_by_jax(model: keras.Model) -> Callable:
+    import jax
+
+    learned, others = model.trainable_variables, model.non_trainable_variables
+    step = jax.jit(lambda *state, images: model.stateless_call(*state, images, training=True)[1])
+
+    def forward(images) -> None:
+        state = ([variable.value for variable in variables] for variables in (learned, others))
+        for variable, value in zip(others, step(*state, images=images), strict=True):
+            variable.assign(value)
+
+    return forward

@@ -57,8 +57,6 @@ def train(recipe: Recipe) -> dict:
     """
     task = task_of(recipe.model)
     quantization_aware.check_recipe(recipe)
-    if recipe.optimizer.ema is not None and keras.backend.backend() != "tensorflow":
-        raise InvalidValueError(f"ema needs KERAS_BACKEND=tensorflow, and it is {keras.backend.backend()!r}")
     for flag, value in (("freeze_backbone", recipe.freeze_backbone), ("freeze_epochs", recipe.schedule.freeze_epochs)):
         if value and recipe.weights is None and recipe.backbone_weights is None:
             raise InvalidValueError(f"{flag} would keep random weights; give weights or backbone_weights too")
