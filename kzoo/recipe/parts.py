@@ -139,8 +139,7 @@ class Optimizer:
     ema: float | None = None
     """Momentum of an exponential moving average of the weights, batch by batch, which is judged and kept instead of
     the last ones, such as 0.999; statistics of batch normalisation are estimated anew for it (arXiv:1803.05407,
-    section 3.2). None keeps the weights themselves. On TensorFlow
-    alone."""
+    section 3.2). None keeps the weights themselves."""
 
     def __post_init__(self):
         check_choice("optimizer", self.name, get_args(OptimizerName))
