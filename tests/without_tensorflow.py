@@ -39,6 +39,7 @@ from kzoo.report.measure import keras_runner
 from kzoo.report.probabilities import Probabilities
 from kzoo.tasks.classification import Classification
 from kzoo.train.finish import environment
+from kzoo.train.steps import scan_steps
 
 ROOT = Path(__file__).parents[1]
 SHAPE = (33, 27, 3)
@@ -168,6 +169,23 @@ def recipe(folder: Path, **flags):
 def a_training_run(folder):
     """From the recipe to the report; every step sees the same images, so that the losses are the same."""
     return trained(folder)
+
+
+@case
+def several_steps_in_one_program(folder):
+    """Under JAX two programs of three steps; losses, weights and statistics are those of six steps one by one."""
+    model = keras.saving.load_model(folder / "start.keras")
+    jax = keras.backend.backend() == "jax"
+    model.compile(
+        keras.optimizers.SGD(0.01, momentum=0.9),
+        "sparse_categorical_crossentropy",
+        steps_per_execution=3 if jax else 1,
+    )
+    if jax:
+        scan_steps(model)
+    images, labels = pixels(48, 8, 8, 3), np.arange(48) % 10
+    losses = model.fit(images, labels, batch_size=8, epochs=2, shuffle=False, verbose=0).history["loss"]
+    return losses, model.get_weights(), [np.asarray(each.value) for each in model.optimizer.variables[2:]]
 
 
 @case

@@ -105,7 +105,7 @@ def _in_memory(split: Split) -> IndexedSplit | StreamedSplit:
     assert isinstance(split, IndexedSplit | StreamedSplit)
     height, width, channels = split.specs["image"][0]
     fits = split.size * height * width * channels < CACHE_LIMIT_BYTES
-    return IndexedSplit.of_arrays(split.arrays()) if fits else split
+    return split.in_memory if fits else split
 
 
 def _buffer(split: StreamedSplit) -> int:

@@ -7,6 +7,7 @@ its class, or `mask`, uint8 (height, width), the number of the class of each pix
 import abc
 import contextlib
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -87,6 +88,11 @@ class Split(abc.ABC):
         split = self if count is None else self.take(count, seed)
         batches = list(split.batches(READ_AT_ONCE))
         return {name: np.concatenate([batch[name] for batch in batches]) for name in self.specs}
+
+    @functools.cached_property
+    def in_memory(self) -> "IndexedSplit":
+        """The examples decoded in memory, once however often they are asked for."""
+        return IndexedSplit.of_arrays(self.arrays(), self.files)
 
     def labels(self) -> np.ndarray:
         """The class of each example, (size,), read without decoding pictures."""

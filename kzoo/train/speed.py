@@ -38,7 +38,8 @@ class TrainingSpeed:
         device: its name.
         images_per_second: images that were trained on.
         step_ms: milliseconds of a step.
-        tflops: TFLOP/s of the model, three forward passes of two operations for each multiply-add.
+        tflops: TFLOP/s of the model, three forward passes of two operations for each multiply-add; None where it takes
+            images of any size.
         peak_share: of the device's peak in bfloat16; None where that is not known.
         input_share: share of the time for which the step waited for images; None where that is not known.
         memory_bytes: most memory of the device that was in use; None where that is not known.
@@ -47,19 +48,17 @@ class TrainingSpeed:
     device: str
     images_per_second: float
     step_ms: float
-    tflops: float
+    tflops: float | None
     peak_share: float | None
     input_share: float | None
     memory_bytes: int | None
 
     def __str__(self) -> str:
-        parts = [
-            f"{self.images_per_second:,.0f} images/s",
-            f"{self.step_ms:.1f} ms a step",
-            f"{self.tflops:.3g} TFLOP/s",
-        ]
+        parts = [f"{self.images_per_second:,.0f} images/s", f"{self.step_ms:.1f} ms a step"]
+        if self.tflops is not None:
+            parts.append(f"{self.tflops:.3g} TFLOP/s")
         if self.peak_share is not None:
-            parts[-1] += f", {self.peak_share:.1%} of the peak of {self.device}"
+            parts.append(f"{self.peak_share:.1%} of the peak of {self.device}")
         if self.input_share is not None:
             parts.append(f"waiting for images {self.input_share:.1%} of the time")
         if self.memory_bytes is not None:
@@ -96,11 +95,11 @@ class SpeedMeter(keras.callbacks.Callback):
             return
         steps = self.params["steps"]
         rate = steps * self._batch_size / seconds
-        tflops = 6e-12 * count_macs(self.model) * rate if None not in self.model.input_shape[1:] else 0.0
+        tflops = None if None in self.model.input_shape[1:] else 6e-12 * count_macs(self.model) * rate
         device, memory = _device()
         peak = next((value for name, value in PEAKS.items() if name in device), None)
         waited = None if self._waited is None else (self._batches.waited - self._waited) / seconds
-        share = None if peak is None else tflops / peak
+        share = None if peak is None or tflops is None else tflops / peak
         speed = TrainingSpeed(device, rate, 1e3 * seconds / steps, tflops, share, waited, memory)
         write_text(self._directory / SPEED, json.dumps(dataclasses.asdict(speed), indent=2) + "\n")
         if self._epochs == 2:

@@ -10,7 +10,7 @@ from kzoo.data import batches
 from kzoo.data.augment import Augmentation
 from kzoo.data.batches import evaluation_batches, training_batches
 from kzoo.data.seeds import EpochSeeds, balanced_order, epoch_order, random_states
-from kzoo.data.split import IndexedSplit, Split
+from kzoo.data.split import IndexedSplit, Split, StreamedSplit
 from kzoo.recipe import Augment
 
 SIZE, BATCH = 43, 8
@@ -143,3 +143,39 @@ def test_dropout_and_stochastic_depth_start_each_epoch_from_its_seed():
 def test_keras_knows_how_many_batches_an_evaluation_has(split):
     batches = evaluation_batches(split, BATCH, lambda examples: examples["label"])
     assert len(batches) == len(list(batches)) == -(-SIZE // BATCH)
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_stream_gives_other_backends_the_batches_of_tensorflow(first, monkeypatch):
+    """TFDS sets that do not fit into memory; an iteration that begins anew begins with the first batch again."""
+    pytest.importorskip("jax")
+    monkeypatch.setattr(batches, "CACHE_LIMIT_BYTES", 0)
+    source = tf.data.Dataset.from_tensor_slices(
+        {"image": np.zeros((SIZE, 6, 5, 3), "uint8"), "label": np.arange(SIZE)}
+    )
+    stream = StreamedSplit(source, SIZE, {"image": ((6, 5, 3), "uint8"), "label": ((), "int64")})
+
+    def numbers() -> list:
+        options = dict(seed=2, epochs=range(1, 3), first=first)
+        training = training_batches(stream, BATCH, lambda examples, _: (examples["label"],) * 2, **options)
+        evaluation = evaluation_batches(stream, BATCH, lambda examples: (examples["label"],) * 2)
+        return [[np.asarray(labels).tolist() for labels, _ in found] for found in (training, evaluation, evaluation)]
+
+    expected = numbers()
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert numbers() == expected
+    assert [len(found) for found in expected] == [2 * STEPS - first, STEPS + 1, STEPS + 1]
+
+
+def test_images_are_decoded_into_memory_once():
+    read = []
+
+    def decode(label):
+        read.append(int(label))
+        return {"image": np.full((6, 5, 3), label, "uint8"), "label": label}
+
+    split = IndexedSplit({"label": np.arange(SIZE)}, {"image": ((6, 5, 3), "uint8"), "label": ((), "int64")}, decode)
+    for _ in range(2):
+        next(iter(evaluation_batches(split, BATCH, lambda examples: examples)))
+        next(iter(training_batches(split, BATCH, lambda examples, _: examples, seed=0, epochs=range(1))))
+    assert sorted(read) == list(range(SIZE))
