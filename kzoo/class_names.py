@@ -1,5 +1,6 @@
 """What an opened model's output means, and the names of its classes: the user's, a card's, a recipe's, ImageNet's."""
 
+import logging
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -12,6 +13,7 @@ from kzoo.errors import InvalidValueError
 from kzoo.output import UNKNOWN, Output, Values
 from kzoo.reading import read_report, read_text
 
+_log = logging.getLogger("kzoo")
 FILES = (".keras", ".tflite")
 
 
@@ -50,6 +52,9 @@ def display_names(output: Output) -> tuple[str, ...]:
 def match_classes(output: Output, class_names: Sequence[str], model: str, dataset: str) -> Callable:
     """The function that turns labels of a dataset into a model's; what is no class, such as void, stays as it is.
 
+    Of several labels (n, classes) each goes to the place of its class, and a class that the dataset lacks counts as
+    absent from every image, which a warning tells.
+
     Classes are matched by name where the model has names, and the dataset may lack some of them; else by their order.
 
     Args:
@@ -77,6 +82,10 @@ def match_classes(output: Output, class_names: Sequence[str], model: str, datase
             "--labels"
         )
     order = np.array([names.index(name) for name in class_names])
+    if output.multi_label:
+        if lacking := [name for name in names if name not in class_names]:
+            _log.warning(f"{dataset} has no {_listed(lacking)}: these count as absent from every image")
+        return lambda labels: labels @ np.eye(len(names), dtype=labels.dtype)[order]
 
     def relabel(labels: np.ndarray) -> np.ndarray:
         known = (labels >= 0) & (labels < len(order))

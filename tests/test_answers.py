@@ -203,10 +203,10 @@ def test_labels_of_several_sigmoids_are_zeros_and_ones(tmp_path):
     wrong = right.astype("float32")
     wrong[:6, 0] = 1 - wrong[:6, 0]
     report = kzoo.export(model, tmp_path / "m.tflite", evaluation=(pixels, right))
-    assert report.scores["label_accuracy"] == report.scores["exact_match"] == {"keras": 1.0, "file": 1.0}
+    assert report.scores["label_accuracy"] == report.scores["accuracy"] == {"keras": 1.0, "file": 1.0}
     report = kzoo.export(model, tmp_path / "m.tflite", evaluation=(pixels, wrong.tolist()))
     assert report.scores["label_accuracy"]["file"] == pytest.approx(1 - 6 / 96)
-    assert report.scores["exact_match"]["file"] == pytest.approx(1 - 6 / 24)
+    assert report.scores["accuracy"]["file"] == pytest.approx(1 - 6 / 24)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 """The dataset that a command brings to a model, read and divided as in the run that made it."""
 
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from kzoo.class_names import FILES
-from kzoo.commands.forms import Evaluate, Export
+from kzoo.commands.forms import ALL, Evaluate, Export
 from kzoo.data.split import ImageDataset
 from kzoo.images import Pixels
 from kzoo.output import Output
-from kzoo.recipe import OPTIONS, Data, flags_of, recipe_beside
+from kzoo.recipe import OPTIONS, Data, TaskOptions, flags_of, recipe_beside
 from kzoo.tasks import task_of_output
 
 
@@ -26,14 +29,32 @@ def load(
     Raises:
         DatasetError: no such dataset, or none for the model's task.
     """
+    divided = not isinstance(form, Evaluate) or form.split != ALL
+    return task_of_output(output, str(form.model)).load(*_told(form, output, size, pixels, division), divided)
+
+
+def training_images(
+    form: Export, output: Output, size: tuple[int, int] | None, pixels: Pixels, count: int
+) -> np.ndarray:
+    """Some of the training images of the dataset of `form`, (count, height, width, 3), whatever is known of them.
+
+    Args and raises as `load`.
+    """
+    data, _, _ = _told(form, output, size, pixels, {})
+    return task_of_output(output, str(form.model)).images(data, count)
+
+
+def _told(
+    form: Evaluate | Export, output: Output, size: tuple[int, int] | None, pixels: Pixels, division: dict[str, Any]
+) -> tuple[Data, TaskOptions, int]:
+    """Dataset, options of the task, and seed."""
     model, dataset = str(form.model), form.dataset or ""
-    task = task_of_output(output, model)
     # a name of the zoo has nothing beside it, whatever lies in this folder
-    given = (recipe_beside(Path(model), dataset) if model.endswith(FILES) else {}) | form.mask_options | division
+    given = (recipe_beside(Path(model), dataset) if model.endswith(FILES) else {}) | form.truth_options | division
 
     def known(part: str, kind: type) -> dict:
         return {field: given[flag] for flag, field in flags_of(part, kind).items() if flag in given}
 
     data = dict(data_dir=form.data_dir, image_size=size, **pixels.to_json(), **known("data", Data))
-    options = OPTIONS[task.name]
-    return task.load(Data(dataset, **data), options(**known("task", options)), given.get("seed", 0))
+    options = OPTIONS[task_of_output(output, model).name]
+    return Data(dataset, **data), options(**known("task", options)), given.get("seed", 0)

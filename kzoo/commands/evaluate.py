@@ -117,15 +117,10 @@ def _check_task(form: Evaluate, task: Task, output: Output) -> None:
     if form.flip and task.name != "segmentation":
         raise InvalidValueError(f"--flip is for segmentation, and {form.model} does {output.task}")
     if form.temperature and not task.calibrates:
-        raise InvalidValueError(f"--temperature is for classification, and {form.model} does {output.task}")
+        kind = "gives several labels" if output.multi_label else f"does {output.task}"
+        raise InvalidValueError(f"--temperature is for one class for each image, and {form.model} {kind}")
     if form.temperature and form.split in ("validation", "all"):
         raise InvalidValueError("--temperature is fitted to the validation images; judge it on --split test or train")
-    if output.multi_label:
-        raise InvalidValueError(
-            f"{form.model} gives {output.units} independent probabilities, for images with several labels, and kzoo "
-            "reads datasets with one class for each image; in Python judge it with kzoo.report.probabilities."
-            "Probabilities(names, multi_label=True), or with evaluation=(images, labels) of kzoo.export"
-        )
 
 
 def _open(form: Evaluate) -> tuple[Callable[[np.ndarray], np.ndarray], Opened]:

@@ -14,7 +14,7 @@ from rich.status import Status
 from rich.table import Table
 
 from kzoo.class_names import imagenet_classes, known_output, match_classes, read_class_names
-from kzoo.commands.dataset import load
+from kzoo.commands.dataset import load, training_images
 from kzoo.commands.forms import ALL, Export
 from kzoo.console import make_table, show, show_json
 from kzoo.edge import Card, ExportReport, draw_reports, export, export_all
@@ -103,18 +103,13 @@ def _images(
     if len(shape) != 3 or None in shape or shape[2] != 3:
         raise InvalidValueError(f"the model takes images of {tuple(shape)}; datasets give RGB images of one size")
     output, pixels = card.output, card.pixels
-    task = task_of_output(output, form.model)
     if not form.evaluate:
-        return task.images(dataset, form.data_dir, tuple(shape[:2]), pixels, form.images), None
+        return training_images(form, output, tuple(shape[:2]), pixels, form.images), None
     data = load(form, output, tuple(shape[:2]), pixels)
-    if output.multi_label:
-        raise InvalidValueError(
-            f"{form.model} gives each class a sigmoid of its own, and {dataset} one class to each image; "
-            "give kzoo.export(evaluation=) labels of 0 and 1 for each class, or leave --evaluate out"
-        )
     relabel = match_classes(output, data.classes, form.model, dataset)
     test = data.test.arrays(form.evaluate)
-    return data.train.arrays(form.images)["image"], (test["image"], relabel(test[task.truth]))
+    truth = task_of_output(output, form.model).truth
+    return data.train.arrays(form.images)["image"], (test["image"], relabel(test[truth]))
 
 
 class _Stages(logging.Handler):

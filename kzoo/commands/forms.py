@@ -49,8 +49,12 @@ class PixelOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MaskOptions:
-    """What the values in mask files mean, as in a recipe."""
+class TruthOptions:
+    """What mask files and the labels of a table mean, as in a recipe."""
+
+    label_separator: str | None = None
+    """Text between the classes of an image in the column label of a table, for a model with several sigmoids; default:
+    as in the recipe that wrote the file, if its report is beside it."""
 
     class_names: tuple[str, ...] = ()
     """Names of the classes, for segmentation, as in a recipe; default: as in the recipe that wrote the file, if its
@@ -61,9 +65,9 @@ class MaskOptions:
     """Values in the mask files of pixels that do not count, for segmentation; default as above."""
 
     @property
-    def mask_options(self) -> dict[str, Any]:
+    def truth_options(self) -> dict[str, Any]:
         """The flags that were given, for a `Recipe`."""
-        names = [field.name for field in dataclasses.fields(MaskOptions)]
+        names = [field.name for field in dataclasses.fields(TruthOptions)]
         return {name: value for name in names if (value := getattr(self, name))}
 
 
@@ -120,7 +124,7 @@ class Info(JsonOption):
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate(DivisionOptions, MaskOptions, PixelOptions, JsonOption):
+class Evaluate(DivisionOptions, TruthOptions, PixelOptions, JsonOption):
     """Options of `kzoo evaluate`."""
 
     model: Annotated[Positional[Path], arg(metavar="FILE")]
@@ -178,7 +182,7 @@ class Predict(PixelOptions, JsonOption):
 
 
 @dataclasses.dataclass(frozen=True)
-class Export(MaskOptions, PixelOptions, JsonOption):
+class Export(TruthOptions, PixelOptions, JsonOption):
     """Options of `kzoo export`."""
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]

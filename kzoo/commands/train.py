@@ -53,7 +53,7 @@ def _chosen(model: str, dataset: str, *options: str, fetch: bool) -> Recipe:
     recipe = said(base)
     if fetch:
         fetch_weights(recipe)
-    data = task_of(model).load(recipe.data, recipe.task, recipe.seed)
+    data = task_of(recipe).load(recipe.data, recipe.task, recipe.seed)
     choices = choose(recipe, data)
     recipe = said(_with(base, choices))
     flags = recipe.flags()

@@ -24,7 +24,9 @@ def load_dataset(
     test_fraction: float = 0.2,
     validation_fraction: float = 0.1,
     group_by: str | None = None,
+    label_separator: str | None = None,
     seed: int = 0,
+    divided: bool = True,
 ) -> ImageDataset:
     """Loads a classification dataset as RGB pixels of 0 to 255.
 
@@ -47,8 +49,11 @@ def load_dataset(
         validation_fraction: share of the training images that is held out where the set names no validation.
         group_by: regular expression of a key in the path from the folder, its first group or all that it matches; all
             pictures of one key are held out together, or none. For pictures of one's own.
+        label_separator: what stands between the classes of a picture in a table whose pictures have several, or none:
+            `label` of an example is then uint8 (classes,) of 0 and 1. None for one class each.
         seed: of what is held out for validation, for digits and pictures of one's own; TFDS sets hold out their last
             training images.
+        divided: False takes all pictures of one's own for training images, whatever else is said of splits.
 
     Raises:
         DatasetError: unknown, absent, or not a classification set.
@@ -63,15 +68,26 @@ def load_dataset(
     """
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if name and (is_table(name) or Path(name).is_dir()):
-        division = Division(
-            test_fraction=test_fraction, validation_fraction=validation_fraction, group_by=group_by, seed=seed
-        )
-        listing = list_pictures(Path(name)) if Path(name).is_dir() else list_rows(Path(name))
+        fractions = dict(test_fraction=test_fraction, validation_fraction=validation_fraction)
+        division = Division(**fractions, group_by=group_by, seed=seed) if divided else None
+        if Path(name).is_dir():
+            _refuse_separator(label_separator, name)
+            listing = list_pictures(Path(name))
+        else:
+            listing = list_rows(Path(name), label_separator)
         return load_listing(listing, size, pixels, division)
     if not name or name.startswith(("/", ".", "~")):
         raise DatasetError(f"no folder at {name!r}")
     if group_by is not None:
         raise DatasetError(f"group_by={group_by!r} is for pictures with paths, in folders and tables; {name} has none")
+    _refuse_separator(label_separator, name)
     if name == DIGITS:
         return load_digits(size or (32, 32), pixels, validation_fraction, seed)
     return load_tfds(name, data_dir, size, pixels, validation_fraction)
+
+
+def _refuse_separator(label_separator: str | None, name: str) -> None:
+    if label_separator is not None:
+        raise DatasetError(
+            f"label_separator={label_separator!r} is for tables with the columns path and label; {name} is none"
+        )

@@ -95,13 +95,32 @@ def join(*keys: Sequence | np.ndarray) -> np.ndarray:
             return groups
 
 
+def strata(labels: np.ndarray) -> np.ndarray:
+    """A number (n,) for each example, within which a share is drawn: its class, or the rarest of several labels.
+
+    The rarest first is what iterative stratification does (Sechidis 2011, doi:10.1007/978-3-642-23808-6_10); examples
+    without any label are of a number of their own.
+
+    Args:
+        labels: numbers of classes (n,), or 0 and 1 of several labels (n, classes).
+
+    Example:
+        >>> strata(np.array([[1, 0], [1, 1], [1, 0], [0, 0]]))
+        array([0, 1, 0, 2])
+    """
+    if labels.ndim == 1:
+        return labels
+    counts = np.where(labels, labels.sum(axis=0, dtype=int), len(labels) + 1)
+    return np.where(labels.any(axis=1), counts.argmin(axis=1), labels.shape[1])
+
+
 def hold_out(
-    classes: np.ndarray, groups: np.ndarray, names: Sequence[str], fraction: float, seed: int, option: str
+    labels: np.ndarray, groups: np.ndarray, names: Sequence[str], fraction: float, seed: int, option: str
 ) -> np.ndarray:
     """Which pictures are held out: about a share of each class, whole groups, and of no class all.
 
     Args:
-        classes: (n,) of the pictures.
+        labels: of the pictures, see `strata`.
         groups: (n,) see `join`.
         names: by which they are drawn, such as their paths.
         fraction: share of the pictures.
@@ -114,17 +133,18 @@ def hold_out(
     Raises:
         DatasetError: that leaves one part without pictures.
     """
-    count, apart = round(len(classes) * fraction), len(np.unique(groups))
-    held_out = np.zeros(len(classes), bool)
-    if 0 < count < len(classes):
-        held_out[draw_groups(classes, groups, names, count, seed)] = True
-        for one in np.unique(classes):
-            if held_out[classes == one].all():
-                held_out[groups == groups[np.argmax(classes == one)]] = False
+    count, apart = round(len(labels) * fraction), len(np.unique(groups))
+    held_out = np.zeros(len(labels), bool)
+    if 0 < count < len(labels):
+        held_out[draw_groups(strata(labels), groups, names, count, seed)] = True
+        has = labels.astype(bool) if labels.ndim > 1 else labels[:, None] == np.unique(labels)
+        for members in has.T:
+            if members.any() and held_out[members].all():
+                held_out[groups == groups[np.argmax(members)]] = False
     if not held_out.any():
-        grouped = f" in {apart} groups" if apart < len(classes) else ""
+        grouped = f" in {apart} groups" if apart < len(labels) else ""
         raise DatasetError(
-            f"{option}={fraction} of {len(classes)} images{grouped} leaves nothing to hold out, or nothing to train "
+            f"{option}={fraction} of {len(labels)} images{grouped} leaves nothing to hold out, or nothing to train "
             "on: each class keeps one to train on; take another share or more images"
         )
     return held_out

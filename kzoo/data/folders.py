@@ -41,7 +41,7 @@ def list_pictures(root: Path) -> Listing:
     depth = 1 if parts is None else 2  # of folders around a picture
     paths = [path.relative_to(root) for path in found.pictures]
     mine = [path for path in paths if len(path.parts) > depth and (parts is None or path.parts[0] in parts)]
-    labels = [_class(path.parts[depth - 1]) for path in mine]
+    labels = [(_class(path.parts[depth - 1]),) for path in mine]
     splits = None if parts is None else [parts[path.parts[0]] for path in mine]
     _check(train, folders, labels, splits)
     inside = set(mine)
@@ -83,10 +83,12 @@ def _parts(root: Path) -> dict[str, str] | None:
     return parts
 
 
-def _check(train: Path, folders: Sequence[Path], labels: Sequence[str], splits: Sequence[str] | None) -> None:
+def _check(
+    train: Path, folders: Sequence[Path], labels: Sequence[tuple[str, ...]], splits: Sequence[str] | None
+) -> None:
     """Raises unless the folder of training pictures has some of each class."""
     parts = splits or ["train"] * len(labels)
-    trained = {label for label, part in zip(labels, parts, strict=True) if part == "train"}
+    trained = {label for (label,), part in zip(labels, parts, strict=True) if part == "train"}
     need = f"each class needs a folder in it with {', '.join(FORMATS)} files"
     if not trained:
         tables = [path for path in list_folder(train) if path.suffix.lower() in TABLES]

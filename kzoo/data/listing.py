@@ -32,17 +32,19 @@ class Listing:
         name: of the dataset.
         root: folder that paths are relative to.
         paths: of the pictures, with `/` between folders.
-        labels: name of the class of each.
+        labels: names of the classes of each: one, or with a separator any number.
         splits: `"train"`, `"validation"` or `"test"` of each; None where nothing is divided yet.
         classes: in their order.
+        separator: what stands between the classes of a picture that may have several; None for one class each.
     """
 
     name: str
     root: Path
     paths: Sequence[str]
-    labels: Sequence[str]
+    labels: Sequence[tuple[str, ...]]
     splits: Sequence[str] | None
     classes: tuple[str, ...]
+    separator: str | None = None
 
     @property
     def files(self) -> list[Path]:
@@ -50,7 +52,9 @@ class Listing:
         return [self.root / path for path in self.paths]
 
 
-def load_listing(listing: Listing, size: tuple[int, int] | None, pixels: Pixels, division: Division) -> ImageDataset:
+def load_listing(
+    listing: Listing, size: tuple[int, int] | None, pixels: Pixels, division: Division | None
+) -> ImageDataset:
     """Looks at the header of each picture and divides them; pixels are read later.
 
     Of pictures that are not divided some are held out for the test. With training and validation images
@@ -61,34 +65,42 @@ def load_listing(listing: Listing, size: tuple[int, int] | None, pixels: Pixels,
         listing: of the pictures.
         size: (height, width) of the images.
         pixels: how they are fitted to it.
-        division: shares, keys and seed; training images are in an order by the seed, which mixes the classes.
+        division: shares, keys and seed; training images are in an order by the seed, which mixes the classes. None
+            divides nothing: all are training images, of one class too.
 
     Raises:
         DatasetError: no size, less than two classes, names that cannot be written, a class that training lacks, a
             file that is no picture, or parts that would be empty.
     """
-    _check_classes(listing)
+    _check_names(listing)
+    if division is not None:
+        _check_classes(listing)
     if size is None:
         raise DatasetError("images of a folder differ in size; say which to resize to, as in --image-size 224")
     check_headers(listing.files)
-    numbers = {name: number for number, name in enumerate(listing.classes)}
-    labels = np.array([numbers[label] for label in listing.labels])
-    parts = _divide(listing, labels, division)
-    for part in PARTS[1:]:
-        if absent := [name for label, name in enumerate(listing.classes) if label not in labels[parts[part]]]:
+    has = _has(listing)
+    labels = has.argmax(axis=1).astype("int64") if listing.separator is None else has.astype("uint8")
+    parts = {"train": np.arange(len(labels))} if division is None else _divide(listing, labels, division)
+    for part in [*parts][1:]:
+        numbers = np.flatnonzero(~has[parts[part]].any(axis=0)).tolist()
+        if absent := [listing.classes[number] for number in numbers]:
             _log.warning(f"{listing.name}: no {part} image is of {_named(absent)}")
     shape = (*size, 3)
 
     def decode(image: bytes, label: np.ndarray) -> Example:
         return {"image": pixels.read(os.fsdecode(image), shape), "label": label}
 
-    specs = {"image": (shape, "uint8"), "label": ((), "int64")}
+    specs = {"image": (shape, "uint8"), "label": (labels.shape[1:], labels.dtype.name)}
+    written = [(listing.separator or "").join(names) for names in listing.labels]
     splits = []
-    for mine in (parts[part] for part in PARTS):
-        names = np.array([os.fsencode(listing.root / listing.paths[index]) for index in mine], object)
-        files = tuple(File(writable(listing.paths[index]), listing.labels[index]) for index in mine)
-        elements = {"image": names, "label": labels[mine].astype("int64")}
+    for mine in parts.values():
+        paths = [listing.paths[index] for index in mine.tolist()]
+        names = np.array([os.fsencode(listing.root / path) for path in paths], object)
+        files = tuple(File(writable(path), written[index]) for path, index in zip(paths, mine.tolist(), strict=True))
+        elements = {"image": names, "label": labels[mine]}
         splits.append(IndexedSplit(elements, specs, decode, files))
+    if division is None:
+        return ImageDataset.undivided(listing.name, listing.classes, shape, *splits)
     has_test = bool({*(listing.splits or ())} - {"train"})
     return ImageDataset(listing.name, listing.classes, shape, *splits, has_test=has_test)
 
@@ -98,12 +110,15 @@ def writable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _check_classes(listing: Listing) -> None:
+def _check_names(listing: Listing) -> None:
     for name in listing.classes:
         if writable(name) != name:
             raise DatasetError(f"{listing.name}: the class {writable(name)} is called by bytes that are no UTF-8")
         if not name.strip():
             raise DatasetError(f"{listing.name}: a class is called {name!r}; give it a name that can be seen")
+
+
+def _check_classes(listing: Listing) -> None:
     given = set(listing.splits or ["train"])
     if "train" not in given:
         raise DatasetError(f"{listing.name} has {' and '.join(sorted(given))} images and none to train on")
@@ -113,17 +128,26 @@ def _check_classes(listing: Listing) -> None:
                 f"{listing.name}: {part} has pictures of classes that train lacks: {', '.join(unknown)}; train has "
                 f"{', '.join(sorted(_classes_of(listing, 'train')))}"
             )
-    if len(listing.classes) == 1:
-        raise DatasetError(
-            f"{listing.name} has pictures of one class, {listing.classes[0]!r}; a classifier tells two or more apart"
-        )
+    if len(listing.classes) < 2:
+        which = f"one class, {listing.classes[0]!r}" if listing.classes else "no class"
+        raise DatasetError(f"{listing.name} has pictures of {which}; a classifier tells two or more apart")
 
 
 def _classes_of(listing: Listing, part: str) -> set[str]:
     """The names of the classes in a part that the dataset itself has."""
     if listing.splits is None:
         return set()
-    return {label for label, split in zip(listing.labels, listing.splits, strict=True) if split == part}
+    pairs = zip(listing.labels, listing.splits, strict=True)
+    return {name for names, split in pairs if split == part for name in names}
+
+
+def _has(listing: Listing) -> np.ndarray:
+    """Whether each picture has each class, bool (n, classes)."""
+    numbers = {name: number for number, name in enumerate(listing.classes)}
+    pairs = [(index, numbers[name]) for index, names in enumerate(listing.labels) for name in names]
+    found = np.zeros((len(listing.labels), len(listing.classes)), bool)
+    found[tuple(np.array(pairs, int).reshape(-1, 2).T)] = True
+    return found
 
 
 def _divide(listing: Listing, labels: np.ndarray, division: Division) -> dict[str, np.ndarray]:
@@ -148,7 +172,7 @@ def _divide(listing: Listing, labels: np.ndarray, division: Division) -> dict[st
         held_out = hold_out(labels[train], groups[train], names, share, division.seed, "validation_fraction")
         parts |= {"train": train[~held_out], "validation": train[held_out]}
     _warn_of_copies(listing, copies, labels, parts)
-    return parts
+    return {part: parts[part] for part in PARTS}
 
 
 def _given(listing: Listing, division: Division) -> np.ndarray | None:
@@ -177,7 +201,8 @@ def _warn_of_copies(listing: Listing, copies: np.ndarray, labels: np.ndarray, pa
     places = np.empty(len(labels), int)
     for number, part in enumerate(PARTS):
         places[parts[part]] = number
-    for what, values in (("splits", places), ("classes", labels)):
+    kinds = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
+    for what, values in (("splits", places), ("classes", kinds)):
         pairs = list(_differing(copies, values))
         if pairs:
             first, second = (listing.paths[index] for index in pairs[0])

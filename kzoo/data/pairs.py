@@ -50,6 +50,7 @@ def load_pairs(
     test_fraction: float = 0.2,
     group_by: str | None = None,
     seed: int = 0,
+    divided: bool = True,
 ) -> ImageDataset:
     """Loads images with a mask each, and checks every mask before it returns.
 
@@ -68,6 +69,7 @@ def load_pairs(
         test_fraction: share of a folder without splits that is held out for the test, whatever the seed.
         group_by: regular expression of a key in the path of an image from the folder, see `load_dataset`.
         seed: of what is held out for validation.
+        divided: False takes all pictures of a folder for training images.
 
     Raises:
         DatasetError: no such set, or one that is not whole; the message names the file.
@@ -93,9 +95,8 @@ def load_pairs(
         if group_by is not None:
             raise DatasetError(f"group_by={group_by!r} is for pictures with paths, in folders; {name} has none")
         return _load_tfds(name, data_dir, image_size, pixels, validation_fraction, **declared)
-    division = Division(
-        test_fraction=test_fraction, validation_fraction=validation_fraction, group_by=group_by, seed=seed
-    )
+    fractions = dict(test_fraction=test_fraction, validation_fraction=validation_fraction)
+    division = Division(**fractions, group_by=group_by, seed=seed) if divided else None
     return _load_folder(root, image_size, pixels, division, **declared)
 
 
@@ -125,23 +126,29 @@ def _load_folder(root, image_size, pixels, division, class_names, values, void):
     parts = _split_folder(root, division)
     shape = _check(parts, labels, image_size, pixels)
     splits = [_folder_split(root, part, labels, shape, pixels) for part in parts]
+    if division is None:
+        return ImageDataset.undivided(root.name, labels.classes, (*shape, 3), *splits)
     return ImageDataset(root.name, labels.classes, (*shape, 3), *splits, has_test=(root / "train").is_dir())
 
 
 Pair = tuple[Path, Path]
 
 
-def _split_folder(root: Path, division: Division) -> list[list[Pair]]:
-    """Pairs for training, validation and test."""
+def _split_folder(root: Path, division: Division | None) -> list[list[Pair]]:
+    """Pairs for training, validation and test, or without a division all as one."""
     if (root / "train").is_dir():
         validation_dir = next((root / part for part in ("validation", "val") if (root / part).is_dir()), None)
         if not (root / "test").is_dir():
             raise DatasetError(f"{root} has train/ and no test/; add one, or put everything in {root / 'images'}")
         train, test = find_pairs(root / "train"), find_pairs(root / "test")
         given = [train, find_pairs(validation_dir), test] if validation_dir else [train, test]
+        if division is None:
+            return [[pair for part in given for pair in part]]
         division.check(*([_place(root, image) for image, _ in part] for part in given))
         if validation_dir is not None:
             return given
+    elif division is None:
+        return [find_pairs(root)]
     else:
         train, test = _hold_out(root, find_pairs(root), division, division.test_fraction, 0, "test_fraction")
     share = division.validation_fraction

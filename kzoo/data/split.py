@@ -1,7 +1,8 @@
 """The examples of a dataset in their splits, whatever they come from.
 
 example: a dict of one picture and what is known of it: `image`, uint8 (height, width, 3), and `label`, the number of
-its class, or `mask`, uint8 (height, width), the number of the class of each pixel.
+its class, or of several labels uint8 (classes,) of 0 and 1, or `mask`, uint8 (height, width), the number of the class
+of each pixel.
 """
 
 import abc
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kzoo.data.division import strata
 from kzoo.errors import DatasetError, InvalidValueError, KzooError
 
 VOID = 255  # in masks, of pixels that are neither trained on nor counted
@@ -29,7 +31,7 @@ class File(NamedTuple):
 
     Attributes:
         path: from the dataset's folder, with `/` between folders.
-        label: name of its class, or path of its mask.
+        label: name of its class, or of several with the table's separator between them, or path of its mask.
     """
 
     path: str
@@ -70,14 +72,14 @@ class Split(abc.ABC):
         """Decodes every file of one's own once, and raises what `batches` would; those of TFDS were written by it."""
 
     @abc.abstractmethod
-    def _classes(self, most: int) -> np.ndarray:
-        """The class of each of the first images; the same for all that have no label."""
+    def _labels(self, most: int) -> np.ndarray:
+        """The label of each of the first images; the same for all that have none."""
 
     def take(self, count: int, seed: int = 0) -> "Split":
         """`count` examples drawn by `seed`, of each class its share; of a huge split from its beginning alone."""
         if count >= self.size:
             return self
-        return self.pick(draw(self._classes(max(count, DRAWN_FROM)), count, seed))
+        return self.pick(draw(strata(self._labels(max(count, DRAWN_FROM))), count, seed))
 
     def arrays(self, count: int | None = None, seed: int = 0) -> Example:
         """The examples in memory, an array (n, ...) for each name: all, or those of `take`.
@@ -95,8 +97,8 @@ class Split(abc.ABC):
         return IndexedSplit.of_arrays(self.arrays(), self.files)
 
     def labels(self) -> np.ndarray:
-        """The class of each example, (size,), read without decoding pictures."""
-        return self._classes(self.size)
+        """The `label` of each example, (size, ...), read without decoding pictures."""
+        return self._labels(self.size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +174,7 @@ class IndexedSplit(Split):
                 examples = list(pool.map(self.read, part))
                 yield {name: np.stack([example[name] for example in examples]) for name in self.specs}
 
-    def _classes(self, most: int) -> np.ndarray:
+    def _labels(self, most: int) -> np.ndarray:
         count = min(self.size, most)
         return self.elements["label"][:count] if "label" in self.elements else np.zeros(count, int)
 
@@ -221,7 +223,7 @@ class StreamedSplit(Split):
         with readable_images():
             yield from self.decoded(self.source).batch(batch_size).as_numpy_iterator()
 
-    def _classes(self, most: int) -> np.ndarray:
+    def _labels(self, most: int) -> np.ndarray:
         if "label" not in self.source.element_spec:
             return np.zeros(min(self.size, most), int)
         labels = self.source.take(most).map(lambda example: example["label"])
@@ -242,6 +244,14 @@ class ImageDataset:
     validation: Split
     test: Split
     has_test: bool = dataclasses.field(default=True, kw_only=True)
+
+    @classmethod
+    def undivided(
+        cls, name: str, classes: tuple[str, ...], image_shape: tuple[int, int, int], whole: Split
+    ) -> "ImageDataset":
+        """All examples as those of training; validation and test are empty."""
+        none = whole.pick(np.empty(0, int))
+        return cls(name, classes, image_shape, whole, none, none)
 
     @property
     def all(self) -> Split:

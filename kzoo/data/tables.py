@@ -1,7 +1,11 @@
-"""Tables of pictures: CSV, TSV or Parquet with the columns `path`, `label` and perhaps `split`."""
+"""Tables of pictures: CSV, TSV or Parquet with the columns `path`, `label` and perhaps `split`.
+
+With a separator a cell of `label` holds any number of classes, such as "cat|dog", none of them too.
+"""
 
 import csv
 import io
+import logging
 import os
 import unicodedata
 from collections.abc import Iterator
@@ -11,6 +15,7 @@ from kzoo.data.listing import SPLIT_NAMES, TABLES, Listing
 from kzoo.errors import DatasetError, InvalidValueError
 from kzoo.reading import read_text
 
+_log = logging.getLogger("kzoo")
 LARGEST_BYTES = 2**28  # of a table of text
 COLUMNS = ("path", "label", "split")
 Row = tuple[str, dict[str, str]]  # its place in the file, for errors, and its cells by column
@@ -21,7 +26,7 @@ def is_table(name: str) -> bool:
     return name.lower().endswith(TABLES)
 
 
-def list_rows(table: Path) -> Listing:
+def list_rows(table: Path, separator: str | None = None) -> Listing:
     """The pictures that a table names, by paths from the table's folder; white space around cells does not count.
 
     Classes are sorted, as numbers where all of them are. Columns besides `path`, `label` and `split` say nothing.
@@ -29,6 +34,7 @@ def list_rows(table: Path) -> Listing:
     Args:
         table: CSV in UTF-8 with commas (or semicolons, as spreadsheets write it in half the world), TSV, or Parquet,
             which needs pyarrow.
+        separator: what stands between the classes of a picture that may have several; None for one class each.
 
     Raises:
         DatasetError: it cannot be read, lacks a column, has a row with more or less cells, an empty cell, a picture
@@ -47,22 +53,40 @@ def list_rows(table: Path) -> Listing:
     labels, splits = [], []
     for place, cells in rows:
         for column in COLUMNS if divided else COLUMNS[:2]:
-            if not cells[column]:
+            if not cells[column] and (column != "label" or separator is None):
                 raise DatasetError(f"{table}, {place}: no {column}; each row must have one")
         path = os.path.normpath(cells["path"])
         if path in places:
             raise DatasetError(f"{table}, {place}: {path} is there twice, first in {places[path]}; remove one")
         places[path] = place
-        labels.append(unicodedata.normalize("NFC", cells["label"]))
+        labels.append(_names(table, place, unicodedata.normalize("NFC", cells["label"]), separator))
         if divided:
             split = SPLIT_NAMES.get(cells["split"].lower())
             if split is None:
                 known = ", ".join(SPLIT_NAMES)
                 raise DatasetError(f"{table}, {place}: split {cells['split']!r} is not accepted; use one of {known}")
             splits.append(split)
+    if separator is not None and max(map(len, labels)) < 2:
+        _log.warning(
+            f"{table} has no label with {separator!r} in it, such as {rows[0][1]['label']!r}: label_separator is what "
+            "stands between the classes of a picture"
+        )
     _check_files(table, places)
     paths = [Path(path).as_posix() for path in places]
-    return Listing(str(table), table.parent, paths, labels, splits if divided else None, _classes(table, labels))
+    classes = _classes(table, {name for names in labels for name in names})
+    ranks = {name: rank for rank, name in enumerate(classes)}
+    ordered = [tuple(sorted(names, key=ranks.__getitem__)) for names in labels]
+    return Listing(str(table), table.parent, paths, ordered, splits if divided else None, classes, separator)
+
+
+def _names(table: Path, place: str, cell: str, separator: str | None) -> set[str]:
+    """The classes that a cell names."""
+    if separator is None:
+        return {cell}
+    names = [name.strip() for name in cell.split(separator)] if cell else []
+    if not all(names):
+        raise DatasetError(f"{table}, {place}: label {cell!r} has nothing before or behind a {separator!r}; remove it")
+    return set(names)
 
 
 def _text_rows(table: Path) -> Iterator[Row]:
@@ -135,9 +159,9 @@ def _check_files(table: Path, places: dict[str, str]) -> None:
         )
 
 
-def _classes(table: Path, labels: list[str]) -> tuple[str, ...]:
+def _classes(table: Path, names: set[str]) -> tuple[str, ...]:
     """The classes, sorted: as numbers where all are."""
-    classes = sorted(set(labels))
+    classes = sorted(names)
     try:
         numbers = {name: float(name) for name in classes}
     except ValueError:

@@ -35,7 +35,7 @@ def load_tfds(
     if not {"image", "label"} <= set(features) or not isinstance(features["label"], tfds.features.ClassLabel):
         raise DatasetError(
             f"{name} has {', '.join(features)}; a classification set has an image and a label; images with several "
-            "labels cannot be read"
+            "labels are read from a table, with a label_separator"
         )
     shape = image_shape(builder, size, "224")
     classes = tuple(features["label"].names)

@@ -52,7 +52,7 @@ def scores(predict: Callable, images: np.ndarray, labels: np.ndarray, output: Ou
     found = np.concatenate([output.decide(predict(batch)) for batch in batches])
     if output.multi_label:
         right = found == labels
-        return {"label_accuracy": float(right.mean()), "exact_match": float(right.all(axis=-1).mean())}
+        return {"label_accuracy": float(right.mean()), "accuracy": float(right.all(axis=-1).mean())}
     counted = (labels >= 0) & (labels < output.num_classes)
     accuracy = float(np.mean(found[counted] == labels[counted]))
     if output.task == "classification":

@@ -10,7 +10,16 @@ from kzoo.errors import InvalidValueError, UnknownNameError, did_you_mean, expla
 from kzoo.reading import as_tuple, check_type, read_report
 from kzoo.recipe.recipe import KINDS, Recipe, flag_types, flags_of, stored_flags
 
-_OF_DATA = ("class_names", "mask_values", "void", "validation_fraction", "test_fraction", "group_by", "seed")
+_OF_DATA = (
+    "class_names",
+    "mask_values",
+    "void",
+    "validation_fraction",
+    "test_fraction",
+    "group_by",
+    "label_separator",
+    "seed",
+)
 
 
 def recipe_beside(model: Path, dataset: str) -> dict[str, Any]:

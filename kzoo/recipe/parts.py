@@ -59,12 +59,17 @@ class Data:
     group_by: str | None = None
     """Regular expression of a key in the path from the dataset's folder, its first group or all that it matches, such
     as "patient(\\d+)"; all images of one key are in one split. For folders and tables."""
+    label_separator: str | None = None
+    """Text between the classes of an image in the column label of a table, such as "|", whose images have any number
+    of classes: each gets a sigmoid of its own. None means one class for each image."""
 
     def __post_init__(self):
         _check_shares(validation_fraction=self.validation_fraction, test_fraction=self.test_fraction)
         _check_size("image_size", self.image_size)
         if self.group_by is not None:
             check_pattern("group_by", self.group_by)
+        if self.label_separator is not None and not self.label_separator.strip():
+            raise InvalidValueError(f"label_separator={self.label_separator!r} must be a text that can be seen")
         Pixels(self.resize, self.crop, self.interpolation)  # refuses what it does not know
 
     @property
@@ -205,13 +210,14 @@ class Schedule:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classify:
-    """What is particular to one class for each image."""
+    """What is particular to classes for each image."""
 
     loss: ClassLoss = "cross_entropy"
     """Loss: cross-entropy, or the binary cross-entropy of each class by itself, their mean (arXiv:2110.00476).
-    Probabilities of the finished model sum to 1 with either."""
+    Probabilities of the finished model sum to 1 with either, where each image has one class; images with any number
+    of them need the latter."""
     label_smoothing: float = 0.0
-    """Share of the target that is spread over all classes."""
+    """Share of the target that is spread over all classes; over yes and no of each where an image may have several."""
     class_weights: Literal["balanced"] | None = None
     """Weights of images in the loss by how rare their class is among the training images: their number over the number
     of classes and of images of the class."""

@@ -59,6 +59,63 @@ def draw_predictions(
     wrong = wrong[np.argsort(-probabilities[wrong, predicted[wrong]])]
     worst = wrong[: max(room // 2, room - len(right))]
     others = right[np.linspace(0, len(right) - 1, min(len(right), room - len(worst))).round().astype(int)]
+
+    def text(index: int) -> str:
+        said = f"{short(classes[predicted[index]], LONGEST_IN_CELL)} {probabilities[index].max():.0%}"
+        if predicted[index] == labels[index]:
+            return said
+        return f"{said}\nis {short(classes[labels[index]], LONGEST_IN_CELL)}"
+
+    _draw_sheet(read, worst, others, text, _about_sheet(len(labels), len(wrong), len(worst), len(others)), path)
+
+
+def draw_label_sheet(
+    read: Callable[[np.ndarray], np.ndarray],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    path: Path,
+) -> None:
+    """The sheet of `draw_predictions` for images with several labels, which are there from one half on.
+
+    Above an image with a wrong label is the one that is most wrong, and how many are wrong besides; above the others
+    are their labels.
+
+    Args:
+        read: as of `draw_predictions`.
+        labels: (n, classes) of 0 and 1.
+        probabilities: (n, classes).
+        classes: names.
+        path: of the PNG.
+    """
+    errors, room = np.abs(probabilities - labels), ROWS * COLUMNS
+    number_wrong = ((probabilities >= 0.5) != labels).sum(axis=1)
+    wrong, right = np.flatnonzero(number_wrong), np.flatnonzero(number_wrong == 0)
+    wrong = wrong[np.argsort(-errors[wrong].max(axis=1), kind="stable")]
+    worst = wrong[: max(room // 2, room - len(right))]
+    others = right[np.linspace(0, len(right) - 1, min(len(right), room - len(worst))).round().astype(int)]
+
+    def text(index: int) -> str:
+        if not number_wrong[index]:
+            names = ", ".join(classes[number] for number in np.flatnonzero(labels[index]).tolist())
+            return short(names or "none", LONGEST)
+        one = int(errors[index].argmax())
+        more = f", {number_wrong[index] - 1} more" if number_wrong[index] > 1 else ""
+        said = f"{short(classes[one], LONGEST_IN_CELL)} {probabilities[index, one]:.0%}"
+        return f"{said}\nis {'' if labels[index, one] else 'not '}there{more}"
+
+    _draw_sheet(read, worst, others, text, _about_sheet(len(labels), len(wrong), len(worst), len(others)), path)
+
+
+def _draw_sheet(
+    read: Callable[[np.ndarray], np.ndarray],
+    worst: np.ndarray,
+    others: np.ndarray,
+    text: Callable[[int], str],
+    title: str,
+    path: Path,
+) -> None:
+    """Images with a text above each: first those that are wrong, then those that are right."""
     shown = np.concatenate([worst, others])
     rows, columns = -(-len(shown) // COLUMNS), COLUMNS
     images = dict(zip(np.sort(shown).tolist(), read(np.sort(shown)), strict=True))
@@ -73,21 +130,22 @@ def draw_predictions(
         height *= 1.5 / 1.8  # a cell is higher than wide
         left, top = column + 0.5 - width / 2, row + 0.6 - height / 2
         axis.imshow(image, extent=(left, left + width, top + height, top), aspect="auto")
-        is_right = predicted[index] == labels[index]
-        text = f"{short(classes[predicted[index]], LONGEST_IN_CELL)} {probabilities[index].max():.0%}"
-        if not is_right:
-            text += f"\nis {short(classes[labels[index]], LONGEST_IN_CELL)}"
-        colour = RIGHT if is_right else WRONG
-        axis.text(column + 0.5, top - 0.02, text, size=9, color=colour, ha="center", va="bottom", parse_math=False)
+        colour, above = WRONG if place < len(worst) else RIGHT, text(index)
+        axis.text(column + 0.5, top - 0.02, above, size=9, color=colour, ha="center", va="bottom", parse_math=False)
     axis.set(xlim=(0, columns), ylim=(rows, 0))  # each picture has set limits of its own
-    parts = [f"{len(wrong)} of {len(labels)} images wrong"]
-    if len(worst):
-        these = "these" if len(worst) == len(wrong) else f"{len(worst)} of these"
-        parts.append("this one first" if len(wrong) == 1 else f"{these} first, most confident first")
-    if len(others):
-        parts.append(f"{'then ' if len(worst) else ''}{len(others)} that are right")
-    figure.suptitle(": ".join([parts[0], "; ".join(parts[1:])]))
+    figure.suptitle(title)
     save_figure(figure, path)
+
+
+def _about_sheet(number: int, wrong: int, worst: int, others: int) -> str:
+    """The title of a sheet: of how many images how many are wrong, and which are shown."""
+    parts = [f"{wrong} of {number} images wrong"]
+    if worst:
+        these = "these" if worst == wrong else f"{worst} of these"
+        parts.append("this one first" if wrong == 1 else f"{these} first, most confident first")
+    if others:
+        parts.append(f"{'then ' if worst else ''}{others} that are right")
+    return ": ".join([parts[0], "; ".join(parts[1:])])
 
 
 def short(name: str, longest: int = LONGEST) -> str:

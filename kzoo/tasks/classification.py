@@ -11,7 +11,7 @@ from kzoo.data.batches import evaluation_batches, training_batches
 from kzoo.data.datasets import load_dataset
 from kzoo.data.mixing import Mixing
 from kzoo.data.split import ImageDataset
-from kzoo.images import Pixels
+from kzoo.errors import DatasetError
 from kzoo.losses import ClassificationLoss, balanced_weights
 from kzoo.output import Output
 from kzoo.recipe import Classify, Data, Recipe, TaskOptions
@@ -31,8 +31,8 @@ class Classification(Task):
 
     name = "classification"
     monitor = "accuracy"
-    columns = (Column("accuracy", "top-1 accuracy", ".2%"), Column("loss", "cross-entropy", ".4f"))
-    details = (
+    columns: tuple[Column, ...] = (Column("accuracy", "top-1 accuracy", ".2%"), Column("loss", "cross-entropy", ".4f"))
+    details: tuple[Column, ...] = (
         Column("accuracy_interval", "95 % interval of the accuracy (Wilson)", ".2%"),
         Column("top5_accuracy", "top-5 accuracy", ".2%"),
         Column("balanced_accuracy", "balanced accuracy (macro recall)", ".2%"),
@@ -42,12 +42,13 @@ class Classification(Task):
         Column("roc_auc", "area under the ROC curve", ".4f"),
         Column("average_precision", "average precision", ".4f"),
     )
-    class_columns = (
+    class_columns: tuple[Column, ...] = (
         Column("f1_by_class", "F1", ".3f"),
         Column("precision_by_class", "precision", ".3f"),
         Column("recall_by_class", "recall", ".3f"),
         Column("support_by_class", "images", ",d"),
     )
+    activation = "softmax"
     calibrates = True
     usage = "probabilities = model.predict(images)  # RGB pixels of 0 to 255, (n, {size}, 3)"
     quality = "accuracy"
@@ -55,36 +56,36 @@ class Classification(Task):
     batch_size = 256
     truth = "label"
 
-    def load(self, data: Data, options: TaskOptions, seed: int) -> ImageDataset:
-        return load_dataset(
-            data.dataset,
-            data_dir=data.data_dir,
-            image_size=data.image_size,
-            pixels=data.pixels,
-            test_fraction=data.test_fraction,
-            validation_fraction=data.validation_fraction,
-            group_by=data.group_by,
-            seed=seed,
-        )
+    def check(self, recipe: Recipe) -> None:
+        pass
 
-    def images(
-        self, name: str, data_dir: str | None, size: tuple[int, int] | None, pixels: Pixels, count: int
-    ) -> np.ndarray:
-        """Training images, to calibrate with."""
-        return load_dataset(name, data_dir=data_dir, image_size=size, pixels=pixels).train.arrays(count)["image"]
+    def load(self, data: Data, options: TaskOptions, seed: int, divided: bool = True) -> ImageDataset:
+        if data.label_separator is not None:
+            raise DatasetError(
+                f"label_separator={data.label_separator!r} is for images with any number of classes, and the model "
+                "tells one for each; leave it out, or take a model with a sigmoid for each class"
+            )
+        return load_images(data, seed, divided)
+
+    def images(self, data: Data, count: int) -> np.ndarray:
+        return load_images(data).train.arrays(count)["image"]
+
+    def _targets(self, examples, data: ImageDataset):
+        """The shares of the classes (n, classes) that the loss takes."""
+        return ops.one_hot(examples["label"], len(data.classes))
 
     def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0):
         augment, mix = Augmentation(recipe.augment), Mixing(recipe.augment.mixup, recipe.augment.cutmix)
 
         def prepare(examples, seeds):
             images = augment(ops.cast(examples["image"], "float32"), seeds)
-            return mix(images, ops.one_hot(examples["label"], len(data.classes)), seeds)
+            return mix(images, self._targets(examples, data), seeds)
 
         return training_batches(
             data.train,
             recipe.schedule.batch_size,
             prepare,
-            labels=data.train.labels() if _classify(recipe.task).balanced_sampling else None,
+            labels=data.train.labels() if classify(recipe.task).balanced_sampling else None,
             seed=recipe.seed,
             epochs=range(done, recipe.schedule.epochs),
             first=first,
@@ -94,14 +95,11 @@ class Classification(Task):
         return evaluation_batches(
             data.validation,
             recipe.schedule.batch_size,
-            lambda examples: (
-                ops.cast(examples["image"], "float32"),
-                ops.one_hot(examples["label"], len(data.classes)),
-            ),
+            lambda examples: (ops.cast(examples["image"], "float32"), self._targets(examples, data)),
         )
 
     def loss(self, recipe: Recipe, data: ImageDataset) -> keras.losses.Loss:
-        options = _classify(recipe.task)
+        options = classify(recipe.task)
         weights = balanced_weights(data.train.labels(), len(data.classes)) if options.class_weights else None
         return ClassificationLoss(options.loss == "binary_cross_entropy", options.label_smoothing, weights)
 
@@ -112,7 +110,7 @@ class Classification(Task):
         return []
 
     def scorer(self, output: Output) -> Probabilities:
-        return Probabilities(output.names, output.multi_label)
+        return Probabilities(output.names)
 
     def draw(self, evaluated: Evaluated, directory: Path) -> dict[str, str]:
         """The mistakes, the confusion matrix, the calibration, and of two classes how well they are ranked."""
@@ -138,7 +136,24 @@ class Classification(Task):
         return captions
 
 
-def _classify(options: TaskOptions) -> Classify:
+def classify(options: TaskOptions) -> Classify:
+    """The options, which are of this task; raises `TypeError` otherwise."""
     if not isinstance(options, Classify):
         raise TypeError(f"classification takes Classify(...), not {options}")
     return options
+
+
+def load_images(data: Data, seed: int = 0, divided: bool = True) -> ImageDataset:
+    """The dataset that a recipe's part tells of."""
+    return load_dataset(
+        data.dataset,
+        data_dir=data.data_dir,
+        image_size=data.image_size,
+        pixels=data.pixels,
+        test_fraction=data.test_fraction,
+        validation_fraction=data.validation_fraction,
+        group_by=data.group_by,
+        label_separator=data.label_separator,
+        seed=seed,
+        divided=divided,
+    )

@@ -10,7 +10,7 @@ from kzoo.data.augment import Augmentation, random_crop
 from kzoo.data.batches import evaluation_batches, training_batches
 from kzoo.data.pairs import load_pairs
 from kzoo.data.split import ImageDataset
-from kzoo.images import Pixels
+from kzoo.errors import InvalidValueError
 from kzoo.losses import SegmentationLoss, class_weights
 from kzoo.metrics import Confusion, MeanIoU
 from kzoo.output import Output
@@ -33,6 +33,7 @@ class Segmentation(Task):
     )
     details = ()
     class_columns = (Column("iou_by_class", "IoU", ".3f"), Column("dice_by_class", "Dice", ".3f"))
+    activation = "softmax"
     calibrates = False
     usage = (
         "probabilities = model.predict(images)  # RGB pixels of 0 to 255, (n, {size}, 3)\n"
@@ -43,7 +44,12 @@ class Segmentation(Task):
     batch_size = 16
     truth = "mask"
 
-    def load(self, data: Data, options: TaskOptions, seed: int) -> ImageDataset:
+    def check(self, recipe: Recipe) -> None:
+        pass
+
+    def load(self, data: Data, options: TaskOptions, seed: int, divided: bool = True) -> ImageDataset:
+        if data.label_separator is not None:
+            raise InvalidValueError(f"label_separator={data.label_separator!r} is for classification; leave it out")
         masks = _segment(options)
         return load_pairs(
             data.dataset,
@@ -57,21 +63,12 @@ class Segmentation(Task):
             test_fraction=data.test_fraction,
             group_by=data.group_by,
             seed=seed,
+            divided=divided,
         )
 
-    def images(
-        self, name: str, data_dir: str | None, size: tuple[int, int] | None, pixels: Pixels, count: int
-    ) -> np.ndarray:
-        """Training images, to calibrate with, whatever their masks say."""
-        data = load_pairs(
-            name,
-            data_dir=data_dir,
-            image_size=size,
-            class_names=[f"value {value}" for value in range(253)],
-            void=(253, 254, 255),
-            pixels=pixels,
-        )
-        return data.train.arrays(count)["image"]
+    def images(self, data: Data, count: int) -> np.ndarray:
+        any_masks = Segment(class_names=tuple(f"value {value}" for value in range(253)), void=(253, 254, 255))
+        return self.load(data, any_masks, 0).train.arrays(count)["image"]
 
     def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0):
         augment, crop = Augmentation(recipe.augment), _segment(recipe.task).crop_shape

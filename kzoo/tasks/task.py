@@ -8,7 +8,6 @@ import keras
 import numpy as np
 
 from kzoo.data.split import Example, File, ImageDataset
-from kzoo.images import Pixels
 from kzoo.output import Output
 from kzoo.recipe import Data, Recipe, TaskOptions
 from kzoo.report.measure import Scorer
@@ -59,9 +58,11 @@ class Evaluated(NamedTuple):
 class Task(Protocol):
     """How a kind of model is trained, judged and shown.
 
-    `load` is told the parts of a recipe that say how a dataset is read and divided; `training` gives the batches of
-    all epochs but the first `done`, and but the `first` of the next. `draw` writes pictures, pages and tables of
-    one file into a folder; it returns file -> caption of the pictures and pages.
+    `check` raises `InvalidValueError` for settings that the task does not have. `load` is told the parts of a recipe
+    that say how a dataset is read and divided, unless all of it is wanted (`divided`); `images` reads some of its
+    training images to calibrate with, whatever is known of them. `training` gives the batches of all epochs but the
+    first `done`, and but the `first` of the next. `draw` writes pictures, pages and tables of one file into a folder;
+    it returns file -> caption of the pictures and pages.
 
     Attributes:
         name: as in `kzoo.registry.Entry.task`.
@@ -69,6 +70,7 @@ class Task(Protocol):
         columns: what tables show of `Scorer.scores`.
         details: what a second table shows of them, where they are not None.
         class_columns: what tables show of each class, the most telling first.
+        activation: of the finished model's last layer.
         calibrates: whether a temperature can be fitted: the scorer has `with_temperature`.
         usage: how to run the model, in Python; `{size}` stands for the height and width of its images.
         quality: what the card says of it where it names its limits.
@@ -83,6 +85,7 @@ class Task(Protocol):
     columns: tuple[Column, ...]
     details: tuple[Column, ...]
     class_columns: tuple[Column, ...]
+    activation: str
     calibrates: bool
     usage: str
     quality: str
@@ -91,11 +94,11 @@ class Task(Protocol):
     batch_size: int
     truth: str
 
-    def load(self, data: Data, options: TaskOptions, seed: int) -> ImageDataset: ...
+    def check(self, recipe: Recipe) -> None: ...
 
-    def images(
-        self, name: str, data_dir: str | None, size: tuple[int, int] | None, pixels: Pixels, count: int
-    ) -> np.ndarray: ...
+    def load(self, data: Data, options: TaskOptions, seed: int, divided: bool = True) -> ImageDataset: ...
+
+    def images(self, data: Data, count: int) -> np.ndarray: ...
 
     def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0): ...
 

@@ -22,7 +22,7 @@ TRANSFORMERS = ("swin", "nat")
 CHOSEN = frozenset(  # what `choose_size` and `choose` may choose
     {
         *("image_size", "resize", "batch_size", "epochs", "warmup_epochs", "patience", "optimizer", "learning_rate"),
-        *("weight_decay", "freeze_epochs", "layer_decay", "label_smoothing", "dice_weight", "augmentation"),
+        *("weight_decay", "freeze_epochs", "layer_decay", "loss", "label_smoothing", "dice_weight", "augmentation"),
     }
 )
 
@@ -100,7 +100,10 @@ def _classification(recipe: Recipe, data: ImageDataset) -> Iterator[Choice]:
             yield Choice("optimizer", "adamw", "from scratch: robust to the learning rate")
             yield Choice("learning_rate", 1e-3, "from scratch")
             yield Choice("weight_decay", 0.05, "as Swin (arXiv:2103.14030)")
-    yield Choice("label_smoothing", 0.1, "arXiv:1512.00567, section 7")
+    if recipe.data.label_separator is None:
+        yield Choice("label_smoothing", 0.1, "arXiv:1512.00567, section 7")
+    else:
+        yield Choice("loss", "binary_cross_entropy", "an image has any number of labels")
     yield from _augmentation(recipe, ("translate",) if small else ("translate", "zoom", "brightness", "contrast"))
 
 

@@ -46,7 +46,8 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     draw_curves(history, directory / "curves.png", recipe.name, ("loss", task.monitor))
     epoch = best_epoch(history, task.monitor)
     best = open_keras(checkpoints.best(epoch, averaged=recipe.optimizer.ema is not None))
-    options = dict(input_shape=data.image_shape, num_classes=len(data.classes), **recipe.build_options)
+    options: dict[str, Any] = dict(input_shape=data.image_shape, num_classes=len(data.classes))
+    options |= dict(classifier_activation=task.activation, **recipe.build_options)
 
     def with_names(finished: keras.Model) -> keras.Model:
         return with_classes(finished, data.classes, recipe.data.pixels)

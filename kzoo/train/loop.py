@@ -55,7 +55,8 @@ def train(recipe: Recipe) -> dict:
         >>> report = train(load_recipe("cifar10_resnet20").replace(epochs=3))
         >>> report["models"]["keras"]["accuracy"]
     """
-    task = task_of(recipe.model)
+    task = task_of(recipe)
+    task.check(recipe)
     quantization_aware.check_recipe(recipe)
     for flag, value in (("freeze_backbone", recipe.freeze_backbone), ("freeze_epochs", recipe.schedule.freeze_epochs)):
         if value and recipe.weights is None and recipe.backbone_weights is None:

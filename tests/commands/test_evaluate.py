@@ -232,12 +232,12 @@ def test_the_folder_has_the_numbers_tables_and_pictures(folder, capsys, tmp_path
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        ("several.keras", (), "gives 2 independent probabilities, for images with several labels, and kzoo reads"),
+        ("several.keras", ("--temperature",), "--temperature is for one class for each image, and"),
         ("sigmoid.keras", ("--temperature", "--split", "validation"), "judge it on --split test or train"),
         ("sigmoid.keras", ("--temperature", "--split", "all"), "judge it on --split test or train"),
         ("sigmoid.keras", ("--output", "run"), "run holds the report of a run; give --output another folder"),
         ("sigmoid.keras", ("--output", "run/report.json"), "cannot write to"),
-        ("maps.keras", ("--temperature",), "--temperature is for classification, and"),
+        ("maps.keras", ("--temperature",), "--temperature is for one class for each image, and"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_image_is_read(model, options, message, folder, capsys, monkeypatch):

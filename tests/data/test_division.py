@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kzoo.data.datasets import load_dataset
-from kzoo.data.division import Division, draw_groups, hold_out, join
+from kzoo.data.division import Division, draw_groups, hold_out, join, strata
 from kzoo.errors import DatasetError, InvalidValueError
 
 NAMES = [f"folder/{number:04d}.png" for number in range(2000)]
@@ -162,3 +162,25 @@ def test_splits_that_a_dataset_has_must_not_divide_a_key(tmp_path):
         match=r"group_by='\\\\d\+': the key '0' is in two splits of the dataset, in train/a/n0.png and in test",
     ):
         load_dataset(root, image_size=8, group_by=r"\d+")
+
+
+def test_several_labels_are_drawn_by_the_rarest_and_no_label_is_held_out_whole():
+    rng = np.random.default_rng(3)
+    labels = (rng.random((1000, 4)) < [0.6, 0.3, 0.1, 0.02]).astype("uint8")
+    labels[:, 3] |= labels[:, 0] & (rng.random(1000) < 0.01)
+    counts = labels.sum(axis=0)
+    for row, found in zip(labels, strata(labels), strict=True):
+        mine = np.flatnonzero(row)
+        assert found == (min(mine, key=lambda index: counts[index]) if len(mine) else 4)
+    held_out = hold_out(labels, np.arange(1000), NAMES[:1000], 0.2, 0, "test_fraction")
+    np.testing.assert_allclose(labels[held_out].sum(axis=0) / counts, 0.2, atol=0.06)
+    assert labels[~held_out].any(axis=0).all()
+
+
+def test_a_label_that_is_never_the_rarest_of_its_pictures_is_kept_too():
+    labels = np.array([[1, 1], [1, 0], [1, 0], [0, 0], [0, 0], [0, 0]])
+    for seed in range(20):
+        held_out = hold_out(labels, np.arange(6), NAMES[:6], 0.5, seed, "test_fraction")
+        assert labels[~held_out].any(axis=0).all()
+    absent = np.array([[1, 0], [1, 0], [1, 0], [1, 0]])
+    assert hold_out(absent, np.arange(4), NAMES[:4], 0.5, 0, "test_fraction").sum() == 2

@@ -15,6 +15,8 @@ from kzoo.data.datasets import load_dataset
 from kzoo.data.split import draw
 from kzoo.errors import DatasetError
 from kzoo.images import Pixels
+from kzoo.meaning import with_classes
+from kzoo.recipe import Data
 from kzoo.tasks.classification import Classification
 
 
@@ -185,7 +187,7 @@ def test_training_evaluation_calibration_and_prediction_see_the_same_pixels(tmp_
         images, labels = split.arrays().values()
         assert {image.tobytes() for image in images} == predicted
         assert np.bincount(labels).tolist() == [7, 7]
-    calibration = Classification().images(str(tmp_path), None, shape[:2], pixels, 14)
+    calibration = Classification().images(Data(str(tmp_path), image_size=shape[:2], **pixels.to_json()), 14)
     assert {image.tobytes() for image in calibration} == predicted
 
 
@@ -234,3 +236,21 @@ def test_evaluate_and_predict_give_the_same_answers(red_ends, capsys):
     assert (evaluated, predicted) == (20, 0)
     report.write_text(json.dumps(told))  # of an older run, which stretched
     assert answers(capsys, red_ends) == (40, 40)
+
+
+def test_all_of_a_folder_is_judged_without_being_divided(folder, tmp_path_factory, capsys):
+    """A folder of one class, or of two pictures, which cannot be divided to train on."""
+    image, place = keras.Input((8, 8, 3)), tmp_path_factory.mktemp("few")
+    model = keras.Model(image, keras.layers.Dense(3, "softmax")(keras.layers.GlobalAveragePooling2D()(image)))
+    with_classes(model, ["a", "b", "c"]).save(place / "m.keras")
+    write(place / "few", ["b/1.png", "b/2.png", "b/3.png"])
+    command = ["evaluate", str(place / "m.keras"), "--dataset", str(place / "few"), "--split", "all", "--json"]
+    main(command)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["images"], told["of"]) == (3, 3)
+    assert told["classes"]["b"]["support_by_class"] == 3
+    data = load(folder, divided=False)
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
+    assert {file.path for file in data.train.files} == names
+    assert (data.validation.size, data.test.size, data.all.size) == (0, 0, len(names))
+    assert data.all.arrays()["image"].shape[0] == len(names)

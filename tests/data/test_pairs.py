@@ -431,3 +431,16 @@ def test_splits_of_a_folder_must_not_divide_a_key(folder):
     load_pairs(str(folder), void=(11,), group_by=r"\d+\.bmp")
     with pytest.raises(DatasetError, match="the key 'bmp' is in two splits of the dataset"):
         load_pairs(str(folder), void=(11,), group_by="bmp")
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_all_pairs_are_judged_without_being_divided(tmp_path, split):
+    parts = ["train", "val", "test"] if split else ["."]
+    for number, part in enumerate(parts):
+        for kind in ("images", "masks"):
+            (tmp_path / part / kind).mkdir(parents=True)
+            shape = (6, 7, 3) if kind == "images" else (6, 7)
+            Image.fromarray(np.full(shape, number, "uint8")).save(tmp_path / part / kind / "one.png")
+    data = load_pairs(str(tmp_path), class_names=("a", "b", "c"), divided=False)
+    assert (data.train.size, data.validation.size, data.test.size) == (len(parts), 0, 0)
+    assert sorted(data.all.arrays()["mask"][:, 0, 0].tolist()) == list(range(len(parts)))

@@ -19,7 +19,7 @@ asked: list[Recipe] = []
 
 
 def load(recipe):
-    return task_of(recipe.model).load(recipe.data, recipe.task, recipe.seed)
+    return task_of(recipe).load(recipe.data, recipe.task, recipe.seed)
 
 
 @pytest.mark.parametrize(

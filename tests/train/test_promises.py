@@ -68,25 +68,25 @@ class Made:
 
     def data(self, recipe: Recipe, **changes):
         recipe = recipe.replace(**changes)
-        asked = repr((task_of(recipe.model), recipe.data, recipe.task, recipe.seed))
+        asked = repr((task_of(recipe), recipe.data, recipe.task, recipe.seed))
         if asked not in self.loaded:
-            self.loaded[asked] = task_of(recipe.model).load(recipe.data, recipe.task, recipe.seed)
+            self.loaded[asked] = task_of(recipe).load(recipe.data, recipe.task, recipe.seed)
         return self.loaded[asked]
 
     def model(self, recipe: Recipe, **changes) -> keras.Model:
         recipe = recipe.replace(**changes)
-        task = task_of(recipe.model)
+        task = task_of(recipe)
         data = self.data(recipe)
         keras.utils.set_random_seed(recipe.seed)
         return compiled_model(recipe, task, data, STEPS)
 
     def batches(self, recipe: Recipe, done: int = 0, **changes) -> list:
         recipe = recipe.replace(**changes)
-        return list(task_of(recipe.model).training(recipe, self.data(recipe), done).as_numpy_iterator())
+        return list(task_of(recipe).training(recipe, self.data(recipe), done).as_numpy_iterator())
 
     def loss(self, recipe: Recipe, targets, outputs, **changes) -> float:
         recipe = recipe.replace(**changes)
-        return float(task_of(recipe.model).loss(recipe, self.data(recipe))(targets, outputs))
+        return float(task_of(recipe).loss(recipe, self.data(recipe))(targets, outputs))
 
 
 @pytest.fixture(scope="module")
@@ -267,6 +267,20 @@ def group_by(made):
 
 
 @promise
+def label_separator(made):
+    paths = list(Path(pictures(made).data.dataset).rglob("*.png"))
+    rows = [f"{path},{'odd|' * (int(path.stem[3:]) % 2)}all" for path in paths]
+    (made.folder / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    recipe = made.digits.replace(dataset=str(made.folder / "labels.csv"), loss="binary_cross_entropy")
+    data = made.data(recipe, label_separator="|")
+    assert data.classes == ("all", "odd")
+    for split in (data.train, data.validation, data.test):
+        odd = [int(file.path.rsplit("_")[-1].removesuffix(".png")) % 2 for file in split.files]
+        assert split.arrays()["label"].tolist() == [[1, one] for one in odd]
+    assert made.data(recipe).classes == ("all", "odd|all")
+
+
+@promise
 def validation_fraction(made):
     assert made.data(made.digits).validation.size == 144
     assert made.data(made.digits, validation_fraction=0.3).validation.size == 432
@@ -318,7 +332,7 @@ def minutes(made):
     """A step takes a second and validation two, so that an epoch of six steps takes eight."""
     ticks = iter(np.cumsum([0.0, 1.0] * 15 + [0.0, 2.0]))
     recipe = made.digits.replace(minutes=1.0, epochs=30)
-    task = task_of(recipe.model)
+    task = task_of(recipe)
     data = task.load(recipe.data, recipe.task, recipe.seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(budget.time, "perf_counter", lambda: next(ticks))
@@ -563,7 +577,7 @@ def cutmix(made):
     other = np.roll(plain, 1, axis=0)
     assert ((images == plain) | (images == other)).all(axis=-1).all(), "every pixel is of one or of the other"
     assert (targets.max(axis=1) < 0.99).mean() > 0.5
-    accuracy = task_of(made.digits.model).metrics(made.data(made.digits))[0]
+    accuracy = task_of(made.digits).metrics(made.data(made.digits))[0]
     accuracy.update_state(targets, targets)
     assert float(accuracy.result()) == 1, "of a mixed target the larger share counts"
 
@@ -595,7 +609,7 @@ def balanced_sampling(made):
 def crop_size(made):
     images, masks = made.batches(made.scenes, crop_size=(8, 12))[0]
     assert (images.shape, masks.shape) == ((3, 8, 12, 3), (3, 8, 12))
-    task = task_of(made.scenes.model)
+    task = task_of(made.scenes)
     validation = task.validation(made.scenes.replace(crop_size=(8, 12)), made.data(made.scenes))
     assert next(iter(validation))[0].shape[1:] == (16, 24, 3), "validation sees whole images"
 
@@ -700,7 +714,7 @@ def run(tmp_path_factory):
             output_dir=tmp_path_factory.mktemp("promises") / "run",
         )
         report = train(recipe)
-        yield recipe, task_of("tiny").load(recipe.data, recipe.task, recipe.seed), report, seen
+        yield recipe, task_of(recipe).load(recipe.data, recipe.task, recipe.seed), report, seen
 
 
 def images_of(array) -> set[bytes]:
@@ -795,7 +809,7 @@ def checkpoint_minutes(made):
 @promise
 def smoke(made):
     recipe = made.digits.replace(smoke=True, epochs=30)
-    task = task_of(recipe.model)
+    task = task_of(recipe)
     assert recipe.run_dir.name == "test-smoke"
     schedule = _shrink(recipe, task).schedule
     assert (schedule.epochs, schedule.batch_size) == (2, 16)
