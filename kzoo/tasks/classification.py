@@ -74,7 +74,8 @@ class Classification(Task):
         return load_dataset(name, data_dir=data_dir, image_size=size, pixels=pixels).train.arrays(count)["image"]
 
     def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0):
-        augment, mix = Augmentation(recipe.augment), Mixing(recipe.augment.mixup, recipe.augment.cutmix)
+        augment = Augmentation(recipe.augment, recipe.crop_shape)
+        mix = Mixing(recipe.augment.mixup, recipe.augment.cutmix)
 
         def prepare(examples, seeds):
             images = augment(ops.cast(examples["image"], "float32"), seeds)
