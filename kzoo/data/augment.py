@@ -17,30 +17,30 @@ from kzoo.recipe import Augment
 _BLACK = dict(fill_mode="constant")
 _PIXELS = dict(value_range=(0, 255))
 _SHARES = dict(value_range=(0, 1))  # to which Keras clips the saturation itself; above 1 it makes negative pixels
-_GEOMETRY: dict[str, Callable[[Augment], list]] = {
-    "resized_crop": lambda augment: [RandomResizedCrop(augment.crop_area)],
-    "flip": lambda augment: [layers.RandomFlip("horizontal")],
-    "flip_vertical": lambda augment: [layers.RandomFlip("vertical")],
-    "translate": lambda augment: [layers.RandomTranslation(1 / 8, 1 / 8, interpolation="nearest", **_BLACK)],
-    "rotate": lambda augment: [layers.RandomRotation(10 / 360, **_BLACK)],
-    "zoom": lambda augment: [layers.RandomZoom(0.1, **_BLACK)],
-    "scale": lambda augment: [layers.RandomZoom((-0.4, 0.2), **_BLACK)],
-    "elastic": lambda augment: [RandomElastic()],
+_GEOMETRY: dict[str, Callable[[Augment, tuple[int, int] | None], list]] = {
+    "resized_crop": lambda augment, size: [RandomResizedCrop(augment.crop_area, size)],
+    "flip": lambda augment, size: [layers.RandomFlip("horizontal")],
+    "flip_vertical": lambda augment, size: [layers.RandomFlip("vertical")],
+    "translate": lambda augment, size: [layers.RandomTranslation(1 / 8, 1 / 8, interpolation="nearest", **_BLACK)],
+    "rotate": lambda augment, size: [layers.RandomRotation(10 / 360, **_BLACK)],
+    "zoom": lambda augment, size: [layers.RandomZoom(0.1, **_BLACK)],
+    "scale": lambda augment, size: [layers.RandomZoom((-0.4, 0.2), **_BLACK)],
+    "elastic": lambda augment, size: [RandomElastic()],
 }
-_COLOUR: dict[str, Callable[[Augment], list]] = {
-    "trivial": lambda augment: [trivial_augment()],
-    "rand": lambda augment: [rand_augment(augment.rand_number, augment.rand_magnitude)],
-    "brightness": lambda augment: [layers.RandomBrightness(0.2, **_PIXELS)],
-    "contrast": lambda augment: [layers.RandomContrast(0.2, **_PIXELS)],
-    "saturation": lambda augment: [layers.RandomSaturation((0.3, 0.7), **_SHARES)],
-    "color": lambda augment: [  # as keras.layers.RandomColorJitter, which takes no seeds from outside
+_COLOUR: dict[str, Callable[[Augment, tuple[int, int] | None], list]] = {
+    "trivial": lambda augment, size: [trivial_augment()],
+    "rand": lambda augment, size: [rand_augment(augment.rand_number, augment.rand_magnitude)],
+    "brightness": lambda augment, size: [layers.RandomBrightness(0.2, **_PIXELS)],
+    "contrast": lambda augment, size: [layers.RandomContrast(0.2, **_PIXELS)],
+    "saturation": lambda augment, size: [layers.RandomSaturation((0.3, 0.7), **_SHARES)],
+    "color": lambda augment, size: [  # as keras.layers.RandomColorJitter, which takes no seeds from outside
         layers.RandomBrightness(0.3, **_PIXELS),
         layers.RandomContrast(0.5, **_PIXELS),
         layers.RandomSaturation((0.2, 0.8), **_SHARES),
         layers.RandomHue(0.05, **_PIXELS),
     ],
 }
-_STAGES = (_GEOMETRY, _COLOUR, {"erase": lambda augment: [RandomErase()]})
+_STAGES = (_GEOMETRY, _COLOUR, {"erase": lambda augment, size: [RandomErase(augment.erase_share)]})
 
 
 class Augmentation:
@@ -55,10 +55,11 @@ class Augmentation:
     (TrivialAugmentWide, arXiv:2103.10158); `rand` two of them of strength 9 of 30 (RandAugment, arXiv:1909.13719);
     `brightness` by up to 20 % of the range; `contrast` by up to 20 %; `saturation` from 3/7 to 7/3 of it; `color`
     brightness by up to 30 % of the range, contrast by up to 50 %, saturation from 1/4 to 4 times of it, hue by up to
-    5 % of the circle; `erase` half of the images get a box of noise (arXiv:1708.04896).
+    5 % of the circle; `erase` a share of the images, half of them, get a box of noise (arXiv:1708.04896).
 
     Args:
         augment: names of the changes, and what some of them are told.
+        size: (height, width) of what `resized_crop` makes; None for those of the images.
 
     Call arguments:
         images: float32 (n, height, width, 3).
@@ -71,9 +72,9 @@ class Augmentation:
         >>> changed = Augmentation(Augment(("flip", "rotate")))(images, StepSeeds(seed=0, epoch=0, step=7))
     """
 
-    def __init__(self, augment: Augment):
+    def __init__(self, augment: Augment, size: tuple[int, int] | None = None):
         names = [(stage, name) for stage in _STAGES for name in augment.changes if name in stage]
-        self._layers = [layer for stage, name in names for layer in stage[name](augment)]
+        self._layers = [layer for stage, name in names for layer in stage[name](augment, size)]
 
     def __call__(self, images, seeds: StepSeeds):
         for layer in self._layers:

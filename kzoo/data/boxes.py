@@ -9,7 +9,7 @@ from kzoo.data.operations import project
 
 ATTEMPTS = 10  # boxes among which the first one that fits is taken, as in torchvision and timm
 CROP_RATIO = 3 / 4
-ERASED_AREA, ERASED_RATIO, ERASED = (0.02, 0.33), 0.3, 0.5
+ERASED_AREA, ERASED_RATIO = (0.02, 0.33), 0.3
 
 
 def random_boxes(number, size: tuple[int, int], area: tuple[float, float], ratio: float, seeds):
@@ -43,11 +43,12 @@ def random_boxes(number, size: tuple[int, int], area: tuple[float, float], ratio
 class RandomResizedCrop:
     """A random box of each image, resized to the whole, bilinearly.
 
-    A box is never larger than its image, so nothing shrinks and there is nothing to filter. Where no box fits, it is
-    the largest in the middle whose ratio is allowed.
+    A box is never larger than its image, so nothing shrinks and there is nothing to filter; where the result shall be
+    smaller it is filtered then. Where no box fits, it is the largest in the middle whose ratio is allowed.
 
     Args:
         area: the smallest and the largest share of the image that a box has.
+        size: (height, width) of the results; None for those of the images. Masks keep their own.
 
     Reference: Szegedy et al. 2014, arXiv:1409.4842, section 6.
 
@@ -57,8 +58,8 @@ class RandomResizedCrop:
         >>> cropped = layer.transform_images(images, change)
     """
 
-    def __init__(self, area: tuple[float, float]):
-        self.area = area
+    def __init__(self, area: tuple[float, float], size: tuple[int, int] | None = None):
+        self.area, self.size = area, size
 
     def get_random_transformation(self, images, training=True, seed=None):
         """Boxes of images (n, height, width, channels), as matrices (n, 6) for `project`."""
@@ -75,7 +76,10 @@ class RandomResizedCrop:
 
     def transform_images(self, images, transformation, training=True):
         """Images float32 (n, height, width, channels), cropped and resized."""
-        return project(images, transformation, "bilinear", fill="nearest")
+        images = project(images, transformation, "bilinear", fill="nearest")
+        if self.size in (None, images.shape[1:3]):
+            return images
+        return ops.image.resize(images, self.size, antialias=True, data_format="channels_last")
 
     def transform_segmentation_masks(self, segmentation_masks, transformation, training=True):
         """Masks (n, height, width, 1), cropped alike, from the nearest pixel."""
@@ -83,18 +87,24 @@ class RandomResizedCrop:
 
 
 class RandomErase:
-    """A random box of half of the images, filled with noise: of each pixel and channel 0 to 255 with equal chances.
+    """A random box of some images, filled with noise: of each pixel and channel 0 to 255 with equal chances.
 
     A box has 2 to 33 % of the image and sides of 0.3 to 1/0.3, as in torchvision and timm.
     `keras.layers.RandomErasing` draws the sides by themselves, up to four to one, and half of its noise is black.
 
+    Args:
+        share: of the images in which a box is erased.
+
     Reference: Zhong et al. 2017, arXiv:1708.04896, algorithm 1, with up to 40 % of the image.
 
     Example:
-        >>> layer = RandomErase()
+        >>> layer = RandomErase(share=0.5)
         >>> change = layer.get_random_transformation(images, seed=StepSeeds(seed=0, epoch=0, step=0))
         >>> erased = layer.transform_images(images, change)
     """
+
+    def __init__(self, share: float):
+        self.share = share
 
     def get_random_transformation(self, images, training=True, seed=None):
         """What is erased in images (n, height, width, channels), a boolean (n, height, width, 1), and the noise."""
@@ -104,7 +114,7 @@ class RandomErase:
         rows, columns = (ops.arange(length, dtype="float32") for length in size)
         inside_rows = (rows >= top) & (rows < top + height)
         inside_columns = (columns >= left) & (columns < left + width)
-        erased = found & (keras.random.uniform((count,), seed=seed) < ERASED)
+        erased = found & (keras.random.uniform((count,), seed=seed) < self.share)
         mask = erased[:, None, None] & inside_rows[:, :, None] & inside_columns[:, None, :]
         return mask[..., None], keras.random.uniform(ops.shape(images), 0.0, 255.0, seed=seed)
 

@@ -4,8 +4,17 @@ part: what belongs together in a recipe, such as `Data`.
 flag: the name of a setting without its part, as the command line, reports and `Recipe.replace` have it.
 """
 
-from kzoo.recipe.files import check_flags, is_recipe, list_recipes, load_recipe, recipe_beside, recipe_dir
+from kzoo.recipe.files import (
+    check_flags,
+    is_recipe,
+    list_recipes,
+    load_published,
+    load_recipe,
+    recipe_beside,
+    recipe_dir,
+)
 from kzoo.recipe.parts import Augment, Classify, Data, Optimizer, Schedule, Segment, TaskOptions
+from kzoo.recipe.published import Published
 from kzoo.recipe.recipe import KINDS, OPTIONS, Recipe, flag_types, flags_of, stored_flags
 from kzoo.recipe.source import to_python
 
@@ -16,6 +25,7 @@ __all__ = [
     "Classify",
     "Data",
     "Optimizer",
+    "Published",
     "Recipe",
     "Schedule",
     "Segment",
@@ -25,6 +35,7 @@ __all__ = [
     "flags_of",
     "is_recipe",
     "list_recipes",
+    "load_published",
     "load_recipe",
     "recipe_beside",
     "recipe_dir",

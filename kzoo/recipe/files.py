@@ -4,10 +4,12 @@ import importlib.util
 import re
 import traceback
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from kzoo.errors import InvalidValueError, UnknownNameError, did_you_mean, explain
 from kzoo.reading import as_tuple, check_type, read_report
+from kzoo.recipe.published import Published
 from kzoo.recipe.recipe import KINDS, Recipe, flag_types, flags_of, stored_flags
 
 _OF_DATA = (
@@ -94,6 +96,26 @@ def load_recipe(name: str) -> Recipe:
         UnknownNameError: there is none; the message lists those that exist.
         InvalidValueError: the file cannot be run, and in which line, or holds no recipe.
     """
+    recipe = getattr(_module_of(name), "RECIPE", None)
+    if not isinstance(recipe, Recipe):
+        raise InvalidValueError(f"{_file_of(name)} must define RECIPE = kzoo.train.Recipe(...)")
+    return recipe
+
+
+def load_published(name: str) -> Published | None:
+    """What others report for the settings of a recipe, which its file says in `PUBLISHED`; None where it does not.
+
+    Raises:
+        UnknownNameError, InvalidValueError: as `load_recipe`.
+    """
+    published = getattr(_module_of(name), "PUBLISHED", None)
+    if not isinstance(published, Published | None):
+        raise InvalidValueError(f"{_file_of(name)}: PUBLISHED must be kzoo.recipe.Published(...)")
+    return published
+
+
+def _module_of(name: str) -> ModuleType:
+    """The module that a recipe file is, which is run."""
     path = _file_of(name)
     if not path.is_file():
         names = list_recipes()
@@ -107,10 +129,7 @@ def load_recipe(name: str) -> Recipe:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # whatever the code in it does
         raise InvalidValueError(f"{path}{_line_of(error, path)}: {explain(error)}{_moved(error)}") from error
-    recipe = getattr(module, "RECIPE", None)
-    if not isinstance(recipe, Recipe):
-        raise InvalidValueError(f"{path} must define RECIPE = kzoo.train.Recipe(...)")
-    return recipe
+    return module
 
 
 def _line_of(error: BaseException, path: Path) -> str:

@@ -26,7 +26,7 @@ Augmentation = Literal[
     "erase",
 ]
 AUGMENTATIONS = get_args(Augmentation)
-OptimizerName = Literal["sgd", "adamw", "lamb", "muon"]
+OptimizerName = Literal["sgd", "adamw", "lamb", "muon", "rmsprop"]
 Decay = Literal["cosine", "linear", "step", "constant"]
 ClassLoss = Literal["cross_entropy", "binary_cross_entropy"]
 ClassWeights = Literal["median_frequency", "log"]
@@ -98,6 +98,8 @@ class Augment:
     """Number of operations of "rand" for each image; the paper has 2 for ImageNet."""
     rand_magnitude: int = 9
     """Magnitude of the operations of "rand", 0 to 30; the paper has 9 for ResNet-50 on ImageNet."""
+    erase_share: float = 0.5
+    """Share of the images in which "erase" erases a box (arXiv:1708.04896); Swin has 0.25."""
     mixup: float | None = None
     """Alpha of Mixup (arXiv:1710.09412), which blends images of a batch, and their targets; 0.2 for ImageNet. None
     leaves it out. With cutmix too, each batch draws one of them. For classification."""
@@ -115,6 +117,8 @@ class Augment:
             raise InvalidValueError(f"rand_number={self.rand_number} must be at least 1")
         if not 0 <= self.rand_magnitude <= 30:
             raise InvalidValueError(f"rand_magnitude={self.rand_magnitude} must be 0 to 30")
+        if not 0 < self.erase_share <= 1:
+            raise InvalidValueError(f"erase_share={self.erase_share} must be above 0 and at most 1")
         for mixing, alpha in (("mixup", self.mixup), ("cutmix", self.cutmix)):
             if alpha is not None and not 0 < alpha < float("inf"):
                 raise InvalidValueError(f"{mixing}={alpha} must be above zero; None leaves it out")
@@ -126,8 +130,9 @@ class Optimizer:
 
     name: Annotated[OptimizerName, arg(name="optimizer")] = "sgd"
     """Optimizer: SGD with Nesterov momentum 0.9; AdamW (arXiv:1711.05101); LAMB (arXiv:1904.00962), with the decay
-    outside its trust ratio as Keras has it; or Muon (arXiv:2502.16982) for matrices with AdamW for all else, kernels
-    of convolutions too."""
+    outside its trust ratio as Keras has it; Muon (arXiv:2502.16982) for matrices with AdamW for all else, kernels
+    of convolutions too; or RMSProp with decay 0.9, momentum 0.9 and an epsilon of 1, as Inception v3 is trained
+    (arXiv:1512.00567, section 8)."""
     learning_rate: float = 0.1
     """Peak of the learning rate, reached after the warm-up."""
     weight_decay: float = 5e-3
@@ -176,11 +181,13 @@ class Schedule:
     """Epochs at the beginning in which the head, or the decoder, learns alone on frozen weights, all but one at
     most; what follows has a warm-up and a decay of its own."""
     decay: Decay = "cosine"
-    """Way of the learning rate after the warm-up: a half cosine to zero (arXiv:1608.03983), a line to zero, a tenth
-    after each of step_epochs, or none."""
+    """Way of the learning rate after the warm-up: a half cosine to zero (arXiv:1608.03983), a line to zero,
+    step_factor of it after each of step_epochs, or none."""
     step_epochs: tuple[int, ...] = ()
-    """Epochs after which the learning rate is a tenth of what it was, with the decay "step"; ResNet on ImageNet has
-    30 60 90 (arXiv:1512.03385)."""
+    """Epochs after which the learning rate is step_factor of what it was, with the decay "step"; ResNet-50 of
+    torchvision has 30 60."""
+    step_factor: float = 0.1
+    """Factor of the learning rate after each of step_epochs."""
     patience: int | None = None
     """Number of epochs without a better one after which the run ends early; None trains all epochs."""
 
@@ -193,6 +200,7 @@ class Schedule:
                 f"step_epochs={self.step_epochs} with decay={self.decay!r}: rising numbers of epochs go with 'step', "
                 "and with it alone"
             )
+        _check_shares(step_factor=self.step_factor)
         if self.minutes is not None and not 0 < self.minutes < float("inf"):
             raise InvalidValueError(f"minutes={self.minutes} must be above zero")
         if self.patience is not None and self.patience < 1:
@@ -224,12 +232,26 @@ class Classify:
     balanced_sampling: bool = False
     """Whether each class is seen equally often in an epoch, whose length stays: images of rare classes come several
     times."""
+    train_size: int | tuple[int, int] | None = None
+    """Height and width of what "resized_crop" makes to train on, or one number for both; validation and test see
+    images of image_size (arXiv:1906.06423). None means that size too."""
+    auxiliary_weight: float | None = None
+    """Weight of the loss of auxiliary heads, which the model has while it is trained and the finished one has not: 0.3
+    for GoogLeNet (arXiv:1409.4842, section 5), 0.4 for Inception v3. None trains without them."""
 
     def __post_init__(self):
         check_choice("loss", self.loss, get_args(ClassLoss))
         _check_smoothing(self.label_smoothing)
+        _check_size("train_size", self.train_size)
+        if self.auxiliary_weight is not None and not 0 < self.auxiliary_weight < float("inf"):
+            raise InvalidValueError(f"auxiliary_weight={self.auxiliary_weight} must be above zero; None has no heads")
         if self.class_weights is not None:
             check_choice("class_weights", self.class_weights, ("balanced",))
+
+    @property
+    def crop_shape(self) -> tuple[int, int] | None:
+        """(height, width) of the crops that are trained on; None for those of the images."""
+        return _pair(self.train_size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from tyro.conf import AvoidSubcommands, OmitArgPrefixes, Suppress
 from kzoo.errors import InvalidValueError, UnknownOptionError, check_choice, did_you_mean
 from kzoo.precisions import PRECISIONS, PrecisionName
 from kzoo.recipe.parts import Augment, Classify, Data, Optimizer, Schedule, Segment, TaskOptions
-from kzoo.registry import CLASSIFICATION, SEGMENTATION, lookup
+from kzoo.registry import CLASSIFICATION, SEGMENTATION, Entry, lookup
 
 OPTIONS: dict[str, type[TaskOptions]] = {CLASSIFICATION: Classify, SEGMENTATION: Segment}
 KINDS: dict[str, tuple[type, ...]] = {
@@ -113,10 +113,27 @@ class Recipe:
             raise InvalidValueError(
                 f"{', '.join(mixing)}: for classification, whose targets are shares; {self.model} is for {entry.task}"
             )
+        if isinstance(self.task, Classify):
+            self._check_classify(entry, self.task)
         if not hasattr(entry.config, "backbone"):
             given = [name for name in ("backbone", "backbone_weights") if getattr(self, name)]
             if given:
                 raise InvalidValueError(f"{', '.join(given)}: for models on a backbone, and {self.model} has none")
+
+    def _check_classify(self, entry: Entry, task: Classify) -> None:
+        if task.train_size is not None and "resized_crop" not in self.augment.changes:
+            raise InvalidValueError(f"train_size={task.train_size} is of 'resized_crop', which augmentation must name")
+        if self.model_options.get("auxiliary"):
+            raise InvalidValueError("auxiliary=True among the options of the model: say auxiliary_weight instead")
+        if task.auxiliary_weight is None:
+            return
+        if not hasattr(entry.config, "auxiliary"):
+            raise InvalidValueError(
+                f"auxiliary_weight={task.auxiliary_weight}: {self.model} has no auxiliary heads, which GoogLeNet and "
+                "Inception v3 have"
+            )
+        if self.quantization_aware is not None:
+            raise InvalidValueError("quantization_aware fine-tunes no auxiliary heads; leave auxiliary_weight out")
 
     @property
     def run_dir(self) -> Path:
@@ -127,8 +144,8 @@ class Recipe:
 
     @property
     def crop_shape(self) -> tuple[int, int] | None:
-        """(height, width) of the parts of images that are trained on; None for whole images."""
-        return self.task.crop_shape if isinstance(self.task, Segment) else None
+        """(height, width) of the parts of images that are trained on; None for those of the images."""
+        return self.task.crop_shape
 
     @property
     def build_options(self) -> dict[str, Any]:

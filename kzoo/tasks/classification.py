@@ -75,7 +75,8 @@ class Classification(Task):
         return ops.one_hot(examples["label"], len(data.classes))
 
     def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0):
-        augment, mix = Augmentation(recipe.augment), Mixing(recipe.augment.mixup, recipe.augment.cutmix)
+        augment = Augmentation(recipe.augment, recipe.crop_shape)
+        mix = Mixing(recipe.augment.mixup, recipe.augment.cutmix)
 
         def prepare(examples, seeds):
             images = augment(ops.cast(examples["image"], "float32"), seeds)

@@ -14,9 +14,10 @@ from kzoo.data.split import ImageDataset, readable_images
 from kzoo.errors import InvalidValueError
 from kzoo.escape import terminal
 from kzoo.files import ensure_writable, exclusive, refuse_unwritable
-from kzoo.recipe import Recipe
+from kzoo.recipe import Classify, Recipe, Segment
 from kzoo.tasks import Task, task_of
 from kzoo.train import quantization_aware, run_directory
+from kzoo.train.auxiliary import AuxiliaryHeads
 from kzoo.train.budget import epochs_within
 from kzoo.train.checkpoints import Mark
 from kzoo.train.finish import finish
@@ -123,19 +124,20 @@ def _models(recipe: Recipe, task: Task, data: ImageDataset, steps: int) -> Calla
 
 
 def _check_crop(recipe: Recipe, data: ImageDataset) -> None:
-    """With a `crop_size` training sees parts of the images, and the finished model whole ones: it must take both."""
+    """Where training sees images of another size than the finished model, the model must take both."""
     crop, image = recipe.crop_shape, data.image_shape[:2]
     if crop is None:
         return
+    flag = "crop_size" if isinstance(recipe.task, Segment) else "train_size"
     told = " and the images of ".join("×".join(map(str, size)) for size in (crop, image))
-    if any(part > whole for part, whole in zip(crop, image, strict=True)):
+    if flag == "crop_size" and any(part > whole for part, whole in zip(crop, image, strict=True)):
         raise InvalidValueError(f"crop_size is larger than the images: {told}; take a smaller one, or leave it out")
     for size in (crop, image, (None, None)):
         try:
             build(recipe.model, input_shape=(*size, 3), num_classes=len(data.classes), **recipe.build_options)
         except InvalidValueError as error:
             raise InvalidValueError(
-                f"{recipe.model} does not take both the crops of {told}: {error}; or leave crop_size out"
+                f"{recipe.model} does not take both the crops of {told}: {error}; or leave {flag} out"
             ) from error
 
 
@@ -173,7 +175,10 @@ def compiled_model(
         steps: number of batches in an epoch.
         epochs: number of epochs that the optimizer is used for; default: all.
     """
-    backbone: dict[str, Any] = {"backbone_weights": recipe.backbone_weights} if recipe.backbone_weights else {}
+    extra: dict[str, Any] = {"backbone_weights": recipe.backbone_weights} if recipe.backbone_weights else {}
+    auxiliary = recipe.task.auxiliary_weight if isinstance(recipe.task, Classify) else None
+    if auxiliary is not None:
+        extra["auxiliary"] = True
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
@@ -184,12 +189,14 @@ def compiled_model(
             weights=recipe.weights,
             classifier_activation=None,
             **recipe.build_options,
-            **backbone,
+            **extra,
         )
     finally:
         keras.config.set_dtype_policy(before)
     if recipe.freeze_backbone:
         kzoo.freeze_backbone(model)
+    if auxiliary is not None:
+        model = AuxiliaryHeads(model.input, model.output, auxiliary_weight=auxiliary, name=model.name)
     model = quantization_aware.prepare(recipe, model)
     model.compile(
         optimizer=make_optimizer(recipe, model, steps, epochs),

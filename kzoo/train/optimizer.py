@@ -16,6 +16,7 @@ KINDS: dict[str, tuple[type[keras.optimizers.Optimizer], dict[str, Any]]] = {
     "adamw": (keras.optimizers.AdamW, {}),
     "lamb": (keras.optimizers.Lamb, {}),
     "muon": (keras.optimizers.Muon, {}),
+    "rmsprop": (keras.optimizers.RMSprop, dict(rho=0.9, momentum=0.9, epsilon=1.0)),
 }
 
 
@@ -119,7 +120,8 @@ def learning_rate(schedule: Schedule, peak: float, steps: int) -> schedules.Lear
         after = schedules.PolynomialDecay(peak, rest, end_learning_rate=0.0 if schedule.decay == "linear" else peak)
     else:
         ends = [epoch * steps - 1 for epoch in schedule.step_epochs]  # the last batch of each
-        after = schedules.PiecewiseConstantDecay(ends, [peak / 10**number for number in range(len(ends) + 1)])
+        rates = [peak * schedule.step_factor**number for number in range(len(ends) + 1)]
+        after = schedules.PiecewiseConstantDecay(ends, rates)
     return WarmUp(after, peak, warmup, shifted=schedule.decay == "linear")
 
 

@@ -3,6 +3,7 @@
 import keras
 
 from kzoo.errors import InvalidValueError, check_choice
+from kzoo.models.inception import without_auxiliary
 from kzoo.recipe import Recipe
 from kzoo.surgery.fake_quantization import insert_fake_quantization, remove_fake_quantization
 from kzoo.surgery.fold_batch_norm import fold_batch_norm
@@ -45,7 +46,8 @@ def prepare(recipe: Recipe, model: keras.Model) -> keras.Model:
 
 
 def take_weights(recipe: Recipe, model: keras.Model, trained: keras.Model) -> keras.Model:
-    """`model` with the trained weights; folded, with its kernels on their grid, where rounding was trained.
+    """`model` with the trained weights, without auxiliary heads; folded, with its kernels on their grid, where
+    rounding was trained.
 
     Args:
         recipe: of the run.
@@ -54,5 +56,5 @@ def take_weights(recipe: Recipe, model: keras.Model, trained: keras.Model) -> ke
     """
     if recipe.quantization_aware is not None:
         model, trained = fold_batch_norm(model), remove_fake_quantization(trained)
-    model.set_weights(trained.get_weights())
+    model.set_weights(without_auxiliary(trained).get_weights())
     return model

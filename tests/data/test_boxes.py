@@ -79,7 +79,7 @@ def test_where_no_box_fits_the_crop_is_in_the_middle():
 
 def test_half_of_the_images_get_a_box_of_uniform_noise():
     images = np.full((1000, 31, 23, 3), -1, "float32")
-    layer = RandomErase()
+    layer = RandomErase(share=0.5)
     erased = layer.transform_images(images, layer.get_random_transformation(images, seed=StepSeeds(*SEEDS))).numpy()
     hit = (erased != -1).all(axis=-1)
     np.testing.assert_array_equal(hit, (erased != -1).any(axis=-1))

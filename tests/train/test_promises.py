@@ -366,6 +366,11 @@ def optimizer(made):
         assert type(made.model(made.digits, optimizer=name).optimizer).__name__ == kind
     muon = made.model(made.digits, optimizer="muon", weight_decay=0.25).optimizer
     assert (muon.weight_decay, muon.adam_weight_decay) == (0.25, 0.25)
+    # of a gradient of 3 its square's average is 0.9, and then 0.9 × 0.9 + 0.9; the momentum is 0.9
+    first = 3 / np.sqrt(0.9 + 1)
+    both = first + 0.9 * first + 3 / np.sqrt(1.71 + 1)
+    for change in steps_of(made, [3.0, 3.0], optimizer="rmsprop"):
+        np.testing.assert_allclose(change, -both, rtol=1e-5)
 
 
 @promise
@@ -408,7 +413,7 @@ def layer_decay(made):
             np.testing.assert_allclose(kernel, old * (1 - 0.1 * share * weight_decay) - 0.19 * share, atol=1e-6)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(trained.optimizer))
     assert again.factors == trained.optimizer.factors
-    for name in ("adamw", "lamb", "muon"):
+    for name in ("adamw", "lamb", "muon", "rmsprop"):
         other = made.model(made.digits, optimizer=name, **options)
         assert (
             type(other.optimizer).__name__
@@ -452,6 +457,15 @@ def step_epochs(made):
     for mistake in (dict(step_epochs=(1,)), dict(decay="step"), dict(decay="step", step_epochs=(3, 2))):
         with pytest.raises(InvalidValueError, match="rising numbers of epochs go with 'step'"):
             made.digits.replace(**mistake)
+
+
+@promise
+def step_factor(made):
+    trained = made.model(made.digits, decay="step", step_epochs=(2, 4), step_factor=0.94, epochs=5)
+    found = [rate(trained, step) for step in (2 * STEPS - 1, 2 * STEPS, 4 * STEPS - 1, 4 * STEPS)]
+    assert found == pytest.approx([0.1, 0.094, 0.094, 0.08836])
+    with pytest.raises(InvalidValueError, match=r"step_factor=1\.0 must be between 0 and 1"):
+        made.digits.replace(step_factor=1.0)
 
 
 def steps_of(made, gradients, **changes) -> list[np.ndarray]:
@@ -559,6 +573,17 @@ def rand_magnitude(made):
 
 
 @promise
+def erase_share(made):
+    for share in (0.25, 1.0):
+        (layer,) = Augmentation(made.digits.replace(augmentation=("erase",), erase_share=share).augment)._layers
+        erased, _ = layer.get_random_transformation(tf.zeros((2000, 8, 8, 3)), seed=StepSeeds(0, 0, 0))
+        # of 2,000 images, within 5 standard deviations of 1 %
+        assert erased.numpy().any(axis=(1, 2, 3)).mean() == pytest.approx(share, abs=0.05)
+    with pytest.raises(InvalidValueError, match=r"erase_share=0\.0 must be above 0"):
+        made.digits.replace(erase_share=0.0)
+
+
+@promise
 def mixup(made):
     (plain, labels), *_ = made.batches(made.digits, epochs=1)
     (images, targets), *_ = made.batches(made.digits, epochs=1, mixup=0.2, label_smoothing=0.1)
@@ -612,6 +637,82 @@ def crop_size(made):
     task = task_of(made.scenes)
     validation = task.validation(made.scenes.replace(crop_size=(8, 12)), made.data(made.scenes))
     assert next(iter(validation))[0].shape[1:] == (16, 24, 3), "validation sees whole images"
+
+
+@promise
+def train_size(made):
+    """A crop of the whole image in half of its size is the image in half of its size."""
+    whole = dict(augmentation=("resized_crop",), crop_area=(1.0, 1.0), image_size=16)
+    small = made.batches(made.digits, train_size=(8, 6), epochs=1, **whole)
+    large = made.batches(made.digits, epochs=1, **whole)
+    assert small[0][0].shape == (200, 8, 6, 3)
+    for (images, _), (others, _) in zip(small[:2], large[:2], strict=True):
+        expected = keras.ops.image.resize(others, (8, 6), antialias=True)
+        np.testing.assert_allclose(images, expected, atol=1e-3)
+    recipe = made.digits.replace(train_size=8, **whole)
+    validation = task_of(recipe.model).validation(recipe, made.data(recipe))
+    assert next(iter(validation))[0].shape[1:] == (16, 16, 3), "validation sees images of image_size"
+    assert made.model(recipe).input_shape == (None, None, None, 3)
+    with pytest.raises(InvalidValueError, match="train_size=8 is of 'resized_crop', which augmentation must name"):
+        made.digits.replace(train_size=8)
+    with pytest.raises(
+        InvalidValueError, match=r"simple_cnn does not take both the crops of 8×8.*leave train_size out"
+    ):
+        train(recipe.replace(model="simple_cnn"))
+
+
+INCEPTION = dict(
+    model="googlenet_bn",
+    image_size=32,
+    model_options=dict(modules=("3a", "4a", "4d", "5a"), width=0.125, dropout=0.0, auxiliary_dropout=0.0),
+)
+
+
+@promise
+def auxiliary_weight(made):
+    """The loss of training is by hand that of three heads, and that of validation that of one."""
+    recipe = made.digits.replace(
+        auxiliary_weight=0.3, label_smoothing=0.1, warmup_epochs=0.0, learning_rate=0.0, **INCEPTION
+    )
+    trained = made.model(recipe)
+    images, labels = made.data(recipe).train.arrays(24).values()
+    images, targets = images.astype("float32"), np.eye(10, dtype="float32")[labels]
+
+    def losses(training):
+        return {
+            name: -np.mean(np.sum((0.9 * targets + 0.01) * keras.ops.log_softmax(logits).numpy(), axis=1))
+            for name, logits in trained(images, training=training).items()
+        }
+
+    head, first, second = (losses(training=True)[name] for name in ("head", "auxiliary1", "auxiliary2"))
+    before = losses(training=False)["head"]
+    assert trained.test_on_batch(images, targets)[0] == pytest.approx(before, rel=1e-5)
+    expected = head + 0.3 * (first + second)
+    trained.reset_metrics()
+    assert trained.train_on_batch(images, targets)[0] == pytest.approx(expected, rel=1e-4)
+    trained.reset_metrics()
+    right = trained(images, training=False)["head"].numpy().argmax(axis=1) == labels
+    assert trained.test_on_batch(images, targets)[1] == pytest.approx(right.mean())
+
+    trained.save(made.folder / "trained.keras")
+    again = keras.saving.load_model(made.folder / "trained.keras")
+    assert again.auxiliary_weight == 0.3
+    options = dict(input_shape=(32, 32, 3), num_classes=10, classifier_activation=None, **recipe.build_options)
+    finished = take_weights(recipe, kzoo.build("googlenet_bn", **options), again)
+    np.testing.assert_allclose(finished(images), trained(images, training=False)["head"], atol=1e-4)
+    assert not [weight.path for weight in finished.weights if "auxiliary" in weight.path]
+
+    for mistake, message in (
+        (
+            dict(model="resnet18", model_options={}),
+            "resnet18 has no auxiliary heads, which GoogLeNet and Inception v3",
+        ),
+        (dict(auxiliary_weight=0.0), "auxiliary_weight=0.0 must be above zero"),
+        (dict(quantization_aware="int8"), "quantization_aware fine-tunes no auxiliary heads"),
+        (dict(model_options=dict(auxiliary=True)), "say auxiliary_weight instead"),
+    ):
+        with pytest.raises(InvalidValueError, match=message):
+            recipe.replace(**mistake)
 
 
 @promise
