@@ -650,7 +650,7 @@ def train_size(made):
         expected = keras.ops.image.resize(others, (8, 6), antialias=True)
         np.testing.assert_allclose(images, expected, atol=1e-3)
     recipe = made.digits.replace(train_size=8, **whole)
-    validation = task_of(recipe.model).validation(recipe, made.data(recipe))
+    validation = task_of(recipe).validation(recipe, made.data(recipe))
     assert next(iter(validation))[0].shape[1:] == (16, 16, 3), "validation sees images of image_size"
     assert made.model(recipe).input_shape == (None, None, None, 3)
     with pytest.raises(InvalidValueError, match="train_size=8 is of 'resized_crop', which augmentation must name"):
