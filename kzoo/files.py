@@ -98,3 +98,8 @@ def ensure_writable(directory: str | Path, need_bytes: int = 0) -> Path:
             "free some space or choose another output directory"
         )
     return directory
+
+
+def keras_home() -> Path:
+    """The folder where Keras keeps what it fetched: `KERAS_HOME`, or `~/.keras`."""
+    return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()

@@ -201,6 +201,7 @@ def trained(folder: Path, **flags) -> tuple:
         history = dict(zip(*(lines[index].split(",") for index in (0, -1)), strict=True))
         speed = json.loads(Path(place, "run", "speed.json").read_text())
         assert speed["images_per_second"] > 0
+        assert speed["training_programs"] == 1
         weights = keras.saving.load_model(Path(place, "run", "model.keras")).get_weights()
     losses = {name: float(history[name]) for name in ("loss", "val_loss")}
     return losses, report["models"]["keras"]["loss"], report["dataset"], weights

@@ -21,6 +21,7 @@ from kzoo.train import callbacks
 from kzoo.train.averages import BATCHES, AveragedWeights
 from kzoo.train.checkpoints import Mark, Restored
 from kzoo.train.history import Row, cut_history, is_over
+from kzoo.train.programs import Programs
 from kzoo.train.run_directory import HISTORY, checkpoints_of
 from kzoo.train.speed import SpeedMeter
 from kzoo.train.steps import scan_steps
@@ -70,7 +71,7 @@ def fit(
     def train(model: keras.Model, mark: Mark, state: Mapping[str, np.ndarray], epochs: int) -> None:
         if mark.batches:
             model.evaluate(task.validation(recipe, data), steps=1, verbose=0)  # makes the metrics that `state` is of
-        clock, batches = callbacks.EpochSeconds(), task.training(recipe, data, *mark)
+        clock, batches, programs = callbacks.EpochSeconds(), task.training(recipe, data, *mark), Programs(model)
         if model.steps_per_execution > 1:
             scan_steps(model)
         model.fit(
@@ -83,7 +84,7 @@ def fit(
                 EpochSeeds(recipe.seed),
                 callbacks.EndOnNaN(),
                 clock,
-                SpeedMeter(batches, schedule.batch_size, directory),
+                SpeedMeter(batches, schedule.batch_size, directory, programs),
                 callbacks.InsideEpoch(checkpoints, recipe.checkpoint_minutes, clock, mark, state),
                 keras.callbacks.CSVLogger(str(directory / HISTORY), append=True),
                 *_tensorboard(directory),
@@ -94,6 +95,7 @@ def fit(
             shuffle=False,  # the pipeline shuffles
             verbose="auto" if sys.stdout.isatty() else 2,
         )
+        programs.warn()
 
     (model, mark, state), started = start, time.perf_counter()
     done = mark.epochs

@@ -24,6 +24,7 @@ from kzoo.train.finish import finish
 from kzoo.train.fit import fit
 from kzoo.train.history import best_epoch, is_over, read_history
 from kzoo.train.optimizer import make_optimizer
+from kzoo.train.programs import keep_programs
 from kzoo.train.run_directory import HISTORY
 from kzoo.train.steps import steps_per_call
 from kzoo.weights import fetch_source, resolve
@@ -68,6 +69,7 @@ def train(recipe: Recipe) -> dict:
     _say(f"data: {recipe.data.dataset}")
     data = task.load(recipe.data, recipe.task, recipe.seed)
     data = _take(data, task.smoke_images) if recipe.smoke else data
+    keep_programs()
     with readable_images():
         return _train(recipe, task, data)
 

@@ -11,6 +11,7 @@ from kzoo.console import show
 from kzoo.escape import terminal
 from kzoo.files import write_text
 from kzoo.graph import count_macs
+from kzoo.train.programs import Programs
 
 SPEED = "speed.json"
 # Dense bfloat16 (T4 and V100: float16) TFLOP/s of one device, by a part of its name, as its maker's data sheet says
@@ -43,6 +44,7 @@ class TrainingSpeed:
         peak_share: of the device's peak in bfloat16; None where that is not known.
         input_share: share of the time for which the step waited for images; None where that is not known.
         memory_bytes: most memory of the device that was in use; None where that is not known.
+        training_programs: number of programs that the training step was compiled into until then.
     """
 
     device: str
@@ -52,6 +54,7 @@ class TrainingSpeed:
     peak_share: float | None
     input_share: float | None
     memory_bytes: int | None
+    training_programs: int
 
     def __str__(self) -> str:
         parts = [f"{self.images_per_second:,.0f} images/s", f"{self.step_ms:.1f} ms a step"]
@@ -75,11 +78,13 @@ class SpeedMeter(keras.callbacks.Callback):
         batches: of training; what has `waited` is asked for the seconds that it was waited for.
         batch_size: images of a step.
         directory: of the run.
+        programs: of the model.
     """
 
-    def __init__(self, batches, batch_size: int, directory: Path):
+    def __init__(self, batches, batch_size: int, directory: Path, programs: Programs):
         super().__init__()
         self._batches, self._batch_size, self._directory = batches, batch_size, directory
+        self._programs = programs
         self._epochs = 0
         self._started: float | None = None
 
@@ -100,7 +105,8 @@ class SpeedMeter(keras.callbacks.Callback):
         peak = next((value for name, value in PEAKS.items() if name in device), None)
         waited = None if self._waited is None else (self._batches.waited - self._waited) / seconds
         share = None if peak is None or tflops is None else tflops / peak
-        speed = TrainingSpeed(device, rate, 1e3 * seconds / steps, tflops, share, waited, memory)
+        programs = self._programs.training
+        speed = TrainingSpeed(device, rate, 1e3 * seconds / steps, tflops, share, waited, memory, programs)
         write_text(self._directory / SPEED, json.dumps(dataclasses.asdict(speed), indent=2) + "\n")
         if self._epochs == 2:
             show(terminal(str(speed)))

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import os
 import threading
 import urllib.error
 import urllib.request
@@ -12,7 +11,7 @@ from pathlib import Path
 import keras
 
 from kzoo.errors import OutputError, WeightsError
-from kzoo.files import atomic_path, ensure_writable
+from kzoo.files import atomic_path, ensure_writable, keras_home
 from kzoo.weights.files import INDEX_FILE, SINGLE_FILE, read_index
 
 CONNECT_SECONDS = 5  # for a host to answer at all; a download that goes on may take as long as it needs
@@ -78,7 +77,7 @@ def fetch_keras(url: str, file_hash: str) -> Path:
         WeightsError: it cannot be had, within 10 s where there is no network, or has another hash. Nothing of the
             download is kept.
     """
-    folder = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
+    folder = keras_home() / "models"
     path = folder / url.rpartition("/")[2]
     if path.is_file():
         with path.open("rb") as file:
