@@ -13,6 +13,7 @@ COMMANDS = {
     "list": "List the models of the zoo.",
     "info": "Show the size, cost, feature maps, weights, papers and options of a model.",
     "train": "Train a recipe, or a model on your pictures.",
+    "plan": "Tell what a recipe needs on devices that may not be here: memory, time, cost.",
     "evaluate": "Measure the accuracy of a file on a dataset, or the mean IoU of a model for segmentation.",
     "predict": "Name what pictures show, or segment them, with a model of the zoo or a file.",
     "export": "Fold a model and write it as LiteRT files that were checked against Keras.",
@@ -21,6 +22,7 @@ COMMANDS = {
     "completion": "Print a script that completes commands, names and options in a shell.",
 }
 COMPLETE = "__complete"  # what that script asks
+WITH_SETTINGS = ("plan",)  # commands that take the settings of a recipe besides their own
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -48,12 +50,17 @@ def main(args: Sequence[str] | None = None) -> None:
             raise UnknownNameError(f"unknown command {name!r}{meant}")
         from kzoo.commands.forms import FORMS
 
+        if name in WITH_SETTINGS:
+            from kzoo.commands.train_words import check_first
+
+            check_first(options, name, "a recipe")
         form = FORMS.get(name)
-        given = parse(form, options, f"kzoo {name}", description=COMMANDS[name]) if form else options
+        parsed = {"description": COMMANDS[name], "return_unknown_args": name in WITH_SETTINGS}
+        given = parse(form, options, f"kzoo {name}", **parsed) if form else options
         if name == "train":
             from kzoo.commands.train_words import check_words
 
             check_words(options)
         with quiet_import():
             command = importlib.import_module(f"kzoo.commands.{name}")
-        command.run(given)
+        command.run(*given if name in WITH_SETTINGS else [given])

@@ -165,6 +165,10 @@ def check_kzoo(words: list[str]) -> None:
         recipe = Recipe(name="x", model=name, data=Data(options.pop(0))) if with_data else load_recipe(name)
         form = parse(Recipe, options, "kzoo train", default=recipe)
         names = [form.model, form.backbone]
+    elif command == "plan":
+        form, settings = parse(FORMS[command], args, "kzoo plan", return_unknown_args=True)
+        form = parse(Recipe, settings, "kzoo plan", default=load_recipe(form.recipe))
+        names = [form.model, form.backbone]
     else:
         form = parse(FORMS[command], args, f"kzoo {command}")
         names = {

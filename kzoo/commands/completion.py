@@ -25,6 +25,7 @@ compdef _kzoo kzoo""",
     "fish": "complete -c kzoo -a '(kzoo __complete (commandline -opc)[2..] (commandline -ct))'",
 }
 OF_MODELS = ("list", "info", "train", "predict", "export", "check", "bench")
+OF_RECIPES = ("train", "plan")
 
 
 def run(form: Completion) -> None:
@@ -49,7 +50,7 @@ def complete(words: Sequence[str], commands: Iterable[str]) -> list[str]:
     if command == "train":
         known = flag_types()
     elif command in FORMS:
-        known = get_type_hints(FORMS[command])
+        known = get_type_hints(FORMS[command]) | (flag_types() if command == "plan" else {})
     else:
         return []
     if word.startswith("-"):
@@ -59,10 +60,10 @@ def complete(words: Sequence[str], commands: Iterable[str]) -> list[str]:
         return _starting(word, _values(known, given[-1]))
     if command == "completion":
         return _starting(word, SCRIPTS)
-    if given and command == "train":
+    if given and command in OF_RECIPES:
         return []  # pictures: files
     names = [model.name for model in read_catalogue()] if command in OF_MODELS else []
-    return _starting(word, [*list_recipes(), *names] if command == "train" else names)
+    return _starting(word, [*list_recipes(), *names] if command in OF_RECIPES else names)
 
 
 def _values(known: dict[str, Any], option: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from kzoo.bench.plan import Plan
+from kzoo.bench import plan as bench_plan
 from kzoo.images import Interpolation, PixelChanges, Resize
 from kzoo.precisions import PRECISIONS
 
@@ -232,11 +232,39 @@ class Check(JsonOption):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Bench(Plan, JsonOption):
+class Bench(bench_plan.Plan, JsonOption):
     """Options of `kzoo bench`."""
 
     output: Path | None = None
     """Folder for bench.json, bench.png and README.md."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan(JsonOption):
+    """Options of `kzoo plan`, besides the settings of the recipe."""
+
+    recipe: Annotated[Positional[str], arg(metavar="RECIPE")]
+    """Recipe: a name of `kzoo train`, or the path of a recipe file, which is run."""
+    topology: tuple[str, ...] = ("cpu",)
+    """Devices: "cpu" for this machine, TPU slices such as v5e:4x8 or v4:2x2x4, graphics cards of a host such as
+    h100:8; several to plan for each."""
+    images: int | None = None
+    """Number of training images, of a dataset whose size kzoo does not know; the dataset is never read."""
+    classes: int | None = None
+    """Number of classes, of such a dataset."""
+    price: float | None = None
+    """Price of a chip-hour, for the cost of the run."""
+    input_rate: float | None = None
+    """Number of images a second that each host reads, decodes and changes; a run's speed.json tells it."""
+    verify: bool = False
+    """Whether to compile the largest batch too, which is otherwise computed from two compilations."""
+    thorough: bool = False
+    """Whether a TPU's program is compiled with all optimizations, ten times as long, for its memory to the last per
+    cent."""
+    jobs: int = 1
+    """Number of topologies that are compiled for at once."""
+    cache: Path | None = None
+    """Folder where the results of compilations are kept; default: kzoo/plan in ~/.cache."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,5 +284,6 @@ FORMS = {
     "export": Export,
     "check": Check,
     "bench": Bench,
+    "plan": Plan,
     "completion": Completion,
 }

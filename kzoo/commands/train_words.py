@@ -57,8 +57,7 @@ def check_words(words: Sequence[str]) -> None:
     first, *rest = words
     if first in ("-h", "--help"):
         return
-    if first.startswith("-"):
-        fail(f"a recipe or a model comes first: kzoo train RECIPE {' '.join(words)}; recipes are {recipes}")
+    check_first(words, "train", "a recipe or a model")
     _, options = own_options(rest)
     data = options[0] if options and not options[0].startswith("-") else None
     tasks = {model.name: model.task for model in read_catalogue()}
@@ -73,7 +72,14 @@ def check_words(words: Sequence[str]) -> None:
         )
     else:
         _check_data(data, tasks[first])
-    _check_flags(options, " ".join(["kzoo train", first, *([data] if data else [])]))
+    check_flags(options, " ".join(["kzoo train", first, *([data] if data else [])]))
+
+
+def check_first(words: Sequence[str], command: str, what: str) -> None:
+    """Ends the process with one line if an option stands where `what` a command is about must, or nothing does."""
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
+        usage = " ".join(["kzoo", command, "RECIPE", *words])
+        fail(f"{what} comes first: {usage}; recipes are {', '.join(list_recipes())}")
 
 
 def _unknown(first: str, data: str | None, models: Sequence[str]) -> KzooError:
@@ -100,8 +106,12 @@ def _check_data(data: str, task: str) -> None:
         raise DatasetError(f"no folder at {data!r}")
 
 
-def _check_flags(options: Sequence[str], command: str) -> None:
-    """Raises if an option is one of no recipe, whatever its task."""
+def check_flags(options: Sequence[str], command: str) -> None:
+    """Raises if an option is one of no recipe, whatever its task.
+
+    Raises:
+        UnknownOptionError: it is.
+    """
     flags = [f"--{name.replace('_', '-')}" for name in flag_types()]
     known = {"--help", *flags, *(flag.replace("--", "--no-", 1) for flag in flags)}
     for word in options:

@@ -11,24 +11,10 @@ from kzoo.console import show
 from kzoo.escape import terminal
 from kzoo.files import write_text
 from kzoo.graph import count_macs
+from kzoo.peaks import peak_of
 from kzoo.train.programs import Programs
 
 SPEED = "speed.json"
-# Dense bfloat16 (T4 and V100: float16) TFLOP/s of one device, by a part of its name, as its maker's data sheet says
-PEAKS = {
-    "H100 PCIe": 756.0,
-    "H100": 989.4,
-    "H200": 989.4,
-    "A100": 312.0,
-    "L40S": 362.0,
-    "L4": 121.0,
-    "T4": 65.0,
-    "V100": 125.0,
-    "TPU v4": 275.0,
-    "TPU v5 lite": 197.0,
-    "TPU v5": 459.0,
-    "TPU v6 lite": 918.0,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +88,9 @@ class SpeedMeter(keras.callbacks.Callback):
         rate = steps * self._batch_size / seconds
         tflops = None if None in self.model.input_shape[1:] else 6e-12 * count_macs(self.model) * rate
         device, memory = _device()
-        peak = next((value for name, value in PEAKS.items() if name in device), None)
+        peak = peak_of(device)
         waited = None if self._waited is None else (self._batches.waited - self._waited) / seconds
-        share = None if peak is None or tflops is None else tflops / peak
+        share = None if peak is None or tflops is None else tflops / peak.tflops
         programs = self._programs.training
         speed = TrainingSpeed(device, rate, 1e3 * seconds / steps, tflops, share, waited, memory, programs)
         write_text(self._directory / SPEED, json.dumps(dataclasses.asdict(speed), indent=2) + "\n")

@@ -28,7 +28,7 @@ def time_kzoo(name: str, batch: int, size: int, steps: int) -> dict:
 
     import kzoo
     from kzoo.graph import count_macs
-    from kzoo.train.speed import PEAKS
+    from kzoo.peaks import peak_of
     from kzoo.train.steps import scan_steps
 
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -60,7 +60,8 @@ def time_kzoo(name: str, batch: int, size: int, steps: int) -> dict:
             rates.append(steps * batch / (time.perf_counter() - began))
         found[f"kzoo, {calls} step(s) a call"] = dict(images_per_second=max(rates), first_epoch_seconds=compiled)
     device = jax.devices()[0].device_kind
-    peak = next((value for part, value in PEAKS.items() if part in device), None)
+    known = peak_of(device)
+    peak = known and known.tflops
     macs = count_macs(model)
     for row in found.values():
         row["peak_share"] = peak and 6e-12 * macs * row["images_per_second"] / peak

@@ -1,0 +1,1 @@
+"""What a recipe would need on devices that may not be here: memory, time, money."""
