@@ -38,7 +38,7 @@ def blank_dataset(recipe: Recipe, size: Size) -> ImageDataset:
         raise InvalidValueError(
             f"images of {recipe.data.dataset} differ in size; say which to plan for by --image-size"
         )
-    classification = task_of(recipe.model).name == CLASSIFICATION
+    classification = task_of(recipe).name == CLASSIFICATION
     held_out = round(size.images * recipe.data.validation_fraction)
 
     def split(images: int) -> IndexedSplit:
@@ -68,7 +68,7 @@ class Step:
     """
 
     def __init__(self, recipe: Recipe, data: ImageDataset):
-        task = task_of(recipe.model)
+        task = task_of(recipe)
         self.model = compiled_model(recipe, task, data, max(1, data.train.size // recipe.schedule.batch_size))
         self._batch = _few(recipe, task, data)
         _make_state(self.model, self._batch)
