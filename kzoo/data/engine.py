@@ -1,4 +1,7 @@
-"""Batches for backends other than TensorFlow: threads read them ahead of the step, and changes are compiled."""
+"""Batches for backends other than TensorFlow: read ahead of the step, and changed by compiled programs.
+
+Threads read them, and files are decoded in processes where there are cores for them.
+"""
 
 import functools
 import os
@@ -10,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kzoo.data import workers
 from kzoo.data.split import Example, IndexedSplit, readable_images
 
 AHEAD = max(2, os.cpu_count() or 1)  # batches that are read before they are asked for
@@ -44,6 +48,8 @@ class ArrayBatches(keras.utils.PyDataset):
         self._split, self._batch_size, self._numbers, self._steps = split, batch_size, numbers, steps
         self._order_of = functools.lru_cache(maxsize=2)(order_of)  # threads are in the next epoch already
         self._prepare = _compiled(prepare)
+        apart = split.decode is not None and workers.worker_count() > 0
+        self._gather = functools.partial(workers.gather, split) if apart else split.gather
         self._threads = ThreadPoolExecutor(AHEAD, thread_name_prefix="kzoo-read")
         self._read_ahead: dict[int, Future] = {}
         self.waited = 0.0
@@ -64,7 +70,7 @@ class ArrayBatches(keras.utils.PyDataset):
 
     def _read(self, number: int) -> Example:
         epoch, step = divmod(number, self._steps)
-        return self._split.gather(self._order_of(epoch)[step * self._batch_size :][: self._batch_size])
+        return self._gather(self._order_of(epoch)[step * self._batch_size :][: self._batch_size])
 
 
 class StreamBatches(keras.utils.PyDataset):
