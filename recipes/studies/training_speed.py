@@ -1,4 +1,4 @@
-"""How fast a training step is on the processor, before and after oneDNN and fused normalisation, and in PyTorch.
+"""How fast a training step is on the processor: Keras as it comes, kzoo on TensorFlow and on JAX, and PyTorch.
 
     python recipes/studies/training_speed.py [--torch-python PATH] [--cases resnet20 resnet50 unet]
 
@@ -25,11 +25,13 @@ from kzoo.files import write_text
 from kzoo.onednn import VARIABLE, processor_features
 
 TORCH = "PyTorch, channels last"
-# what TF_ENABLE_ONEDNN_OPTS is, None for kzoo's choice, and whether the batch normalisation is Keras' own
-ENGINES = {
-    "before": ("0", True),
-    "oneDNN": ("1", True),
-    "kzoo": (None, False),
+# the environment, in which TF_ENABLE_ONEDNN_OPTS is kzoo's choice if it is absent, and whether the batch normalisation
+# is Keras' own
+ENGINES: dict[str, tuple[dict[str, str], bool]] = {
+    "before": ({VARIABLE: "0"}, True),
+    "oneDNN": ({VARIABLE: "1"}, True),
+    "kzoo": ({}, False),
+    "kzoo on JAX": ({"KERAS_BACKEND": "jax"}, False),
 }
 INSTRUCTIONS = ("avx", "avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8")
 
@@ -116,8 +118,8 @@ class Process:
             script = Path(__file__).with_name("training_speed_torch.py")
             command = [options.torch_python, script, name, case.batch, case.side, case.steps]
         else:
-            variable, keras_own = ENGINES[engine]
-            environment |= {VARIABLE: variable} if variable else {}
+            own, keras_own = ENGINES[engine]
+            environment |= own
             command = [sys.executable, __file__, "turns", name, int(keras_own)]
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         with log.open("w") as errors:
@@ -202,8 +204,9 @@ Measured on {cores} CPU cores with {instructions} by
 
     python recipes/studies/training_speed.py
 
-"before" is Keras' own batch normalisation without oneDNN, "oneDNN" the same with it, "kzoo" what
-`import kzoo` and `kzoo.build` do: oneDNN and the fused operation. The same network, loss and optimizer everywhere,
+"before" is Keras on TensorFlow as it comes, with its own batch normalisation and without oneDNN, "oneDNN" the same
+with it, "kzoo" what `import kzoo` and `kzoo.build` do: oneDNN and the fused operation; on JAX a step is one XLA
+program, and the normalisation Keras' own. The same network, loss and optimizer everywhere,
 float32, by turns of a few steps; ratios are medians over the turns. {versions}.
 
 """
