@@ -21,7 +21,7 @@ RECIPE = Recipe(
     whiten_stem=True,
     data=Data("cifar10"),
     augment=Augment(("alternating_flip", "translate"), translate_share=1 / 16),
-    optimizer=Optimizer("muon", learning_rate=0.01, weight_decay=0.2),
+    optimizer=Optimizer("muon", learning_rate=0.02, weight_decay=0.1),
     schedule=Schedule(epochs=10, batch_size=500, warmup_epochs=0.5, decay="linear"),
     task=Classify(label_smoothing=0.2),
 )

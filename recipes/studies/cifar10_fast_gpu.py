@@ -80,7 +80,7 @@ class Runs:
 
         splits = [IndexedSplit.of_arrays(arrays) for arrays in (train, test, test)]
         self.data = ImageDataset("cifar10", classes, train["image"].shape[1:], *splits)
-        self.recipe, self.task = recipe, task_of(recipe.model)
+        self.recipe, self.task = recipe, task_of(recipe)
         self.batch = recipe.schedule.batch_size
         self.steps = len(train["label"]) // self.batch
         self.model = self._new()

@@ -434,7 +434,7 @@ def whiten_stem(made):
     """Patches of training images are without correlation and of variance 1 behind the filters, which do not learn."""
     recipe = made.digits.replace(model="airbench94", image_size=12, model_options=dict(widths=(4,)), whiten_stem=True)
     data = made.data(recipe)
-    trained = _models(recipe, task_of(recipe.model), data, STEPS)(Mark(recipe.schedule.epochs))
+    trained = _models(recipe, task_of(recipe), data, STEPS)(Mark(recipe.schedule.epochs))
     stem = trained.get_layer("stem_conv")
     assert "stem_conv/kernel" not in {weight.path for weight in trained.trainable_weights}
     images = data.train.arrays()["image"].astype("float32")
