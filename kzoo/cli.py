@@ -12,6 +12,7 @@ from kzoo.errors import UnknownNameError, did_you_mean
 COMMANDS = {
     "list": "List the models of the zoo.",
     "info": "Show the size, cost, feature maps, weights, papers and options of a model.",
+    "recipes": "List the recipes with their cost, and what was measured or published.",
     "train": "Train a recipe, or a model on your pictures.",
     "plan": "Tell what a recipe needs on devices that may not be here: memory, time, cost.",
     "evaluate": "Measure the accuracy of a file on a dataset, or the mean IoU of a model for segmentation.",

@@ -17,6 +17,7 @@ from kzoo.taps import TAP, tap_names
 # `pytest -m slow` takes a name of each kind of narrow model, `kzoo check --all` every name.
 QUICK = {
     "cifar_resnet110": dict(depths=(1, 1), widths=(8, 12)),
+    "airbench94": {},
     "fpn": dict(backbone_options=dict(depths=(1, 1, 1, 1), widths=(8, 12, 16, 24))),
     "googlenet_bn_se": dict(modules=("3a", "4a", "5a")),
     "inception_v3_keras": {},
@@ -67,7 +68,7 @@ def test_builds_with_taps_at_their_strides(name):
     assert levels == list(range(levels[0], levels[-1] + 1))
     assert 2 ** levels[-1] == dataclasses.replace(entry.config, **entry.narrow).total_stride
     # pixels of a map that convolutions without padding cost
-    lost = {"inception_v3": 4, "unet": 8 if name == "unet" else 0}.get(entry.family, 0)
+    lost = {"inception_v3": 4, "airbench": 1, "unet": 8 if name == "unet" else 0}.get(entry.family, 0)
     for level in levels:
         stride = 2**level
         rows, columns = model.get_layer(f"p{level}").output.shape[1:3]
@@ -93,8 +94,11 @@ def test_equals_jax(name, tmp_path, jax):
 def norms_that_stay(model) -> set[str]:
     """Of a pre-activation network, those that read a sum or the stem's pool: each block's first and the last one.
 
-    Of a network with an attention stem, the one behind its max-pooling. All others follow a linear layer.
+    Of a network with an attention stem, and of each stage of airbench, the one behind its max-pooling. All others
+    follow a linear layer.
     """
+    if model.name.startswith("airbench"):
+        return {f"stage{number}_bn1" for number in (1, 2)}
     if model.name.endswith("_full"):
         return {"stem_bn"}
     if "_v2" not in model.name and not model.name.startswith("residual_attention"):

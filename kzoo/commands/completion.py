@@ -25,7 +25,7 @@ compdef _kzoo kzoo""",
     "fish": "complete -c kzoo -a '(kzoo __complete (commandline -opc)[2..] (commandline -ct))'",
 }
 OF_MODELS = ("list", "info", "train", "predict", "export", "check", "bench")
-OF_RECIPES = ("train", "plan")
+OF_RECIPES = ("train", "plan", "recipes")
 
 
 def run(form: Completion) -> None:

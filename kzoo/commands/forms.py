@@ -124,6 +124,14 @@ class Info(JsonOption):
 
 
 @dataclasses.dataclass(frozen=True)
+class Recipes(JsonOption):
+    """Options of `kzoo recipes`."""
+
+    pattern: Annotated[Positional[str], arg(metavar="[PATTERN]")] = "*"
+    """Shell-style pattern of names, such as "imagenet_*" (quote it)."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Evaluate(DivisionOptions, TruthOptions, PixelOptions, JsonOption):
     """Options of `kzoo evaluate`."""
 
@@ -279,6 +287,7 @@ class Completion:
 FORMS = {
     "list": List,
     "info": Info,
+    "recipes": Recipes,
     "evaluate": Evaluate,
     "predict": Predict,
     "export": Export,

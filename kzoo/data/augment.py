@@ -10,6 +10,7 @@ from keras import layers, ops
 
 from kzoo.data.boxes import RandomErase, RandomResizedCrop
 from kzoo.data.elastic import RandomElastic
+from kzoo.data.flips import AlternatingFlip
 from kzoo.data.policies import rand_augment, trivial_augment
 from kzoo.data.seeds import StepSeeds
 from kzoo.recipe import Augment
@@ -21,7 +22,9 @@ _GEOMETRY: dict[str, Callable[[Augment, tuple[int, int] | None], list]] = {
     "resized_crop": lambda augment, size: [RandomResizedCrop(augment.crop_area, size)],
     "flip": lambda augment, size: [layers.RandomFlip("horizontal")],
     "flip_vertical": lambda augment, size: [layers.RandomFlip("vertical")],
-    "translate": lambda augment, size: [layers.RandomTranslation(1 / 8, 1 / 8, interpolation="nearest", **_BLACK)],
+    "translate": lambda augment, size: [
+        layers.RandomTranslation(augment.translate_share, augment.translate_share, interpolation="nearest", **_BLACK)
+    ],
     "rotate": lambda augment, size: [layers.RandomRotation(10 / 360, **_BLACK)],
     "zoom": lambda augment, size: [layers.RandomZoom(0.1, **_BLACK)],
     "scale": lambda augment, size: [layers.RandomZoom((-0.4, 0.2), **_BLACK)],
@@ -40,16 +43,23 @@ _COLOUR: dict[str, Callable[[Augment, tuple[int, int] | None], list]] = {
         layers.RandomHue(0.05, **_PIXELS),
     ],
 }
-_STAGES = (_GEOMETRY, _COLOUR, {"erase": lambda augment, size: [RandomErase(augment.erase_share)]})
+_STAGES = (
+    {"alternating_flip": lambda augment, size: [AlternatingFlip()]},
+    _GEOMETRY,
+    _COLOUR,
+    {"erase": lambda augment, size: [RandomErase(augment.erase_share)]},
+)
 
 
 class Augmentation:
     """The random changes that a recipe names, of batches of pixels; what they do follows from the seeds alone.
 
-    First those that move pixels, then those that colour them, then `erase`; of one kind in the recipe's order.
+    First `alternating_flip`, which knows an image by its pixels, then those that move pixels, then those that colour
+    them, then `erase`; of one kind in the recipe's order.
 
     `resized_crop` a box of 8 to 100 % of the image, resized to the whole (arXiv:1409.4842, section 6); `flip` left to
-    right; `flip_vertical` upside down; `translate` by up to 1/8 of the size, black behind; `rotate` by up to 10°;
+    right; `alternating_flip` the same of each image in every second epoch (arXiv:2404.00498, section 3.6);
+    `flip_vertical` upside down; `translate` by up to a share of the size, 1/8, black behind; `rotate` by up to 10°;
     `zoom` by up to 10 %; `scale` from 1.2 times the field of view down to a window of 0.6; `elastic` bends as tissue
     does (U-Net, arXiv:1505.04597, section 3.1); `trivial` one of fourteen operations of any strength
     (TrivialAugmentWide, arXiv:2103.10158); `rand` two of them of strength 9 of 30 (RandAugment, arXiv:1909.13719);

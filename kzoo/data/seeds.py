@@ -84,11 +84,15 @@ class StepSeeds(keras.random.SeedGenerator):
         epoch: counted from zero; an integer or a scalar tensor.
         step: of the epoch, counted from zero; an integer or a scalar tensor.
 
+    Attributes:
+        seed, epoch: as given.
+
     Example:
         >>> first, second = (keras.random.uniform((), seed=StepSeeds(0, 0, step)) for step in (0, 1))
     """
 
     def __init__(self, seed, epoch, step):  # the parent's would make the state
+        self.seed, self.epoch = seed, epoch
         self._step = _fold_in(_fold_in(_key(seed), epoch), step)
         self._drawn = 0
 

@@ -8,9 +8,22 @@ head: what makes predictions of the maps.
 narrow: overrides that give a small model of the same kind, for tests and `kzoo check`.
 """
 
-from kzoo.models import fpn, googlenet, inception_v3, nat, residual_attention, resnet, simple_cnn, swin, unet, vgg
+from kzoo.models import (
+    airbench,
+    fpn,
+    googlenet,
+    inception_v3,
+    nat,
+    residual_attention,
+    resnet,
+    simple_cnn,
+    swin,
+    unet,
+    vgg,
+)
 
 __all__ = [
+    "airbench",
     "fpn",
     "googlenet",
     "inception_v3",

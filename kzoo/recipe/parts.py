@@ -11,6 +11,7 @@ from kzoo.images import Interpolation, Pixels, Resize
 Augmentation = Literal[
     "resized_crop",
     "flip",
+    "alternating_flip",
     "flip_vertical",
     "translate",
     "rotate",
@@ -98,6 +99,9 @@ class Augment:
     """Number of operations of "rand" for each image; the paper has 2 for ImageNet."""
     rand_magnitude: int = 9
     """Magnitude of the operations of "rand", 0 to 30; the paper has 9 for ResNet-50 on ImageNet."""
+    translate_share: float = 1 / 8
+    """Share of the height and of the width by which "translate" moves an image at most; 1/8 of 32 pixels is what
+    ResNet has on CIFAR-10 (arXiv:1512.03385, section 4.2)."""
     erase_share: float = 0.5
     """Share of the images in which "erase" erases a box (arXiv:1708.04896); Swin has 0.25."""
     mixup: float | None = None
@@ -117,6 +121,7 @@ class Augment:
             raise InvalidValueError(f"rand_number={self.rand_number} must be at least 1")
         if not 0 <= self.rand_magnitude <= 30:
             raise InvalidValueError(f"rand_magnitude={self.rand_magnitude} must be 0 to 30")
+        _check_shares(translate_share=self.translate_share)
         if not 0 < self.erase_share <= 1:
             raise InvalidValueError(f"erase_share={self.erase_share} must be above 0 and at most 1")
         for mixing, alpha in (("mixup", self.mixup), ("cutmix", self.cutmix)):
@@ -130,8 +135,8 @@ class Optimizer:
 
     name: Annotated[OptimizerName, arg(name="optimizer")] = "sgd"
     """Optimizer: SGD with Nesterov momentum 0.9; AdamW (arXiv:1711.05101); LAMB (arXiv:1904.00962), with the decay
-    outside its trust ratio as Keras has it; Muon (arXiv:2502.16982) for matrices with AdamW for all else, kernels
-    of convolutions too; or RMSProp with decay 0.9, momentum 0.9 and an epsilon of 1, as Inception v3 is trained
+    outside its trust ratio as Keras has it; Muon (arXiv:2502.16982) for all kernels but the head's, of convolutions
+    too, with AdamW for all else; or RMSProp with decay 0.9, momentum 0.9 and an epsilon of 1, for Inception v3
     (arXiv:1512.00567, section 8)."""
     learning_rate: float = 0.1
     """Peak of the learning rate, reached after the warm-up."""

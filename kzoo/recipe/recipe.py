@@ -53,6 +53,10 @@ class Recipe:
     freeze_backbone: bool = False
     """Whether all but the head, or the decoder, stays as it is, with its statistics of batch normalisation."""
 
+    whiten_stem: bool = False
+    """Whether the first convolution becomes filters that whiten patches of the training images, and stays as it is
+    (arXiv:2404.00498, section 3.2), of a model such as airbench94 whose stem has the width for it."""
+
     data: OmitArgPrefixes[Data]
     """Dataset and the way from its files to pixels."""
     augment: OmitArgPrefixes[Augment] = dataclasses.field(default_factory=Augment)
@@ -115,6 +119,10 @@ class Recipe:
             )
         if isinstance(self.task, Classify):
             self._check_classify(entry, self.task)
+        if self.whiten_stem and self.weights is not None:
+            raise InvalidValueError(
+                "whiten_stem makes filters of its own, and weights have theirs; leave one of them out"
+            )
         if not hasattr(entry.config, "backbone"):
             given = [name for name in ("backbone", "backbone_weights") if getattr(self, name)]
             if given:

@@ -23,8 +23,9 @@ def without_decay(model: keras.Model) -> list[keras.Variable]:
         for layer in model._flatten_layers()
         if isinstance(layer, keras.layers.DepthwiseConv2D) and layer.built and layer.kernel_size == (1, 1)
     }
-    return [weight for weight in model.trainable_weights if id(weight) in scales or not _is_kernel(weight)]
+    return [weight for weight in model.trainable_weights if id(weight) in scales or not is_kernel(weight)]
 
 
-def _is_kernel(weight: keras.Variable) -> bool:
+def is_kernel(weight: keras.Variable) -> bool:
+    """Whether a weight is what a layer multiplies its input by, by its name and rank."""
     return len(weight.shape) >= 2 and weight.name.endswith("kernel")

@@ -27,6 +27,7 @@ from kzoo.train.optimizer import make_optimizer
 from kzoo.train.programs import keep_programs
 from kzoo.train.run_directory import HISTORY
 from kzoo.train.steps import steps_per_call
+from kzoo.train.whitening import IMAGES, whiten, whitening_stem
 from kzoo.weights import fetch_source, resolve
 from kzoo.zoo import build, count_parameters
 
@@ -120,7 +121,10 @@ def _models(recipe: Recipe, task: Task, data: ImageDataset, steps: int) -> Calla
     @functools.cache
     def make(probing: bool) -> keras.Model:
         epochs = frozen if probing else recipe.schedule.epochs - frozen
-        return compiled_model(recipe.replace(freeze_backbone=True) if probing else recipe, task, data, steps, epochs)
+        model = compiled_model(recipe.replace(freeze_backbone=True) if probing else recipe, task, data, steps, epochs)
+        if recipe.whiten_stem:
+            whiten(model, data.train.arrays(IMAGES)["image"])
+        return model
 
     return lambda mark: make(frozen > 0 and mark <= Mark(frozen))
 
@@ -197,6 +201,8 @@ def compiled_model(
         keras.config.set_dtype_policy(before)
     if recipe.freeze_backbone:
         kzoo.freeze_backbone(model)
+    if recipe.whiten_stem:
+        whitening_stem(model).trainable = False
     if auxiliary is not None:
         model = AuxiliaryHeads(model.input, model.output, auxiliary_weight=auxiliary, name=model.name)
     model = quantization_aware.prepare(recipe, model)

@@ -10,12 +10,13 @@ from keras.optimizers import schedules
 from kzoo.models.depths import depth_of_layers
 from kzoo.recipe import Recipe, Schedule
 from kzoo.train.decay import without_decay
+from kzoo.train.muon import Muon
 
 KINDS: dict[str, tuple[type[keras.optimizers.Optimizer], dict[str, Any]]] = {
     "sgd": (keras.optimizers.SGD, dict(momentum=0.9, nesterov=True)),
     "adamw": (keras.optimizers.AdamW, {}),
     "lamb": (keras.optimizers.Lamb, {}),
-    "muon": (keras.optimizers.Muon, {}),
+    "muon": (Muon, dict(exclude_layers=["head"])),
     "rmsprop": (keras.optimizers.RMSprop, dict(rho=0.9, momentum=0.9, epsilon=1.0)),
 }
 

@@ -31,7 +31,7 @@ from kzoo.train.callbacks import EpochSeconds, InsideEpoch
 from kzoo.train.checkpoints import Checkpoints, Mark
 from kzoo.train.command import command_of
 from kzoo.train.history import is_over
-from kzoo.train.loop import _shrink, _take, compiled_model
+from kzoo.train.loop import _models, _shrink, _take, compiled_model
 from kzoo.train.quantization_aware import take_weights
 
 STEPS = 5
@@ -366,6 +366,14 @@ def optimizer(made):
         assert type(made.model(made.digits, optimizer=name).optimizer).__name__ == kind
     muon = made.model(made.digits, optimizer="muon", weight_decay=0.25).optimizer
     assert (muon.weight_decay, muon.adam_weight_decay) == (0.25, 0.25)
+    for change, weight in zip(
+        steps_of(made, [3.0], optimizer="muon"), made.model(made.digits).trainable_weights, strict=True
+    ):
+        if len(weight.shape) == 4:  # of a gradient of rank 1 all of it, 1 within what five iterations leave
+            size = np.linalg.norm(change.reshape(-1, weight.shape[-1]), 2)
+            assert size == pytest.approx(0.2 * np.sqrt(max(np.prod(weight.shape[:-1]), weight.shape[-1])), rel=0.35)
+        else:  # AdamW's first step, of the head too
+            np.testing.assert_allclose(change, -1, rtol=1e-4)
     # of a gradient of 3 its square's average is 0.9, and then 0.9 × 0.9 + 0.9; the momentum is 0.9
     first = 3 / np.sqrt(0.9 + 1)
     both = first + 0.9 * first + 3 / np.sqrt(1.71 + 1)
@@ -419,6 +427,29 @@ def layer_decay(made):
             type(other.optimizer).__name__
             == f"Layerwise{type(made.model(made.digits, optimizer=name).optimizer).__name__}"
         )
+
+
+@promise
+def whiten_stem(made):
+    """Patches of training images are without correlation and of variance 1 behind the filters, which do not learn."""
+    recipe = made.digits.replace(model="airbench94", image_size=12, model_options=dict(widths=(4,)), whiten_stem=True)
+    data = made.data(recipe)
+    trained = _models(recipe, task_of(recipe), data, STEPS)(Mark(recipe.schedule.epochs))
+    stem = trained.get_layer("stem_conv")
+    assert "stem_conv/kernel" not in {weight.path for weight in trained.trainable_weights}
+    images = data.train.arrays()["image"].astype("float32")
+    seen = keras.Model(trained.input, stem.output)(images).numpy().reshape(-1, 24).astype("float64")
+    np.testing.assert_allclose(seen[:, 12:], -seen[:, :12], atol=1e-4)
+    moments = seen[:, :12].T @ seen[:, :12] / len(seen)
+    # digits are grey: of twelve numbers of a patch four are apart and one is their offset; all else is nothing
+    assert np.diag(moments)[:7] == pytest.approx(0, abs=1e-3)
+    assert np.diag(moments)[7:] == pytest.approx(1, abs=0.02)
+    assert np.abs(moments - np.diag(np.diag(moments))).max() < 1e-3
+    assert "stem_conv/kernel" in {weight.path for weight in made.model(recipe, whiten_stem=False).trainable_weights}
+    with pytest.raises(InvalidValueError, match=r"tiny has a kernel of \(3, 3, 3, 4\)"):
+        made.model(made.digits, whiten_stem=True)
+    with pytest.raises(InvalidValueError, match="weights have theirs; leave one of them out"):
+        recipe.replace(weights="any")
 
 
 @promise
@@ -570,6 +601,18 @@ def rand_magnitude(made):
     for level in (9, 30):
         kinds, sizes = (array.numpy() for array in operations_of(made, rand_magnitude=level)[0])
         np.testing.assert_allclose(np.abs(sizes[kinds == OPERATIONS.index("rotate")]), level, rtol=1e-5)
+
+
+@promise
+def translate_share(made):
+    """An image of its own columns shows by how many columns it moved."""
+    columns = np.broadcast_to(np.arange(1, 33, dtype="float32")[None, :, None], (500, 32, 32, 3))
+    for share, most in ((1 / 8, 4), (1 / 16, 2)):
+        augment = made.digits.replace(augmentation=("translate",), translate_share=share).augment
+        moved = Augmentation(augment)(tf.constant(columns), StepSeeds(0, 0, 0)).numpy()[:, 16, 16, 0] - 17
+        assert sorted(set(np.round(moved))) == list(range(-most, most + 1))
+    with pytest.raises(InvalidValueError, match=r"translate_share=0\.0 must be between 0 and 1"):
+        made.digits.replace(translate_share=0.0)
 
 
 @promise
