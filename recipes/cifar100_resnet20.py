@@ -2,10 +2,10 @@
 
     python recipes/cifar100_resnet20.py
 
-Not run here. chenyaofo/pytorch-cifar-models reports 68.83 %, with settings of
-chenyaofo/image-classification-codebase (`conf/cifar10.conf`): 200 epochs, 0.1 for 256 images, a half cosine, Nesterov momentum 0.9 and an L2 penalty of 5e-4,
-which is decoupled here (5e-4 / (1 - 0.9)) and spares biases and normalisation. A tenth of the training images are held
-out to choose the epoch.
+Not run here. chenyaofo/pytorch-cifar-models reports 68.83 %, with settings of chenyaofo/image-classification-codebase
+(`conf/cifar10.conf`): 200 epochs, 0.1 for 256 images, a half cosine, Nesterov momentum 0.9 and an L2 penalty of 5e-4.
+The penalty is decoupled here, 5e-4 / (1 - 0.9), and spares biases and normalisation; a tenth of the training images
+are held out to choose the epoch.
 """
 
 from kzoo.recipe import Published

@@ -2,8 +2,8 @@
 
     python recipes/mnist_simple_cnn.py
 
-Adam at 1e-4, batches of 50, 20,000 steps, which are 18.5 epochs of the 54,000 images that are not held out; dropout 0.5;
-no augmentation, no decay. The tutorial reports about 99.2 % on the test images.
+Adam at 1e-4, batches of 50, 20,000 steps, which are 18.5 epochs of the 54,000 images that are not held out; dropout
+0.5; no augmentation, no decay. The tutorial reports about 99.2 % on the test images. Not run here.
 """
 
 from kzoo.recipe import Published
