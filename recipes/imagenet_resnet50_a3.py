@@ -7,7 +7,7 @@ warm-up and a half cosine, a decay of 0.02 that spares biases and normalisation,
 CutMix 1.0, trained at 160 pixels; judged on the central 224 of a shorter side of 235, bicubic.
 
 timm's `rand-m6-mstd0.5-inc1` draws two operations of about 6 of 10 and leaves out each half of the time: one of 18 of
-30 here. What differs besides: Keras' LAMB has the decay outside its trust ratio, crops are resized bilinearly, and 1 %
+30 here. What differs besides: Keras' LAMB has the decay outside its trust ratio, and 1 %
 of the training images are held out to choose the epoch. The data are those of `imagenet_resnet50`.
 """
 

@@ -9,7 +9,7 @@ Mixup 0.8, CutMix 1.0, a quarter of the images erased; judged on the central 224
 bicubic.
 
 timm's `rand-m9-mstd0.5-inc1` draws two operations of about 9 of 10 and leaves out each half of the time: one of 27 of
-30 here. What differs besides: the learning rate starts and ends at 0 (5e-7 and 5e-6), crops are resized bilinearly,
+30 here. What differs besides: the learning rate starts and ends at 0 (5e-7 and 5e-6),
 and 1 % of the training images are held out to choose the epoch. The data are those of `imagenet_resnet50`.
 """
 

@@ -11,8 +11,9 @@ import keras
 import numpy as np
 
 from kzoo.data.engine import ArrayBatches, StreamBatches
-from kzoo.data.seeds import StepSeeds, balanced_order, epoch_order, shuffle_seed
+from kzoo.data.seeds import StepSeeds, balanced_order, epoch_order, part_draws, shuffle_seed
 from kzoo.data.split import IndexedSplit, Split, StreamedSplit, decoder
+from kzoo.images import RandomCrop
 
 CACHE_LIMIT_BYTES = 2 * 2**30
 SHUFFLE_BUFFER = 50_000  # examples of a stream among which the next one is drawn
@@ -29,6 +30,7 @@ def training_batches(
     epochs: range,
     first: int = 0,
     labels: np.ndarray | None = None,
+    crop: RandomCrop | None = None,
 ):
     """The batches of all `epochs`, one after the other, each epoch in an order of its own and without its last,
     smaller batch.
@@ -42,11 +44,14 @@ def training_batches(
         epochs: counted from zero, consecutive.
         first: number of batches of the first epoch that are left out, as they were seen.
         labels: class of each image, for each class to come equally often; None to see each image once.
+        crop: what reads a random part of each picture, of a split that `crops`; None for whole ones, which are kept
+            in memory where they fit.
 
     Returns:
         `len(epochs) * (split.size // batch_size) - first` batches.
     """
-    split = _in_memory(split)
+    split = split.cropped(crop) if crop else _in_memory(split)
+    assert isinstance(split, IndexedSplit | StreamedSplit)
     steps = split.size // batch_size
     numbers = range(epochs.start * steps + first, epochs.stop * steps)
 
@@ -55,16 +60,20 @@ def training_batches(
             return epoch_order(seed, epoch, split.size)[: steps * batch_size]
         return balanced_order(seed, epoch, labels, steps * batch_size)
 
+    def draws_of(epoch: int) -> np.ndarray:
+        return part_draws(seed, epoch, steps * batch_size)
+
     def numbered(number, examples):
         return prepare(examples, StepSeeds(seed, number // steps, number % steps))
 
+    draws = draws_of if crop else None
     if isinstance(split, IndexedSplit):
         if keras.backend.backend() != "tensorflow":
-            return ArrayBatches(split, batch_size, numbers, steps, order_of, numbered)
-        examples = _indexed(split, epochs, first * batch_size, order_of)
+            return ArrayBatches(split, batch_size, numbers, steps, order_of, numbered, draws)
+        examples = _indexed(split, epochs, first * batch_size, order_of, draws)
     else:
         repeats = None if labels is None else lambda epoch: np.bincount(order_of(epoch), minlength=split.size)
-        examples = _streamed(split, steps * batch_size, seed, epochs, first * batch_size, repeats)
+        examples = _streamed(split, steps * batch_size, seed, epochs, first * batch_size, repeats, draws)
     import tensorflow as tf
 
     dataset = tf.data.Dataset.zip(
@@ -125,27 +134,54 @@ def _computed(numbers: Callable[[int], np.ndarray], epoch):
     return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(found, (None,)))
 
 
-def _indexed(split: IndexedSplit, epochs: range, seen: int, order_of: Callable[[int], np.ndarray]):
-    """A `tf.data.Dataset` of the examples in each epoch's order, but the first `seen` of the first epoch."""
+def _each_epoch(numbers_of: Callable[[int], np.ndarray], epochs: range, seen: int):
+    """A `tf.data.Dataset` of the numbers of each epoch, but the first `seen` of the first."""
     import tensorflow as tf
 
-    def order(epoch):
-        return _computed(lambda number: order_of(number)[seen * (number == epochs.start) :], epoch)
+    def of(epoch):
+        return _computed(lambda number: numbers_of(number)[seen * (number == epochs.start) :], epoch)
+
+    return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(of)
+
+
+def _with_draws(elements, draws: Callable[[int], np.ndarray] | None, epochs: range, seen: int):
+    """Elements with the number that the part of each follows from, where there are such."""
+    import tensorflow as tf
+
+    if draws is None:
+        return elements
+    pairs = tf.data.Dataset.zip(elements, _each_epoch(draws, epochs, seen))
+    return pairs.map(lambda element, draw: {**element, "draw": draw})
+
+
+def _indexed(
+    split: IndexedSplit,
+    epochs: range,
+    seen: int,
+    order_of: Callable[[int], np.ndarray],
+    draws: Callable[[int], np.ndarray] | None = None,
+):
+    """A `tf.data.Dataset` of the examples in each epoch's order, but the first `seen` of the first epoch."""
+    import tensorflow as tf
 
     with tf.device("CPU"):
         elements = {name: tf.constant(array) for name, array in split.elements.items()}
     read = decoder(split.decode, split.specs) if split.decode else lambda element: element
-    return (
-        tf.data.Dataset.range(epochs.start, epochs.stop)
-        .flat_map(order)
-        .map(
-            lambda index: read({name: array[index] for name, array in elements.items()}),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
+    chosen = _each_epoch(order_of, epochs, seen).map(
+        lambda index: {name: array[index] for name, array in elements.items()}
     )
+    return _with_draws(chosen, draws, epochs, seen).map(read, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _streamed(split: StreamedSplit, count: int, seed: int, epochs: range, seen: int, repeats: Callable | None):
+def _streamed(
+    split: StreamedSplit,
+    count: int,
+    seed: int,
+    epochs: range,
+    seen: int,
+    repeats: Callable | None,
+    draws: Callable[[int], np.ndarray] | None,
+):
     """The first `count` examples of each epoch, drawn from a buffer, but the first `seen` of the first epoch."""
     import tensorflow as tf
 
@@ -168,4 +204,6 @@ def _streamed(split: StreamedSplit, count: int, seed: int, epochs: range, seen: 
     shuffled = tf.data.Dataset.from_tensor_slices(variants).flat_map(
         lambda variant: tf.data.experimental.from_variant(variant, structure)
     )
-    return split.decoded(shuffled)  # so that the buffer holds what is not yet decoded
+    return split.decoded(
+        _with_draws(shuffled, draws, epochs, seen)
+    )  # so that the buffer holds what is not yet decoded

@@ -3,6 +3,7 @@
 Threads read them, and files are decoded in processes where there are cores for them.
 """
 
+import dataclasses
 import functools
 import os
 import time
@@ -30,6 +31,7 @@ class ArrayBatches(keras.utils.PyDataset):
         steps: number of batches in an epoch.
         order_of: gives the numbers of an epoch's examples in their order.
         prepare: makes inputs and targets with Keras' operations; compiled under JAX.
+        draws_of: gives the numbers that the parts of an epoch's pictures follow from, of a split of parts.
 
     Attributes:
         waited: seconds for which batches were waited for since the beginning.
@@ -43,13 +45,15 @@ class ArrayBatches(keras.utils.PyDataset):
         steps: int,
         order_of: Callable[[int], np.ndarray],
         prepare: Prepare,
+        draws_of: Callable[[int], np.ndarray] | None = None,
     ):
         super().__init__()
         self._split, self._batch_size, self._numbers, self._steps = split, batch_size, numbers, steps
         self._order_of = functools.lru_cache(maxsize=2)(order_of)  # threads are in the next epoch already
+        self._draws_of = draws_of and functools.lru_cache(maxsize=2)(draws_of)
         self._prepare = _compiled(prepare)
         apart = split.decode is not None and workers.worker_count() > 0
-        self._gather = functools.partial(workers.gather, split) if apart else split.gather
+        self._gather = workers.gather if apart else IndexedSplit.gather
         self._threads = ThreadPoolExecutor(AHEAD, thread_name_prefix="kzoo-read")
         self._read_ahead: dict[int, Future] = {}
         self.waited = 0.0
@@ -70,7 +74,13 @@ class ArrayBatches(keras.utils.PyDataset):
 
     def _read(self, number: int) -> Example:
         epoch, step = divmod(number, self._steps)
-        return self._gather(self._order_of(epoch)[step * self._batch_size :][: self._batch_size])
+        mine = slice(step * self._batch_size, (step + 1) * self._batch_size)
+        numbers = self._order_of(epoch)[mine]
+        if self._draws_of is None:
+            return self._gather(self._split, numbers)
+        elements = {name: array[numbers] for name, array in self._split.elements.items()}
+        elements["draw"] = self._draws_of(epoch)[mine]
+        return self._gather(dataclasses.replace(self._split, elements=elements, files=None), np.arange(len(numbers)))
 
 
 class StreamBatches(keras.utils.PyDataset):

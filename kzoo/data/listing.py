@@ -10,9 +10,9 @@ import numpy as np
 
 from kzoo.data.checking import check_headers, first_copies
 from kzoo.data.division import Division, hold_out, join
-from kzoo.data.split import Example, File, ImageDataset, IndexedSplit
+from kzoo.data.split import Example, File, Fit, ImageDataset, IndexedSplit
 from kzoo.errors import DatasetError
-from kzoo.images import Pixels
+from kzoo.images import Pixels, read_picture
 
 _log = logging.getLogger("kzoo")
 PARTS = ("train", "validation", "test")
@@ -87,8 +87,9 @@ def load_listing(
             _log.warning(f"{listing.name}: no {part} image is of {_named(absent)}")
     shape = (*size, 3)
 
-    def decode(image: bytes, label: np.ndarray) -> Example:
-        return {"image": pixels.read(os.fsdecode(image), shape), "label": label}
+    def decode(image: bytes, label: np.ndarray, fit: Fit | None = None) -> Example:
+        picture = read_picture(os.fsdecode(image), 3)
+        return {"image": fit(picture) if fit else pixels.apply(picture, shape), "label": label}
 
     specs = {"image": (shape, "uint8"), "label": (labels.shape[1:], labels.dtype.name)}
     written = [(listing.separator or "").join(names) for names in listing.labels]

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 # keys that keep the streams of one (seed, epoch) apart
-_ORDER, _SHUFFLE, _MODEL = range(3)
+_ORDER, _SHUFFLE, _MODEL, _PARTS = range(4)
 
 
 def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
@@ -63,6 +63,11 @@ def balanced_order(seed: int, epoch: int, labels: np.ndarray, count: int) -> np.
 def shuffle_seed(seed: int, epoch: int) -> int:
     """The seed of an epoch's shuffle buffer, for examples that only come as a stream."""
     return int(_sequence(seed, epoch, _SHUFFLE).generate_state(1)[0])
+
+
+def part_draws(seed: int, epoch: int, count: int) -> np.ndarray:
+    """Numbers, int64 (count,), from which the random parts of an epoch's pictures follow, in their order."""
+    return np.random.Generator(np.random.Philox(_sequence(seed, epoch, _PARTS))).integers(2**62, size=count)
 
 
 def _generator(seed: int, epoch: int) -> np.random.Generator:

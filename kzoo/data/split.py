@@ -15,13 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from kzoo.data.division import strata
 from kzoo.errors import DatasetError, InvalidValueError, KzooError
+from kzoo.images import RandomCrop
 
 VOID = 255  # in masks, of pixels that are neither trained on nor counted
 Example = dict[str, np.ndarray]  # of one example, or of a batch
 Specs = Mapping[str, tuple[tuple[int, ...], str]]  # shape and type of each array of an example
+Fit = Callable[[Image.Image], np.ndarray]  # a picture -> the image
 READ_AT_ONCE = 256
 DRAWN_FROM = 20_000  # images at the beginning of a split among which a few are chosen
 
@@ -45,10 +48,12 @@ class Split(abc.ABC):
         size: number of examples.
         specs: (shape, type) of each array of an example, by its name.
         files: of the examples, in their order; None where they are no files.
+        decode: what makes an example of an element; None where it is one.
     """
 
     size: int
     specs: Specs
+    decode: Callable[..., Example] | None
     files: tuple[File, ...] | None = None
 
     @abc.abstractmethod
@@ -91,6 +96,17 @@ class Split(abc.ABC):
         batches = list(split.batches(READ_AT_ONCE))
         return {name: np.concatenate([batch[name] for batch in batches]) for name in self.specs}
 
+    @property
+    def crops(self) -> bool:
+        """Whether random parts of pictures can be read: from files, not from arrays in memory."""
+        return self.decode is not None
+
+    def cropped(self, crop: RandomCrop) -> "Split":
+        """Random parts of the pictures; an element has a `draw` more, the number that its part follows from."""
+        whole: Any = self  # a dataclass
+        decode = functools.partial(_decode_part, self.decode, crop)
+        return dataclasses.replace(whole, decode=decode, specs={**self.specs, "image": (crop.shape, "uint8")})
+
     @functools.cached_property
     def in_memory(self) -> "IndexedSplit":
         """The examples decoded in memory, once however often they are asked for."""
@@ -109,7 +125,8 @@ class IndexedSplit(Split):
         elements: what is known of each example before it is decoded, an array (size, ...) for each name.
         specs: of the examples.
         decode: function from the entries of one element, by name, to an example; None where they are one. An
-            `InvalidValueError` of it names the file.
+            `InvalidValueError` of it names the file. Of images by class it takes `fit` too, a function from a picture
+            to the image.
         files: of the examples.
     """
 
@@ -277,6 +294,10 @@ def draw(classes: np.ndarray, count: int, seed: int) -> np.ndarray:
     # one of each `count`-th part of the line in which the classes stand one behind the other
     places = ((np.arange(count) + rng.random()) * (len(classes) / count)).astype(int)
     return np.sort(by_class[np.minimum(places, len(classes) - 1)])
+
+
+def _decode_part(decode: Any, crop: RandomCrop, draw: Any, **element: Any) -> Example:
+    return decode(**element, fit=lambda picture: crop(picture, int(draw)))
 
 
 def decoded(decode: Callable[..., Example], element: Mapping[str, Any]) -> Example:

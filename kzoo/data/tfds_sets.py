@@ -4,7 +4,7 @@ from collections.abc import Set
 
 import numpy as np
 
-from kzoo.data.split import Example, ImageDataset, StreamedSplit
+from kzoo.data.split import Example, Fit, ImageDataset, StreamedSplit
 from kzoo.errors import DatasetError, did_you_mean
 from kzoo.images import Pixels, read_picture
 from kzoo.needs import need_tensorflow
@@ -40,10 +40,11 @@ def load_tfds(
     shape = image_shape(builder, size, "224")
     classes = tuple(features["label"].names)
 
-    def decode(image: bytes, label: np.ndarray) -> Example:
+    def decode(image: bytes, label: np.ndarray, fit: Fit | None = None) -> Example:
         if not 0 <= label < len(classes):
             raise DatasetError(f"{name} has an image of the label {label}; the labels are 0 to {len(classes) - 1}")
-        return {"image": pixels.apply(read_picture(image, 3, f"an image of {name}"), shape), "label": label}
+        picture = read_picture(image, 3, f"an image of {name}")
+        return {"image": fit(picture) if fit else pixels.apply(picture, shape), "label": label}
 
     specs = tfds_splits(builder, validation_fraction, unlabelled=_unlabelled(builder))
     arrays = {"image": (shape, "uint8"), "label": ((), "int64")}

@@ -6,10 +6,12 @@ prediction and calibration ask it. No other part of kzoo decodes, turns or resiz
 picture: a file, or what Pillow decodes of it, of any size.
 image: the array that a model takes: RGB or grey, 0 to 255, (height, width, channels).
 `Pixels`: how a picture becomes an image, as a value: `resize`, `crop`, `interpolation`.
+`RandomCrop`: how a random part of a picture becomes an image to train on.
 mask: a picture whose numbers are classes.
 overlay: a picture with the classes of its pixels drawn over it.
 """
 
+from kzoo.images.crops import RandomCrop
 from kzoo.images.finding import FORMATS, SUFFIXES, Found, find_in, find_pictures, is_hidden, is_picture, list_folder
 from kzoo.images.pixels import INTERPOLATION, RESIZE, STRETCHED, Interpolation, PixelChanges, Pixels, Resize
 from kzoo.images.reading import MODES, MOST_PIXELS, check_header, read_numbers, read_picture
@@ -26,6 +28,7 @@ __all__ = [
     "Interpolation",
     "PixelChanges",
     "Pixels",
+    "RandomCrop",
     "Resize",
     "check_header",
     "find_in",

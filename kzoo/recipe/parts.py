@@ -93,8 +93,8 @@ class Augment:
     colour them, then "erase". "trivial" is TrivialAugmentWide (arXiv:2103.10158), "rand" RandAugment
     (arXiv:1909.13719)."""
     crop_area: tuple[float, float] = (0.08, 1.0)
-    """Smallest and largest share of the image that "resized_crop" keeps (arXiv:1409.4842, section 6); of the image as
-    image_size makes it, with sides of 3/4 to 4/3."""
+    """Smallest and largest share of the picture that "resized_crop" keeps (arXiv:1409.4842, section 6), with sides of
+    3/4 to 4/3; of images in memory and of those with masks, of the image as image_size makes it."""
     rand_number: int = 2
     """Number of operations of "rand" for each image; the paper has 2 for ImageNet."""
     rand_magnitude: int = 9
@@ -114,6 +114,10 @@ class Augment:
     def __post_init__(self):
         for name in self.changes:
             check_choice("augmentation", name, AUGMENTATIONS)
+        if {"alternating_flip", "resized_crop"} <= set(self.changes):
+            raise InvalidValueError(
+                "augmentation: alternating_flip knows an image by its pixels, which resized_crop changes; take flip"
+            )
         low, high = self.crop_area
         if not 0 < low <= high <= 1:
             raise InvalidValueError(f"crop_area={self.crop_area} must be two rising shares above 0 and up to 1")

@@ -1,5 +1,6 @@
 """One class for each image, in the recipe engine."""
 
+import dataclasses
 from pathlib import Path
 
 import keras
@@ -12,6 +13,7 @@ from kzoo.data.datasets import load_dataset
 from kzoo.data.mixing import Mixing
 from kzoo.data.split import ImageDataset
 from kzoo.errors import DatasetError
+from kzoo.images import RandomCrop
 from kzoo.losses import ClassificationLoss, balanced_weights
 from kzoo.output import Output
 from kzoo.recipe import Classify, Data, Recipe, TaskOptions
@@ -75,7 +77,12 @@ class Classification(Task):
         return ops.one_hot(examples["label"], len(data.classes))
 
     def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0):
-        augment = Augmentation(recipe.augment, recipe.crop_shape)
+        changes, crop = recipe.augment.changes, None
+        if "resized_crop" in changes and data.train.crops:  # of the picture, before anything is lost of it
+            shape = (*(recipe.crop_shape or data.image_shape[:2]), 3)
+            crop = RandomCrop(recipe.augment.crop_area, shape, recipe.data.interpolation)
+            changes = tuple(name for name in changes if name != "resized_crop")
+        augment = Augmentation(dataclasses.replace(recipe.augment, changes=changes), recipe.crop_shape)
         mix = Mixing(recipe.augment.mixup, recipe.augment.cutmix)
 
         def prepare(examples, seeds):
@@ -90,6 +97,7 @@ class Classification(Task):
             seed=recipe.seed,
             epochs=range(done, recipe.schedule.epochs),
             first=first,
+            crop=crop,
         )
 
     def validation(self, recipe: Recipe, data: ImageDataset):

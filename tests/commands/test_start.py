@@ -27,7 +27,14 @@ def run(*code: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize(
     "args",
-    [["--help"], ["--version"], ["list", "resnet18*"], ["recipes"], ["completion", "bash"], ["__complete", "train", "quick"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["list", "resnet18*"],
+        ["recipes"],
+        ["completion", "bash"],
+        ["__complete", "train", "quick"],
+    ],
     ids=lambda args: args[0],
 )
 def test_light_commands_load_nothing_heavy(args):
