@@ -103,7 +103,7 @@ def tiny_imagenet(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("name", slow_but(["imagenet_resnet50_a3"], SOURCES))
+@pytest.mark.parametrize("name", slow_but(["imagenet_vgg16_bn"], SOURCES))
 def test_a_recipe_goes_the_whole_way_on_a_tiny_imagenet(name, tiny_imagenet, tmp_path, hasty):
     """At a narrow width, in an epoch of four steps."""
     recipe = load_recipe(name)
