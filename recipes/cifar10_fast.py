@@ -9,7 +9,9 @@ label smoothing 0.2, translations by two pixels, and Muon on the convolutions. W
 2,000, AdamW where Muon is not, a learned scale in the normalisations, black instead of reflected borders, and no
 views besides the image itself when it is judged; a tenth of the training images are held out.
 
-Seconds to 94 % with everything on the device: `recipes/studies/cifar10_fast_gpu.py`. Not run here.
+With everything on the device, `recipes/studies/cifar10_fast_gpu.py` on one H100: 94.29 % of the test images where each
+is judged together with its mirror image, 93.52 % by itself, in 11.4 s, the mean of four runs
+(saved_models/cifar10_fast_gpu).
 """
 
 from kzoo.recipe import Published
@@ -21,8 +23,8 @@ RECIPE = Recipe(
     whiten_stem=True,
     data=Data("cifar10"),
     augment=Augment(("alternating_flip", "translate"), translate_share=1 / 16),
-    optimizer=Optimizer("muon", learning_rate=0.02, weight_decay=0.1),
-    schedule=Schedule(epochs=10, batch_size=500, warmup_epochs=0.5, decay="linear"),
+    optimizer=Optimizer("muon", learning_rate=0.04, weight_decay=0.4),
+    schedule=Schedule(epochs=40, batch_size=500, warmup_epochs=0.5, decay="linear"),
     task=Classify(label_smoothing=0.2),
 )
 PUBLISHED = Published(0.9401, "KellerJordan/cifar10-airbench, airbench94_muon.py, with six views of each image")

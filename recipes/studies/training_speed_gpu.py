@@ -10,6 +10,7 @@ Needs torchvision.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -65,7 +66,8 @@ def time_kzoo(name: str, batch: int, size: int, steps: int, calls: list[int]) ->
     macs = count_macs(model)
     for row in found.values():
         row["peak_share"] = peak and 6e-12 * macs * row["images_per_second"] / peak
-    return {"device": device, "macs": macs, "peak_tflops": peak, "rows": found}
+    flags = os.environ.get("XLA_FLAGS", "")
+    return {"device": device, "macs": macs, "peak_tflops": peak, "rows": found, "steps": steps, "xla_flags": flags}
 
 
 def time_torch(name: str, batch: int, size: int, steps: int, calls: list[int]) -> dict:
@@ -101,7 +103,7 @@ def time_torch(name: str, batch: int, size: int, steps: int, calls: list[int]) -
 
 def write_page(report: dict, folder: Path) -> None:
     """Writes `README.md` beside `gpu.json`."""
-    lines = []
+    lines, notes = [], []
     for name, part in report.items():
         for title, row in part["rows"].items():
             share = (
@@ -110,6 +112,8 @@ def write_page(report: dict, folder: Path) -> None:
             cells = [f"{name}, {part['batch']} of {part['size']}×{part['size']}", title]
             cells += [f"{row['images_per_second']:,.0f}", "-" if share is None else f"{share:.1%}"]
             lines.append("| " + " | ".join([*cells, f"{row['first_epoch_seconds']:.0f}"]) + " |")
+        flags = f" and XLA_FLAGS={part['xla_flags']}" if part["xla_flags"] else ""
+        notes.append(f"{name} with --steps {part['steps']}{flags}")
     devices = ", ".join(sorted({part["device"] for part in report.values()}))
     (folder / "README.md").write_text(f"""# How fast a training step is on a GPU
 
@@ -119,6 +123,7 @@ Measured on {devices} by
 
 Random images that lie on the device, bfloat16 with float32 weights, SGD with momentum. The share is of the device's
 dense bfloat16 peak, three forward passes of two operations for each multiply-add. PyTorch runs torchvision's network.
+{"; ".join(notes)}.
 
 | network and batch | engine | images/s | share of the peak | seconds of the first stretch, which compiles |
 | --- | --- | --- | --- | --- |
