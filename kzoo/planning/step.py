@@ -18,7 +18,6 @@ from kzoo.planning.collectives import reductions
 from kzoo.planning.roofline import Program
 from kzoo.planning.sizes import Size
 from kzoo.recipe import Recipe
-from kzoo.registry import CLASSIFICATION
 from kzoo.tasks import Task, task_of
 from kzoo.train.loop import compiled_model
 
@@ -38,15 +37,17 @@ def blank_dataset(recipe: Recipe, size: Size) -> ImageDataset:
         raise InvalidValueError(
             f"images of {recipe.data.dataset} differ in size; say which to plan for by --image-size"
         )
-    classification = task_of(recipe.model).name == CLASSIFICATION
+    truth = task_of(recipe).truth
     held_out = round(size.images * recipe.data.validation_fraction)
 
     def split(images: int) -> IndexedSplit:
         arrays: Example = {"image": np.broadcast_to(np.uint8(0), (images, *shape, 3))}
-        if classification:
-            arrays["label"] = np.arange(images) % size.classes
+        if truth == "mask":
+            arrays[truth] = np.broadcast_to(np.uint8(0), (images, *shape))
+        elif recipe.data.label_separator is not None:
+            arrays[truth] = np.broadcast_to(np.uint8(0), (images, size.classes))
         else:
-            arrays["mask"] = np.broadcast_to(np.uint8(0), (images, *shape))
+            arrays[truth] = np.arange(images) % size.classes
         return IndexedSplit.of_arrays(arrays)
 
     classes = tuple(map(str, range(size.classes)))
@@ -68,7 +69,7 @@ class Step:
     """
 
     def __init__(self, recipe: Recipe, data: ImageDataset):
-        task = task_of(recipe.model)
+        task = task_of(recipe)
         self.model = compiled_model(recipe, task, data, max(1, data.train.size // recipe.schedule.batch_size))
         self._batch = _few(recipe, task, data)
         _make_state(self.model, self._batch)

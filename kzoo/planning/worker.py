@@ -92,7 +92,8 @@ def check_divided(batch_size: int, devices: int, topology: str) -> None:
     if batch_size % devices:
         nearest = max(1, round(batch_size / devices)) * devices
         raise InvalidValueError(
-            f"a batch of {batch_size} is not divided by the {devices} devices of {topology}; take --batch-size {nearest}"
+            f"a batch of {batch_size} is not divided by the {devices} devices of {topology}; take "
+            f"--batch-size {nearest}"
         )
 
 
