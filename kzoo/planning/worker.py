@@ -7,6 +7,7 @@ import dataclasses
 import importlib.metadata
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,7 @@ def _limits(topology: Topology, devices: int, recipe: Recipe) -> Limits:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a compiler does not look whether it is interrupted
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print goes to the log
     order = Order(**json.loads(sys.stdin.read()))
