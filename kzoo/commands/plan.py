@@ -75,13 +75,13 @@ def _table(plan: Verdict) -> Table:
     table = make_table(f"{answer['recipe']} on {answer['topology']}", "", header=False)
     share = program.batch_size // program.devices
     rows = [
-        ("model", f"{answer['model']}, {answer['precision']}, {answer['parameters']:,} parameters"),
+        ("model", f"{answer['model']}, {answer['precision']}, {program.parameters:,} parameters"),
         ("batch", f"{program.batch_size:,} images, {share:,} on each of {program.devices} devices"),
-        ("weights", filesize.decimal(answer["parameter_bytes"])),
-        ("optimizer", filesize.decimal(answer["optimizer_bytes"])),
+        ("weights", filesize.decimal(program.parameter_bytes)),
+        ("optimizer", filesize.decimal(program.optimizer_bytes)),
     ]
     if program.needed_bytes is None:
-        rest = program.memory_bytes - answer["parameter_bytes"] - answer["optimizer_bytes"]
+        rest = program.memory_bytes - program.parameter_bytes - program.optimizer_bytes
         rows.append(("activations and the rest", filesize.decimal(rest)))
     memory = answer["limits"]["memory"]
     rows += [

@@ -116,8 +116,8 @@ def memory_sheet(plans: dict[Case, dict[str, Any]]) -> Sheet:
         program, memory = plan["program"], plan["limits"]["memory"]
         devices = program["devices"]
         used = memory - plan["headroom_bytes"]
-        state = plan["parameter_bytes"] + plan["optimizer_bytes"]
-        sizes = (plan["parameter_bytes"], plan["optimizer_bytes"], used - state, plan["headroom_bytes"])
+        weights, optimizer = program["parameter_bytes"], program["optimizer_bytes"]
+        sizes = (weights, optimizer, used - weights - optimizer, plan["headroom_bytes"])
         cells = (f"{size / 1e9:.2f}" for size in sizes)
         batch = f"{program['batch_size']:,} ({program['batch_size'] // devices})"
         rows.append((plan["recipe"], plan["topology"], f"{devices}", batch, *cells, f"{plan['largest_batch']:,}"))
@@ -160,7 +160,7 @@ def draw(plans: dict[Case, dict[str, Any]]) -> Figure:
     for row, plan in enumerate(plans.values()):
         total, left = plan["limits"]["memory"], 0.0
         used = total - plan["headroom_bytes"]
-        state = plan["parameter_bytes"] + plan["optimizer_bytes"]
+        state = plan["program"]["parameter_bytes"] + plan["program"]["optimizer_bytes"]
         for size, color, label in ((state, "#053061", "weights and optimizer"), (used - state, "#67a9cf", "the rest")):
             memory.barh(row, size / total, left=left, color=color, label=label if row == 0 else None)
             left += size / total

@@ -9,7 +9,23 @@ from kzoo.cli import main
 from kzoo.commands import plan
 from kzoo.planning.roofline import Limits, Program
 
-PROGRAM = Program(256, 8, 2, 800e9, 16e9, 100_000_000, 3, 300_000_000, 1_600_000_000, 20_000_000, None, 30.0)
+PROGRAM = Program(
+    batch_size=256,
+    devices=8,
+    hosts=2,
+    flops=800e9,
+    moved_bytes=16e9,
+    reduced_bytes=100_000_000,
+    reductions=3,
+    argument_bytes=300_000_000,
+    temporary_bytes=1_600_000_000,
+    code_bytes=20_000_000,
+    needed_bytes=None,
+    compile_s=30.0,
+    parameters=1_000_000,
+    parameter_bytes=4_000_000,
+    optimizer_bytes=8_000_000,
+)
 
 
 @pytest.fixture
@@ -28,9 +44,6 @@ def orders(monkeypatch):
             "topology": topology.name,
             "chips": topology.chips,
             "estimated": False,
-            "parameters": 1_000_000,
-            "parameter_bytes": 4_000_000,
-            "optimizer_bytes": 8_000_000,
             "program": dataclasses.asdict(PROGRAM) | changes,
             "limits": dataclasses.asdict(Limits(200e12, 800e9, 16e9, 200e9)),
             "largest_batch": 96,
