@@ -15,7 +15,7 @@ from kzoo.console import make_table, show, show_json
 from kzoo.errors import InvalidValueError, UnknownNameError, did_you_mean
 from kzoo.escape import terminal
 from kzoo.planning.order import Order, carry_out, need_compilers
-from kzoo.planning.topology import topology_of
+from kzoo.planning.topology import CPU, Topology, topology_of
 from kzoo.planning.verdict import Verdict
 from kzoo.recipe import is_recipe, list_recipes
 
@@ -39,7 +39,7 @@ def run(form: Plan, settings: Sequence[str]) -> None:
     need_compilers(topologies)
     cache = str(form.cache or _cache())
 
-    def verdict(topology) -> Verdict:
+    def verdict(topology: Topology) -> Verdict:
         order = Order(
             recipe=form.recipe,
             settings=list(settings),
@@ -75,13 +75,13 @@ def _table(plan: Verdict) -> Table:
     table = make_table(f"{answer['recipe']} on {answer['topology']}", "", header=False)
     share = program.batch_size // program.devices
     rows = [
-        ("model", f"{answer['model']}, {answer['precision']}, {answer['parameters']:,} parameters"),
+        ("model", f"{answer['model']}, {answer['precision']}, {program.parameters:,} parameters"),
         ("batch", f"{program.batch_size:,} images, {share:,} on each of {program.devices} devices"),
-        ("weights", filesize.decimal(answer["parameter_bytes"])),
-        ("optimizer", filesize.decimal(answer["optimizer_bytes"])),
+        ("weights", filesize.decimal(program.parameter_bytes)),
+        ("optimizer", filesize.decimal(program.optimizer_bytes)),
     ]
     if program.needed_bytes is None:
-        rest = program.memory_bytes - answer["parameter_bytes"] - answer["optimizer_bytes"]
+        rest = program.memory_bytes - program.parameter_bytes - program.optimizer_bytes
         rows.append(("activations and the rest", filesize.decimal(rest)))
     memory = answer["limits"]["memory"]
     rows += [
@@ -90,22 +90,20 @@ def _table(plan: Verdict) -> Table:
         ("largest batch", f"{answer['largest_batch']:,}{'' if answer['verified'] else ' (by two compilations)'}"),
     ]
     if plan.time is not None:
+        how = "about" if answer["estimated"] or answer["topology"] == CPU else "at least"
         parts = ", ".join(f"{part} {1e3 * seconds:.2f}" for part, seconds in plan.time.parts.items())
         rows += [
-            ("step, at least", f"{1e3 * plan.time.step:.2f} ms, bound by {plan.time.bound} ({parts})"),
-            (
-                "images/s, at most",
-                f"{plan.images_per_s:,.0f}, read by {program.hosts} hosts",
-            ),
-            ("epoch, at least", f"{plan.epoch_s:,.1f} s, {plan.steps:,} steps"),
-            ("run, at least", f"{plan.hours:,.2f} h, {answer['epochs']} epochs"),
+            (f"step, {how}", f"{1e3 * plan.time.step:.2f} ms, bound by {plan.time.bound} ({parts})"),
+            ("images/s then", f"{plan.images_per_s:,.0f}, read by {program.hosts} host(s)"),
+            (f"epoch, {how}", f"{plan.epoch_s:,.1f} s, {plan.steps:,} steps"),
+            (f"run, {how}", f"{plan.hours:,.2f} h, {answer['epochs']} epochs"),
         ]
         if plan.cost is not None:
-            rows.append(("cost, at least", f"{plan.cost:,.2f} for {answer['chips']} chips"))
+            rows.append((f"cost, {how}", f"{plan.cost:,.2f} for {answer['chips']} chips"))
     for row in rows:
         table.add_row(*map(terminal, row))
     if answer["estimated"]:
-        table.caption = "memory and time by the program for a processor, as no such card is here"
+        table.caption = "memory and time by the program for a processor, as no such cards are here"
     return table
 
 

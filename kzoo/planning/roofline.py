@@ -27,6 +27,9 @@ class Program:
         code_bytes: of the program.
         needed_bytes: what the compiler says that it needs, of a program that did not fit; else None.
         compile_s: seconds of the compilation.
+        parameters: number of them.
+        parameter_bytes: weights and statistics.
+        optimizer_bytes: what the optimizer and the metrics keep.
     """
 
     batch_size: int
@@ -41,6 +44,9 @@ class Program:
     code_bytes: int
     needed_bytes: int | None
     compile_s: float
+    parameters: int
+    parameter_bytes: int
+    optimizer_bytes: int
 
     @property
     def memory_bytes(self) -> int:

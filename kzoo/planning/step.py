@@ -18,7 +18,6 @@ from kzoo.planning.collectives import reductions
 from kzoo.planning.roofline import Program
 from kzoo.planning.sizes import Size
 from kzoo.recipe import Recipe
-from kzoo.registry import CLASSIFICATION
 from kzoo.tasks import Task, task_of
 from kzoo.train.loop import compiled_model
 
@@ -38,15 +37,17 @@ def blank_dataset(recipe: Recipe, size: Size) -> ImageDataset:
         raise InvalidValueError(
             f"images of {recipe.data.dataset} differ in size; say which to plan for by --image-size"
         )
-    classification = task_of(recipe).name == CLASSIFICATION
+    truth = task_of(recipe).truth
     held_out = round(size.images * recipe.data.validation_fraction)
 
     def split(images: int) -> IndexedSplit:
         arrays: Example = {"image": np.broadcast_to(np.uint8(0), (images, *shape, 3))}
-        if classification:
-            arrays["label"] = np.arange(images) % size.classes
+        if truth == "mask":
+            arrays[truth] = np.broadcast_to(np.uint8(0), (images, *shape))
+        elif recipe.data.label_separator is not None:
+            arrays[truth] = np.broadcast_to(np.uint8(0), (images, size.classes))
         else:
-            arrays["mask"] = np.broadcast_to(np.uint8(0), (images, *shape))
+            arrays[truth] = np.arange(images) % size.classes
         return IndexedSplit.of_arrays(arrays)
 
     classes = tuple(map(str, range(size.classes)))
@@ -60,11 +61,6 @@ class Step:
     Args:
         recipe: the recipe, whose batch size is that of the schedule of its learning rate.
         data: of `blank_dataset`.
-
-    Attributes:
-        parameters: number of them.
-        parameter_bytes: weights and statistics.
-        optimizer_bytes: what the optimizer keeps, and the metrics.
     """
 
     def __init__(self, recipe: Recipe, data: ImageDataset):
@@ -72,10 +68,6 @@ class Step:
         self.model = compiled_model(recipe, task, data, max(1, data.train.size // recipe.schedule.batch_size))
         self._batch = _few(recipe, task, data)
         _make_state(self.model, self._batch)
-        weights, statistics, optimizer, metrics = self._state()
-        self.parameters = sum(value.size for value in weights)
-        self.parameter_bytes = sum(value.nbytes for value in weights + statistics)
-        self.optimizer_bytes = sum(value.nbytes for value in optimizer + metrics)
 
     def _state(self) -> tuple[list[Any], ...]:
         model = self.model
@@ -106,16 +98,32 @@ class Step:
         )
         lowered = step.lower(state, batch)
         options = FAST if not thorough and devices[0].platform == "tpu" else None
+        weights, statistics, optimizer, metrics = self._state()
+        program = Program(
+            batch_size=batch_size,
+            devices=len(devices),
+            hosts=len({device.process_index for device in devices}),
+            flops=0,
+            moved_bytes=0,
+            reduced_bytes=0,
+            reductions=0,
+            argument_bytes=0,
+            temporary_bytes=0,
+            code_bytes=0,
+            needed_bytes=None,
+            compile_s=0,
+            parameters=sum(value.size for value in weights),
+            parameter_bytes=sum(value.nbytes for value in weights + statistics),
+            optimizer_bytes=sum(value.nbytes for value in optimizer + metrics),
+        )
         began = time.perf_counter()
-        hosts = len({device.process_index for device in devices})
-        program = Program(batch_size, len(devices), hosts, 0, 0, 0, 0, 0, 0, 0, None, 0)
         try:
             compiled = lowered.compile(compiler_options=options)
         except jax.errors.JaxRuntimeError as error:
             needed = _needed(str(error))
             if needed is None:
                 raise
-            needed += self.parameter_bytes + self.optimizer_bytes
+            needed += program.parameter_bytes + program.optimizer_bytes
             return dataclasses.replace(program, needed_bytes=needed, compile_s=time.perf_counter() - began)
         memory: Any = compiled.memory_analysis()
         costs: Any = compiled.cost_analysis()

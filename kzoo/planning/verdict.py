@@ -95,7 +95,10 @@ class Verdict:
                     f"the same {wanted} images for each step of the optimizer: --batch-size {wanted // parts} "
                     f"--accumulate {parts}"
                 )
-        told.append("rematerialisation: build the model inside keras.RematScope(), which computes activations again")
+        told.append(
+            "rematerialisation: build it inside keras.RematScope(mode='list_of_layers', layer_names=...), for layers "
+            "without batch normalisation and dropout, of which Keras cannot under JAX"
+        )
         return told
 
     def to_json(self) -> dict[str, Any]:

@@ -4,9 +4,11 @@
 """
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,7 @@ def plan(order: Order) -> dict[str, Any]:
     limits = _limits(topology, number, recipe)
     half = estimated and recipe.precision != "float32"  # which the processor's program computes in float32
     data = blank_dataset(recipe, size)
-    step = Step(recipe, data)
+    step = functools.cache(lambda: Step(recipe, data))  # which is not needed where all programs are kept
     versions = {name: importlib.metadata.version(name) for name in _packages(topology)}
     versions |= {"kzoo": kzoo.__version__, "device": devices[0].device_kind}
 
@@ -54,7 +56,7 @@ def plan(order: Order) -> dict[str, Any]:
             size=dataclasses.asdict(size),
             versions=versions,
         )
-        program = kept.kept(Path(order.cache), key, lambda: step.compiled(images, devices, order.thorough))
+        program = kept.kept(Path(order.cache), key, lambda: step().compiled(images, devices, order.thorough))
         if half:
             moved, temporary = program.moved_bytes / 2, program.temporary_bytes // 2
             program = dataclasses.replace(program, moved_bytes=moved, temporary_bytes=temporary)
@@ -75,9 +77,6 @@ def plan(order: Order) -> dict[str, Any]:
         "chips": topology.chips,
         "estimated": estimated,
         "thorough": order.thorough,
-        "parameters": step.parameters,
-        "parameter_bytes": step.parameter_bytes,
-        "optimizer_bytes": step.optimizer_bytes,
         "program": first.to_json(),
         "others": [other.to_json() for other in {one, two} - {first}],
         "limits": dataclasses.asdict(limits),
@@ -146,6 +145,7 @@ def _limits(topology: Topology, devices: int, recipe: Recipe) -> Limits:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a compiler does not look whether it is interrupted
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print goes to the log
     order = Order(**json.loads(sys.stdin.read()))

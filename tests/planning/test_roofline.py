@@ -24,6 +24,9 @@ PROGRAM = Program(
     code_bytes=20_000_000,
     needed_bytes=None,
     compile_s=30.0,
+    parameters=50_000_000,
+    parameter_bytes=150_000_000,
+    optimizer_bytes=100_000_000,
 )
 
 
