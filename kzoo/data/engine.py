@@ -1,4 +1,8 @@
-"""Batches for backends other than TensorFlow: threads read them ahead of the step, and changes are compiled."""
+"""Batches for backends other than TensorFlow: threads read them ahead of the step, and changes are compiled.
+
+With a `keras.distribution` in force when they are made, each process reads the rows of its own devices; what is random
+is drawn for the whole batch, wherever its rows are, so that a batch is the same on any number of devices.
+"""
 
 import functools
 import os
@@ -10,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kzoo.data.shares import Shares, shares_in_force
 from kzoo.data.split import Example, IndexedSplit, readable_images
 
 AHEAD = max(2, os.cpu_count() or 1)  # batches that are read before they are asked for
@@ -43,7 +48,8 @@ class ArrayBatches(keras.utils.PyDataset):
         super().__init__()
         self._split, self._batch_size, self._numbers, self._steps = split, batch_size, numbers, steps
         self._order_of = functools.lru_cache(maxsize=2)(order_of)  # threads are in the next epoch already
-        self._prepare = _compiled(prepare)
+        self._shares = shares_in_force()
+        self._prepare = _compiled(prepare, self._shares)
         self._threads = ThreadPoolExecutor(AHEAD, thread_name_prefix="kzoo-read")
         self._read_ahead: dict[int, Future] = {}
         self.waited = 0.0
@@ -60,11 +66,16 @@ class ArrayBatches(keras.utils.PyDataset):
         started = time.perf_counter()
         examples = self._read_ahead[number].result()
         self.waited += time.perf_counter() - started
-        return self._prepare(number, examples)
+        return self._prepare(number, examples, len(self._members(number)))
+
+    def _members(self, number: int) -> np.ndarray:
+        """The numbers of the examples of a batch."""
+        epoch, step = divmod(number, self._steps)
+        return self._order_of(epoch)[step * self._batch_size :][: self._batch_size]
 
     def _read(self, number: int) -> Example:
-        epoch, step = divmod(number, self._steps)
-        return self._split.gather(self._order_of(epoch)[step * self._batch_size :][: self._batch_size])
+        members = self._members(number)
+        return self._split.gather(members if self._shares is None else members[self._shares.rows(len(members))])
 
 
 class StreamBatches(keras.utils.PyDataset):
@@ -78,7 +89,8 @@ class StreamBatches(keras.utils.PyDataset):
 
     def __init__(self, source, count: int, prepare: Prepare):
         super().__init__()
-        self._source, self._count, self._prepare = source, count, _compiled(prepare)
+        self._source, self._count, self._shares = source, count, shares_in_force()
+        self._prepare = _compiled(prepare, self._shares)
 
     def __len__(self) -> int:
         return self._count
@@ -89,12 +101,22 @@ class StreamBatches(keras.utils.PyDataset):
         if index == 0:
             self._coming = self._source.as_numpy_iterator()
         with readable_images():
-            return self._prepare(*next(self._coming))
+            number, examples = next(self._coming)
+        size = len(next(iter(examples.values())))
+        if self._shares is not None:
+            rows = self._shares.rows(size)
+            examples = {name: array[rows] for name, array in examples.items()}
+        return self._prepare(number, examples, size)
 
 
-def _compiled(prepare: Prepare) -> Prepare:
+def _compiled(prepare: Prepare, shares: Shares | None) -> Callable[[Any, Example, int], tuple[Any, Any]]:
+    """`prepare`, of the examples of a batch that this process has, and of the size of the whole batch."""
     if keras.backend.backend() != "jax":
-        return prepare
+        return lambda number, examples, size: prepare(number, examples)
     import jax
 
-    return jax.jit(prepare)
+    if shares is None:
+        compiled = jax.jit(prepare)
+        return lambda number, examples, size: compiled(number, examples)
+    by_size = functools.cache(lambda size: jax.jit(prepare, out_shardings=shares.sharding(size)))
+    return lambda number, examples, size: by_size(size)(number, shares.put(examples, size))

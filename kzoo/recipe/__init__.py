@@ -5,6 +5,7 @@ flag: the name of a setting without its part, as the command line, reports and `
 """
 
 from kzoo.recipe.files import check_flags, is_recipe, list_recipes, load_recipe, recipe_beside, recipe_dir
+from kzoo.recipe.hardware import Hardware
 from kzoo.recipe.parts import Augment, Classify, Data, Optimizer, Schedule, Segment, TaskOptions
 from kzoo.recipe.recipe import KINDS, OPTIONS, Recipe, flag_types, flags_of, stored_flags
 from kzoo.recipe.source import to_python
@@ -15,6 +16,7 @@ __all__ = [
     "Augment",
     "Classify",
     "Data",
+    "Hardware",
     "Optimizer",
     "Recipe",
     "Schedule",

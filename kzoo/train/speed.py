@@ -35,17 +35,19 @@ class TrainingSpeed:
     """The speed of one epoch, without validation and checkpoints.
 
     Attributes:
-        device: its name.
+        device: name of the first one.
+        devices: number of them.
         images_per_second: images that were trained on.
         step_ms: milliseconds of a step.
         tflops: TFLOP/s of the model, three forward passes of two operations for each multiply-add; None where it takes
             images of any size.
-        peak_share: of the device's peak in bfloat16; None where that is not known.
+        peak_share: of the peak in bfloat16 of all devices together; None where that is not known.
         input_share: share of the time for which the step waited for images; None where that is not known.
-        memory_bytes: most memory of the device that was in use; None where that is not known.
+        memory_bytes: most memory of the first device that was in use; None where that is not known.
     """
 
     device: str
+    devices: int
     images_per_second: float
     step_ms: float
     tflops: float | None
@@ -58,7 +60,8 @@ class TrainingSpeed:
         if self.tflops is not None:
             parts.append(f"{self.tflops:.3g} TFLOP/s")
         if self.peak_share is not None:
-            parts.append(f"{self.peak_share:.1%} of the peak of {self.device}")
+            several = f"{self.devices} × " if self.devices > 1 else ""
+            parts.append(f"{self.peak_share:.1%} of the peak of {several}{self.device}")
         if self.input_share is not None:
             parts.append(f"waiting for images {self.input_share:.1%} of the time")
         if self.memory_bytes is not None:
@@ -75,10 +78,12 @@ class SpeedMeter(keras.callbacks.Callback):
         batches: of training; what has `waited` is asked for the seconds that it was waited for.
         batch_size: images of a step.
         directory: of the run.
+        devices: number of them.
     """
 
-    def __init__(self, batches, batch_size: int, directory: Path):
+    def __init__(self, batches, batch_size: int, directory: Path, devices: int = 1):
         super().__init__()
+        self._devices = devices
         self._batches, self._batch_size, self._directory = batches, batch_size, directory
         self._epochs = 0
         self._started: float | None = None
@@ -99,8 +104,8 @@ class SpeedMeter(keras.callbacks.Callback):
         device, memory = _device()
         peak = next((value for name, value in PEAKS.items() if name in device), None)
         waited = None if self._waited is None else (self._batches.waited - self._waited) / seconds
-        share = None if peak is None or tflops is None else tflops / peak
-        speed = TrainingSpeed(device, rate, 1e3 * seconds / steps, tflops, share, waited, memory)
+        share = None if peak is None or tflops is None else tflops / (peak * self._devices)
+        speed = TrainingSpeed(device, self._devices, rate, 1e3 * seconds / steps, tflops, share, waited, memory)
         write_text(self._directory / SPEED, json.dumps(dataclasses.asdict(speed), indent=2) + "\n")
         if self._epochs == 2:
             show(terminal(str(speed)))
