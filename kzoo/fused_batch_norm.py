@@ -1,8 +1,10 @@
-"""Batch normalisation in one operation while training on TensorFlow, with the numbers of Keras.
+"""Batch normalisation while training on TensorFlow: in one operation, and over the batch of all replicas.
 
 Keras 3 normalises by `moments` and elementwise operations, a dozen passes over the map where TensorFlow's fused
-operation needs two. This is the only module below `kzoo.zoo` that calls TensorFlow, and it imports it when a layer
-runs on that backend: the operation is in no other interface, and layers and models stay free of any backend.
+operation needs two. Under a `tf.distribute` strategy with several replicas Keras takes the statistics of each by
+itself, and keeps those of the first; here they are of all of them, as on one device and as under JAX. This is the only
+module below `kzoo.zoo` that calls TensorFlow, and it imports it when a layer runs on that backend: the operation is in
+no other interface, and layers and models stay free of any backend.
 """
 
 import types
@@ -13,7 +15,7 @@ HALF_AND_SINGLE = ("float16", "bfloat16", "float32")  # inputs of the operation;
 
 
 def use_fused_batch_norm(model: keras.Model) -> keras.Model:
-    """Trains the batch normalisation of any model in TensorFlow's fused operation.
+    """Trains the batch normalisation of any model in TensorFlow's fused operation, or over all replicas.
 
     Outputs, gradients and moving statistics are those of Keras. `kzoo.build` has done it for the models that it
     returns. A clone and a model read from a file consist of new layers, for which this does it again:
@@ -40,10 +42,34 @@ def use_fused_batch_norm(model: keras.Model) -> keras.Model:
 
 
 def _call(layer: keras.layers.BatchNormalization, inputs, training=None, mask=None):
-    """What the layer's own `call` returns and assigns."""
-    if training and layer.trainable and mask is None and _takes(layer, inputs):
-        return _train(layer, inputs)
+    """What the layer's own `call` returns and assigns, with statistics of all replicas."""
+    if training and layer.trainable and mask is None:
+        if _has_replicas():
+            return _synchronized(layer, inputs)
+        if _takes(layer, inputs):
+            return _train(layer, inputs)
     return type(layer).call(layer, inputs, training=training, mask=mask)
+
+
+def _has_replicas() -> bool:
+    """Whether this is the computation of one replica of several."""
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    return context is not None and context.num_replicas_in_sync > 1
+
+
+def _synchronized(layer: keras.layers.BatchNormalization, inputs):
+    """What the layer with `synchronized=True` returns and assigns.
+
+    The replicas are traced by turns: each has read the setting before the first one is through, as they wait for each
+    other at the sums.
+    """
+    before, layer.synchronized = layer.synchronized, True
+    try:
+        return type(layer).call(layer, inputs, training=True)
+    finally:
+        layer.synchronized = before
 
 
 def _takes(layer: keras.layers.BatchNormalization, inputs) -> bool:

@@ -14,6 +14,7 @@ from kzoo.recipe import Recipe, is_recipe, list_recipes, load_recipe, to_python
 from kzoo.tasks import task_of
 from kzoo.train.cli import for_model
 from kzoo.train.defaults import Choice, choose, choose_size, recipe_for
+from kzoo.train.devices import find_devices
 from kzoo.train.loop import fetch_weights, train
 
 
@@ -52,6 +53,8 @@ def _chosen(model: str, dataset: str, *options: str, fetch: bool) -> Recipe:
     base = _with(base, sizes)
     recipe = said(base)
     if fetch:
+        if recipe.hardware.coordinator is None:  # else they are found together
+            find_devices(recipe.hardware)
         fetch_weights(recipe)
     data = task_of(recipe).load(recipe.data, recipe.task, recipe.seed)
     choices = choose(recipe, data)

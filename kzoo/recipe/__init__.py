@@ -13,6 +13,7 @@ from kzoo.recipe.files import (
     recipe_beside,
     recipe_dir,
 )
+from kzoo.recipe.hardware import Hardware
 from kzoo.recipe.parts import Augment, Classify, Data, Optimizer, Schedule, Segment, TaskOptions
 from kzoo.recipe.published import Published
 from kzoo.recipe.recipe import KINDS, OPTIONS, Recipe, flag_types, flags_of, stored_flags
@@ -24,6 +25,7 @@ __all__ = [
     "Augment",
     "Classify",
     "Data",
+    "Hardware",
     "Optimizer",
     "Published",
     "Recipe",

@@ -9,6 +9,7 @@ from tyro.conf import AvoidSubcommands, OmitArgPrefixes, Suppress
 
 from kzoo.errors import InvalidValueError, UnknownOptionError, check_choice, did_you_mean
 from kzoo.precisions import PRECISIONS, PrecisionName
+from kzoo.recipe.hardware import Hardware
 from kzoo.recipe.parts import Augment, Classify, Data, Optimizer, Schedule, Segment, TaskOptions
 from kzoo.registry import CLASSIFICATION, SEGMENTATION, Entry, lookup
 
@@ -18,6 +19,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "augment": (Augment,),
     "optimizer": (Optimizer,),
     "schedule": (Schedule,),
+    "hardware": (Hardware,),
     "task": tuple(OPTIONS.values()),
 }
 # (part, field) -> flag, where it is not the field's name
@@ -65,6 +67,8 @@ class Recipe:
     """Optimizer and its step size."""
     schedule: OmitArgPrefixes[Schedule] = dataclasses.field(default_factory=Schedule)
     """Length of the run."""
+    hardware: OmitArgPrefixes[Hardware] = dataclasses.field(default_factory=Hardware)
+    """Devices and hosts that it runs on."""
     task: AvoidSubcommands[OmitArgPrefixes[TaskOptions]] = dataclasses.field(default_factory=Classify)
     """Settings that the model's task alone has. The defaults of another task give way to those of the model's."""
 

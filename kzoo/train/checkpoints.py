@@ -6,7 +6,7 @@ state: what a run inside an epoch has besides its model: sums of its metrics, an
 
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +46,20 @@ class Restored(NamedTuple):
 
     model: keras.Model
     mark: Mark
+    state: Mapping[str, np.ndarray]
+
+
+class Found(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+        mark: how far it is.
+        values: of the weights and of the optimizer's state, in their order; none for the beginning of a run.
+        state: state of the mark.
+    """
+
+    mark: Mark
+    values: Sequence[np.ndarray]
     state: Mapping[str, np.ndarray]
 
 
@@ -145,12 +159,21 @@ class Checkpoints:
         Raises:
             OutputError: there are some, and none can be used.
         """
+        found = self.find(model_at)
+        model = model_at(found.mark)
+        if found.values:
+            for variable, value in zip(_state_of(model), found.values, strict=True):
+                variable.assign(value)
+        return Restored(model, found.mark, found.state)
+
+    def find(self, model_at: Callable[[Mark], keras.Model]) -> Found:
+        """What the newest checkpoint that can be used holds; arguments and errors as of `restore`."""
         first = None
         for mark in self.marks():
             path, model = self.step_path(mark) if mark.batches else self.path(mark.epochs), model_at(mark)
             try:
                 state = _read_state(path.with_suffix(".npz")) if mark.batches else {}
-                _take_over(model, open_keras(path, compile=True))
+                values = _values(model, open_keras(path, compile=True))
             except InvalidValueError as error:
                 what = f"behind batch {mark.batches} of epoch" if mark.batches else "of epoch"
                 number = mark.epochs + bool(mark.batches)
@@ -160,10 +183,10 @@ class Checkpoints:
             for number in self.epochs("best"):
                 if number > mark.epochs:  # of an epoch that comes again
                     self.path(number, "best").unlink()
-            return Restored(model, mark, state)
+            return Found(mark, values, state)
         if first is not None:
             raise OutputError(f"none of the checkpoints can be used: {first}; {AGAIN}") from first
-        return Restored(model_at(Mark(0)), Mark(0), {})
+        return Found(Mark(0), [], {})
 
     def best(self, epoch: int, averaged: bool = False) -> Path:
         """The file of the best epoch.
@@ -205,16 +228,21 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def _take_over(model: keras.Model, saved: keras.Model) -> None:
-    """Weights and optimizer state of `saved`, or nothing.
+def _state_of(model: keras.Model) -> list[keras.Variable]:
+    """Weights and optimizer state of a compiled model."""
+    build_optimizer(model)
+    return [*model.weights, *model.optimizer.variables]
+
+
+def _values(model: keras.Model, saved: keras.Model) -> list[np.ndarray]:
+    """Weights and optimizer state of `saved`, for those of `model`.
 
     Raises:
         InvalidValueError: it is another model, or has no optimizer.
     """
-    build_optimizer(model)
     if not saved.compiled:
         raise InvalidValueError("it was saved without its optimizer")
-    pairs = []
+    build_optimizer(model)
     for mine, theirs in (
         (model.weights, saved.weights),
         (model.optimizer.variables, saved.optimizer.variables),
@@ -227,9 +255,7 @@ def _take_over(model: keras.Model, saved: keras.Model) -> None:
                     f"{other.path} is {tuple(other.shape)}, and {tuple(own.shape)} in the model of this run: "
                     "the classes or the model have changed"
                 )
-            pairs.append((own, other))
-    for own, other in pairs:
-        own.assign(other)
+    return [variable.numpy() for variable in (*saved.weights, *saved.optimizer.variables)]
 
 
 def _say(text: str) -> None:

@@ -3,10 +3,11 @@
 import shlex
 from pathlib import Path
 
-from kzoo.recipe import Recipe, list_recipes, load_recipe
+from kzoo.recipe import Hardware, Recipe, flags_of, list_recipes, load_recipe
 from kzoo.train.defaults import CHOSEN, recipe_for
 
-_PLACES = ("data_dir", "output_dir", "resume")  # where a run is, which makes no other run of it
+# where a run is, which makes no other run of it
+PLACES = ("data_dir", "output_dir", "resume", *flags_of("hardware", Hardware))
 
 
 def command_of(recipe: Recipe) -> str | None:
@@ -29,7 +30,7 @@ def command_of(recipe: Recipe) -> str | None:
         return None
     before = named.flags()
     for name, value in recipe.flags().items():
-        if name in _PLACES or (value == before.get(name) and name not in given):
+        if name in PLACES or (value == before.get(name) and name not in given):
             continue
         if isinstance(value, dict):
             return None

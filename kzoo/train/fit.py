@@ -19,12 +19,13 @@ from kzoo.recipe import Recipe
 from kzoo.tasks import Task
 from kzoo.train import callbacks
 from kzoo.train.averages import BATCHES, AveragedWeights
-from kzoo.train.checkpoints import Mark, Restored
+from kzoo.train.checkpoints import Checkpoints, Mark, Restored
+from kzoo.train.devices import Devices
 from kzoo.train.history import Row, cut_history, is_over
 from kzoo.train.programs import Programs
-from kzoo.train.run_directory import HISTORY, checkpoints_of
+from kzoo.train.run_directory import HISTORY
 from kzoo.train.speed import SpeedMeter
-from kzoo.train.steps import scan_steps
+from kzoo.train.steps import over_devices, scan_steps
 
 
 def _tensorboard(directory: Path) -> list[keras.callbacks.Callback]:
@@ -41,6 +42,8 @@ def fit(
     rows: Sequence[Row],
     start: Restored,
     model_at: Callable[[Mark], keras.Model],
+    devices: Devices,
+    checkpoints: Checkpoints,
 ) -> None:
     """Trains what is left of a run.
 
@@ -51,6 +54,8 @@ def fit(
         rows: history of the epochs that are done.
         start: model and mark from which the run goes on.
         model_at: gives the compiled model that a checkpoint of a mark is of.
+        devices: that it is on.
+        checkpoints: of the run.
 
     Raises:
         KzooError: the loss is no number.
@@ -58,42 +63,54 @@ def fit(
         KeyboardInterrupt: after saying how to go on.
     """
     directory, schedule = recipe.run_dir, recipe.schedule
-    cut_history(directory / HISTORY, rows)
+    first, alone = devices.hosts.first, devices.hosts.count == 1
+    if first:
+        cut_history(directory / HISTORY, rows)
+
+    def training(*mark: int):
+        with devices.scope():
+            return task.training(recipe, data, *mark)
+
     averages = None
     if recipe.optimizer.ema is not None:
-        averages = AveragedWeights(
-            lambda epoch: (images for images, _ in islice(task.training(recipe, data, epoch), BATCHES))
-        )
-    checkpoints = checkpoints_of(directory)
+        averages = AveragedWeights(lambda epoch: (images for images, _ in islice(training(epoch), BATCHES)))
     checkpoint = callbacks.Checkpoint(checkpoints, task.monitor, rows, schedule.patience, averages)
     steps = data.train.size // schedule.batch_size
 
     def train(model: keras.Model, mark: Mark, state: Mapping[str, np.ndarray], epochs: int) -> None:
-        if mark.batches:
-            model.evaluate(task.validation(recipe, data), steps=1, verbose=0)  # makes the metrics that `state` is of
-        clock, batches, programs = callbacks.EpochSeconds(), task.training(recipe, data, *mark), Programs(model)
-        if model.steps_per_execution > 1:
+        clock, batches, programs = callbacks.EpochSeconds(), training(*mark), Programs(model)
+        with devices.scope():
+            held_out = task.validation(recipe, data)
+            shared = keras.distribution.distribution() is not None
+            given = over_devices(model, batches, held_out) if shared else (batches, held_out)
+        if mark.batches and not shared:
+            model.evaluate(held_out, steps=1, verbose=0)  # makes the metrics that `state` is of
+        if model.steps_per_execution > 1 and not shared:
             scan_steps(model)
         model.fit(
-            batches,
+            given[0],
             steps_per_epoch=steps - mark.batches,
-            validation_data=task.validation(recipe, data),
+            validation_data=given[1],
             epochs=epochs,
             initial_epoch=mark.epochs,
             callbacks=[
                 EpochSeeds(recipe.seed),
                 callbacks.EndOnNaN(),
                 clock,
-                SpeedMeter(batches, schedule.batch_size, directory, programs),
+                *(
+                    [SpeedMeter(batches, schedule.batch_size, directory, programs, len(devices.names))]
+                    if first
+                    else []
+                ),
                 callbacks.InsideEpoch(checkpoints, recipe.checkpoint_minutes, clock, mark, state),
-                keras.callbacks.CSVLogger(str(directory / HISTORY), append=True),
-                *_tensorboard(directory),
+                *([keras.callbacks.CSVLogger(str(directory / HISTORY), append=True)] if first else []),
+                *(_tensorboard(directory) if alone else []),
                 *([averages] if averages else []),
                 checkpoint,
-                *task.callbacks(data, directory),
+                *(task.callbacks(data, directory) if alone else []),  # which compute on their own
             ],
             shuffle=False,  # the pipeline shuffles
-            verbose="auto" if sys.stdout.isatty() else 2,
+            verbose=0 if not first else "auto" if sys.stdout.isatty() else 2,
         )
         programs.warn()
 
@@ -119,7 +136,7 @@ def fit(
         raise OutputError(
             f"cannot write to {directory}: {error}{'; the last checkpoint is kept' if checkpoints.marks() else ''}"
         ) from error
-    reached = max(checkpoints.epochs(), default=0)
+    reached = len(checkpoint.rows)
     show(terminal(f"trained {reached - done} epochs in {time.perf_counter() - started:.0f} s"))
     if is_over(checkpoint.rows, task.monitor, schedule.patience):
         show(f"ended early: the last {schedule.patience} epochs were no better than the best before")

@@ -19,10 +19,12 @@ from kzoo.tasks import Task, task_of
 from kzoo.train import quantization_aware, run_directory
 from kzoo.train.auxiliary import AuxiliaryHeads
 from kzoo.train.budget import epochs_within
-from kzoo.train.checkpoints import Mark
+from kzoo.train.checkpoints import Mark, build_optimizer
+from kzoo.train.devices import Devices, check_recipe, choose_devices
 from kzoo.train.finish import finish
 from kzoo.train.fit import fit
 from kzoo.train.history import best_epoch, is_over, read_history
+from kzoo.train.hosts import SharedCheckpoints, facts_of, facts_of_data, joined
 from kzoo.train.optimizer import make_optimizer
 from kzoo.train.programs import keep_programs
 from kzoo.train.run_directory import HISTORY
@@ -47,7 +49,7 @@ def train(recipe: Recipe) -> dict:
         recipe: what to train.
 
     Returns:
-        The contents of `report.json`.
+        The contents of `report.json`; nothing in a process other than process 0 of several.
 
     Raises:
         UnknownNameError, DatasetError, WeightsError: before any training, if a name cannot be resolved.
@@ -65,14 +67,20 @@ def train(recipe: Recipe) -> dict:
         if value and recipe.weights is None and recipe.backbone_weights is None:
             raise InvalidValueError(f"{flag} would keep random weights; give weights or backbone_weights too")
     recipe = _shrink(recipe, task) if recipe.smoke else recipe
-    refuse_unwritable(recipe.run_dir)
-    fetch_weights(recipe)
-    _say(f"data: {recipe.data.dataset}")
-    data = task.load(recipe.data, recipe.task, recipe.seed)
-    data = _take(data, task.smoke_images) if recipe.smoke else data
-    keep_programs()
-    with readable_images():
-        return _train(recipe, task, data)
+    with joined(recipe.hardware) as hosts:
+        hosts.agree(facts_of(recipe))
+        devices = choose_devices(recipe.hardware, recipe.schedule.batch_size, hosts)
+        check_recipe(recipe, devices)
+        if hosts.first:
+            refuse_unwritable(recipe.run_dir)
+        fetch_weights(recipe)
+        _say(f"data: {recipe.data.dataset}")
+        data = task.load(recipe.data, recipe.task, recipe.seed)
+        data = _take(data, task.smoke_images) if recipe.smoke else data
+        hosts.agree(facts_of_data(data))
+        keep_programs()
+        with readable_images():
+            return _train(recipe, task, data, devices)
 
 
 def fetch_weights(recipe: Recipe) -> None:
@@ -86,7 +94,7 @@ def fetch_weights(recipe: Recipe) -> None:
             fetch_source(*resolve(model, weights))
 
 
-def _train(recipe: Recipe, task: Task, data: ImageDataset) -> dict:
+def _train(recipe: Recipe, task: Task, data: ImageDataset, devices: Devices) -> dict:
     directory = recipe.run_dir
     batch_size = recipe.schedule.batch_size
     steps = data.train.size // batch_size
@@ -101,29 +109,37 @@ def _train(recipe: Recipe, task: Task, data: ImageDataset) -> dict:
     for split in (data.validation, data.test):  # which are needed when training is over
         split.check()
     if recipe.schedule.minutes is not None:
-        probed = compiled_model(recipe, task, data, steps)
-        epochs = epochs_within(recipe, task, probed, data)
+        with devices.scope():
+            probed = compiled_model(recipe, task, data, steps)
+        epochs = epochs_within(recipe, task, probed, data, devices)
         _say(f"{epochs} epochs for {recipe.schedule.minutes:g} minutes")
         recipe = recipe.replace(epochs=epochs)
     keras.utils.set_random_seed(recipe.seed)
-    model_at = _models(recipe, task, data, steps)
+    model_at = _models(recipe, task, data, steps, devices)
     whole = model_at(Mark(recipe.schedule.epochs))
+    if not devices.hosts.first:
+        return _run(recipe, task, data, model_at, devices)
     run_directory.prepare(recipe, data, directory)
     ensure_writable(directory, need_bytes=run_directory.missing_bytes(whole, directory))
     with exclusive(directory):
-        return _run(recipe, task, data, model_at)
+        return _run(recipe, task, data, model_at, devices)
 
 
-def _models(recipe: Recipe, task: Task, data: ImageDataset, steps: int) -> Callable[[Mark], keras.Model]:
+def _models(
+    recipe: Recipe, task: Task, data: ImageDataset, steps: int, devices: Devices
+) -> Callable[[Mark], keras.Model]:
     """What gives the compiled model that a checkpoint is of: at first, perhaps, one whose head learns alone."""
     frozen = recipe.schedule.frozen
 
     @functools.cache
     def make(probing: bool) -> keras.Model:
         epochs = frozen if probing else recipe.schedule.epochs - frozen
-        model = compiled_model(recipe.replace(freeze_backbone=True) if probing else recipe, task, data, steps, epochs)
-        if recipe.whiten_stem:
-            whiten(model, data.train.arrays(IMAGES)["image"])
+        made = recipe.replace(freeze_backbone=True) if probing else recipe
+        with devices.scope():
+            model = compiled_model(made, task, data, steps, epochs)
+            build_optimizer(model)
+            if recipe.whiten_stem:
+                whiten(model, data.train.arrays(IMAGES)["image"])
         return model
 
     return lambda mark: make(frozen > 0 and mark <= Mark(frozen))
@@ -147,26 +163,32 @@ def _check_crop(recipe: Recipe, data: ImageDataset) -> None:
             ) from error
 
 
-def _run(recipe: Recipe, task: Task, data: ImageDataset, model_at: Callable[[Mark], keras.Model]) -> dict:
-    directory = recipe.run_dir
-    checkpoints = run_directory.checkpoints_of(directory)
+def _run(
+    recipe: Recipe, task: Task, data: ImageDataset, model_at: Callable[[Mark], keras.Model], devices: Devices
+) -> dict:
+    directory, hosts = recipe.run_dir, devices.hosts
+    checkpoints = SharedCheckpoints(run_directory.checkpoints_of(directory).folder, hosts)
+    if hosts.count > 1:  # which make each model together
+        model_at(Mark(0))
     start, epochs = checkpoints.restore(model_at), recipe.schedule.epochs
     mark = start.mark
-    rows = read_history(directory / HISTORY, mark.epochs, task.monitor)
+    rows = hosts.told_json(lambda: read_history(directory / HISTORY, mark.epochs, task.monitor))
     left = mark.epochs < epochs and not is_over(rows, task.monitor, recipe.schedule.patience)
-    if rows:
+    if rows and hosts.first:
         checkpoints.best(best_epoch(rows, task.monitor), averaged=recipe.optimizer.ema is not None)
     if mark > Mark(0):
         inside = f" and {mark.batches} batches" if mark.batches else ""
         show(f"resuming after {mark.epochs} of {epochs} epochs{inside}" if left else "all epochs are done")
-    run_directory.describe(recipe, data, directory)
+    if hosts.first:
+        run_directory.describe(recipe, data, directory)
     if left:
         model = start.model
         whole, learning = count_parameters(model_at(Mark(epochs))), count_parameters(model)
         head = "" if learning == whole else f", of which {learning:,} learn at first"
-        _say(f"model: {recipe.model}, {whole:,} parameters{head}; {_mode(recipe, model)}")
-        fit(recipe, task, data, rows, start, model_at)
-    return finish(recipe, task, data, directory)
+        _say(f"model: {recipe.model}, {whole:,} parameters{head}; {_mode(recipe, model)}; {devices}")
+        fit(recipe, task, data, rows, start, model_at, devices, checkpoints)
+    hosts.part()
+    return finish(recipe, task, data, directory) if hosts.first else {}
 
 
 def compiled_model(

@@ -16,12 +16,13 @@ from kzoo.files import LOCK, PARTIAL, ensure_writable, exclusive, write_text
 from kzoo.reading import check_type, read_json
 from kzoo.recipe import Data, Recipe, stored_flags
 from kzoo.train.checkpoints import KEPT, Checkpoints, build_optimizer
+from kzoo.train.command import PLACES
 from kzoo.train.history import AGAIN, count_rows
 from kzoo.train.splits import check_splits, write_splits
 
 RECIPE, CLASSES, HISTORY = "recipe.json", "classes.json", "history.csv"
 # fields that may differ between an interrupted run and the one that goes on
-FREE = ("epochs", "patience", "checkpoint_minutes", "resume", "output_dir", "data_dir", "jit_compile", "export")
+FREE = ("epochs", "patience", "checkpoint_minutes", "jit_compile", "export", *PLACES)
 LOGS_BYTES = 4 * 2**20  # logs and pictures
 FINISHED = 4  # finished files as large as the weights
 

@@ -22,18 +22,20 @@ class TrainingSpeed:
     """The speed of one epoch, without validation and checkpoints.
 
     Attributes:
-        device: its name.
+        device: name of the first one.
+        devices: number of them.
         images_per_second: images that were trained on.
         step_ms: milliseconds of a step.
         tflops: TFLOP/s of the model, three forward passes of two operations for each multiply-add; None where it takes
             images of any size.
-        peak_share: of the device's peak in bfloat16; None where that is not known.
+        peak_share: of the peak in bfloat16 of all devices together; None where that is not known.
         input_share: share of the time for which the step waited for images; None where that is not known.
-        memory_bytes: most memory of the device that was in use; None where that is not known.
+        memory_bytes: most memory of the first device that was in use; None where that is not known.
         training_programs: number of programs that the training step was compiled into until then.
     """
 
     device: str
+    devices: int
     images_per_second: float
     step_ms: float
     tflops: float | None
@@ -47,7 +49,8 @@ class TrainingSpeed:
         if self.tflops is not None:
             parts.append(f"{self.tflops:.3g} TFLOP/s")
         if self.peak_share is not None:
-            parts.append(f"{self.peak_share:.1%} of the peak of {self.device}")
+            several = f"{self.devices} × " if self.devices > 1 else ""
+            parts.append(f"{self.peak_share:.1%} of the peak of {several}{self.device}")
         if self.input_share is not None:
             parts.append(f"waiting for images {self.input_share:.1%} of the time")
         if self.memory_bytes is not None:
@@ -65,10 +68,12 @@ class SpeedMeter(keras.callbacks.Callback):
         batch_size: images of a step.
         directory: of the run.
         programs: of the model.
+        devices: number of them.
     """
 
-    def __init__(self, batches, batch_size: int, directory: Path, programs: Programs):
+    def __init__(self, batches, batch_size: int, directory: Path, programs: Programs, devices: int = 1):
         super().__init__()
+        self._devices = devices
         self._batches, self._batch_size, self._directory = batches, batch_size, directory
         self._programs = programs
         self._epochs = 0
@@ -90,9 +95,9 @@ class SpeedMeter(keras.callbacks.Callback):
         device, memory = _device()
         peak = peak_of(device)
         waited = None if self._waited is None else (self._batches.waited - self._waited) / seconds
-        share = None if peak is None or tflops is None else tflops / peak.tflops
-        programs = self._programs.training
-        speed = TrainingSpeed(device, rate, 1e3 * seconds / steps, tflops, share, waited, memory, programs)
+        share = None if peak is None or tflops is None else tflops / (peak.tflops * self._devices)
+        programs, step_ms = self._programs.training, 1e3 * seconds / steps
+        speed = TrainingSpeed(device, self._devices, rate, step_ms, tflops, share, waited, memory, programs)
         write_text(self._directory / SPEED, json.dumps(dataclasses.asdict(speed), indent=2) + "\n")
         if self._epochs == 2:
             show(terminal(str(speed)))

@@ -38,7 +38,7 @@ def whiten(model: keras.Model, images: np.ndarray) -> None:
     stem = whitening_stem(model)
     height, width, channels, _ = stem.kernel.shape
     before = keras.Model(model.input, stem.input)
-    seen = np.concatenate([np.asarray(before.predict_on_batch(part)) for part in np.array_split(images, 10)])
+    seen = np.concatenate([keras.ops.convert_to_numpy(before(part)) for part in np.array_split(images, 10)])
     patches = np.lib.stride_tricks.sliding_window_view(seen, (height, width), axis=(1, 2))  # (n, y, x, c, h, w)
     patches = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, height * width * channels).astype("float32")
     values, vectors = np.linalg.eigh((patches.T @ patches / len(patches)).astype("float64"))

@@ -24,13 +24,15 @@ from kzoo.errors import InvalidValueError
 from kzoo.files import ensure_writable
 from kzoo.images import Pixels
 from kzoo.models.depths import depth_of_layers
-from kzoo.recipe import flag_types
+from kzoo.recipe import Hardware, flag_types, flags_of
 from kzoo.tasks import task_of
-from kzoo.train import Recipe, budget, finish, run_directory, train
+from kzoo.train import Recipe, budget, finish, hosts, run_directory, train
 from kzoo.train.callbacks import EpochSeconds, InsideEpoch
 from kzoo.train.checkpoints import Checkpoints, Mark
 from kzoo.train.command import command_of
+from kzoo.train.devices import Devices, choose_devices
 from kzoo.train.history import is_over
+from kzoo.train.hosts import Hosts
 from kzoo.train.loop import _models, _shrink, _take, compiled_model
 from kzoo.train.quantization_aware import take_weights
 
@@ -336,8 +338,8 @@ def minutes(made):
     data = task.load(recipe.data, recipe.task, recipe.seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(budget.time, "perf_counter", lambda: next(ticks))
-        assert budget.epochs_within(recipe, task, Untrained(), data) == 7
-        assert budget.epochs_within(recipe.replace(minutes=None), task, Untrained(), data) == 30
+        assert budget.epochs_within(recipe, task, Untrained(), data, Devices(("cpu:0",))) == 7
+        assert budget.epochs_within(recipe.replace(minutes=None), task, Untrained(), data, Devices(("cpu:0",))) == 30
     with pytest.raises(InvalidValueError, match="minutes=0 must be above zero"):
         recipe.replace(minutes=0)
 
@@ -434,7 +436,7 @@ def whiten_stem(made):
     """Patches of training images are without correlation and of variance 1 behind the filters, which do not learn."""
     recipe = made.digits.replace(model="airbench94", image_size=12, model_options=dict(widths=(4,)), whiten_stem=True)
     data = made.data(recipe)
-    trained = _models(recipe, task_of(recipe), data, STEPS)(Mark(recipe.schedule.epochs))
+    trained = _models(recipe, task_of(recipe), data, STEPS, Devices(("cpu:0",)))(Mark(recipe.schedule.epochs))
     stem = trained.get_layer("stem_conv")
     assert "stem_conv/kernel" not in {weight.path for weight in trained.trainable_weights}
     images = data.train.arrays()["image"].astype("float32")
@@ -935,6 +937,46 @@ def resume(made):
     run_directory.prepare(made.digits.replace(resume=False), data, directory)
     assert (made.folder / "mine.1" / "recipe.json").exists()
     assert list(directory.iterdir()) == [] or [path.name for path in directory.iterdir()] == [".lock"]
+
+
+@promise
+def devices(made):
+    """Of another number it is the same run, as of other hosts."""
+    told = made.digits.replace(devices=1)
+    assert choose_devices(told.hardware, told.schedule.batch_size, Hosts()).names == ("cpu:0",)
+    with pytest.raises(InvalidValueError, match="devices=3: no such device; there are cpu:0"):
+        choose_devices(told.replace(devices=3).hardware, 3, Hosts())
+    assert {*flags_of("hardware", Hardware)} <= {*run_directory.FREE}
+
+
+def hosts_of(made, **flags) -> tuple:
+    """Address, number of processes, number of this one: what JAX is told."""
+    jax = pytest.importorskip("jax")
+    asked = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax.distributed, "initialize", lambda **given: asked.append(given))
+        hosts._meet(made.digits.replace(**flags).hardware)
+    return tuple(asked[0].get(name) for name in ("coordinator_address", "num_processes", "process_id"))
+
+
+@promise
+def coordinator(made):
+    assert hosts_of(made, coordinator="localhost:1234", processes=3, process_id=1) == ("localhost:1234", 3, 1)
+    assert hosts_of(made, coordinator="auto") == (None, None, None)
+
+
+@promise
+def processes(made):
+    assert hosts_of(made, coordinator="localhost:1234", processes=5, process_id=1)[1] == 5
+    with pytest.raises(InvalidValueError, match="processes: with coordinator=HOST:PORT"):
+        made.digits.replace(processes=5)
+
+
+@promise
+def process_id(made):
+    assert hosts_of(made, coordinator="localhost:1234", processes=5, process_id=4)[2] == 4
+    with pytest.raises(InvalidValueError, match="process_id=5 must be 0 to 4, one of 5"):
+        made.digits.replace(coordinator="localhost:1234", processes=5, process_id=5)
 
 
 @promise

@@ -16,7 +16,7 @@ def meter(tmp_path, monkeypatch, model, seconds, waited):
     now, batches = [100.0], SimpleNamespace(waited=7.0)
     monkeypatch.setattr(speed.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(speed, "_device", lambda: ("NVIDIA H100 80GB HBM3", 5 * 10**9))
-    told = speed.SpeedMeter(batches, 32, tmp_path, SimpleNamespace(training=1))
+    told = speed.SpeedMeter(batches, 32, tmp_path, SimpleNamespace(training=1), devices=8)
     told.set_params({"steps": 50})
     told.set_model(model)
     for epoch, (each, wait) in enumerate(zip(seconds, waited, strict=True)):
@@ -37,10 +37,11 @@ def test_the_second_epoch_counts_without_validation(tmp_path, monkeypatch, capsy
     assert count_macs(model) == 16 * 16 * 27 * 4
     assert found == {
         "device": "NVIDIA H100 80GB HBM3",
+        "devices": 8,
         "images_per_second": rate,
         "step_ms": 80.0,
         "tflops": pytest.approx(3 * 2 * 16 * 16 * 27 * 4 * rate / 1e12),
-        "peak_share": pytest.approx(3 * 2 * 16 * 16 * 27 * 4 * rate / 989.4e12),
+        "peak_share": pytest.approx(3 * 2 * 16 * 16 * 27 * 4 * rate / (8 * 989.4e12)),
         "input_share": 0.25,
         "memory_bytes": 5 * 10**9,
         "training_programs": 1,
