@@ -5,7 +5,7 @@ import numpy as np
 
 from kzoo.errors import InvalidValueError
 
-IMAGES = 5000  # whose patches are looked at
+IMAGES, AT_ONCE = 1000, 100  # whose patches are looked at
 FLOOR = 5e-4  # added to variances, so that what is always the same is not made noise
 
 
@@ -38,9 +38,12 @@ def whiten(model: keras.Model, images: np.ndarray) -> None:
     stem = whitening_stem(model)
     height, width, channels, _ = stem.kernel.shape
     before = keras.Model(model.input, stem.input)
-    seen = np.concatenate([keras.ops.convert_to_numpy(before(part)) for part in np.array_split(images, 10)])
-    patches = np.lib.stride_tricks.sliding_window_view(seen, (height, width), axis=(1, 2))  # (n, y, x, c, h, w)
-    patches = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, height * width * channels).astype("float32")
-    values, vectors = np.linalg.eigh((patches.T @ patches / len(patches)).astype("float64"))
+    products, count = 0.0, 0
+    for start in range(0, len(images), AT_ONCE):
+        seen = keras.ops.convert_to_numpy(before(images[start : start + AT_ONCE].astype("float32")))
+        patches = np.lib.stride_tricks.sliding_window_view(seen, (height, width), axis=(1, 2))  # (n, y, x, c, h, w)
+        patches = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, height * width * channels)
+        products, count = products + (patches.T @ patches).astype("float64"), count + len(patches)
+    values, vectors = np.linalg.eigh(products / count)
     filters = vectors / np.sqrt(values + FLOOR)  # a column for each component
     stem.kernel.assign(np.concatenate([filters, -filters], axis=1).reshape(stem.kernel.shape))

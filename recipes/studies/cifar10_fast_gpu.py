@@ -1,7 +1,8 @@
 """Seconds to 94 % on CIFAR-10 with the recipe `cifar10_fast` on one accelerator, all of it on the device.
 
     python recipes/studies/cifar10_fast_gpu.py --pack FOLDER             # where TFDS has cifar10: 102 MB in five files
-    KERAS_BACKEND=jax python recipes/studies/cifar10_fast_gpu.py --data FOLDER --output FOLDER --seeds 5
+    KERAS_BACKEND=jax python recipes/studies/cifar10_fast_gpu.py --data FOLDER --output FOLDER --seeds 5 \\
+        --precision mixed_bfloat16
 
 Model, whitening, optimizer, loss and random changes are those of the recipe; what differs from `kzoo train` is that
 the images lie on the device, an epoch is one program (`jax.lax.scan` over its steps), nothing is written, and nothing
@@ -10,7 +11,7 @@ trained weights, whitening included; the first run compiles, and its time is tol
 the others and judges on these, so that settings can be chosen without the test images; every flag of `kzoo train` is
 one here:
 
-    ... --held-out 5000 --learning-rate 0.02 --epochs 8
+    ... --precision mixed_bfloat16 --seeds 1 --held-out 5000 --learning-rate 0.01 --epochs 8
 """
 
 import argparse
