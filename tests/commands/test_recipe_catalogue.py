@@ -14,8 +14,13 @@ from kzoo.recipe import list_recipes, load_published, load_recipe
 NAMES = [recipe.name for recipe in read_recipes()]
 
 
-def test_every_recipe_is_in_it():
+def test_every_recipe_is_in_it_with_its_settings():
     assert list_recipes() == NAMES
+    for told in read_recipes():
+        recipe, published = load_recipe(told.name), load_published(told.name)
+        assert (told.model, told.dataset) == (recipe.model, recipe.data.dataset)
+        assert (told.epochs, told.batch_size) == (recipe.schedule.epochs, recipe.schedule.batch_size)
+        assert (told.published, told.source) == ((published.score, published.source) if published else (None, None))
 
 
 @pytest.mark.parametrize("name", slow_but(["camvid_fpn", "cifar10_resnet20_cbam", "imagenet_vgg16_bn"], NAMES))
