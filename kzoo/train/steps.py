@@ -134,7 +134,8 @@ def _read(number) -> int:
 def _build_metrics(model: keras.Model, images, targets) -> None:
     """Makes the variables of loss and metrics, which Keras would make of the batches that it is not given."""
     truth = np.zeros((1, *targets.shape[1:]), targets.dtype)
-    outputs = np.zeros(model.compute_output_shape((1, *images.shape[1:])), "float32")
-    model.compute_loss(None, truth, outputs)
+    found = model.compute_output_spec(keras.KerasTensor((1, *images.shape[1:]), images.dtype))
+    outputs = keras.tree.map_structure(lambda spec: np.zeros(spec.shape, "float32"), found)
+    model.compute_loss(None, truth, outputs, training=False)
     model.compute_metrics(None, truth, outputs)
     model.reset_metrics()

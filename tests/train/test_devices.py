@@ -178,11 +178,16 @@ def test_processes_that_differ_do_not_start(runs):
         dict(mixup=0.2, cutmix=1.0, augmentation=["resized_crop", "rotate", "elastic", "rand", "erase"]),
         dict(ema=0.9, accumulate=2, clip_norm=1.0, label_smoothing=0.1),
         dict(balanced_sampling=True, class_weights="balanced", optimizer="adamw", learning_rate=1e-3),
+        dict(weights="start.keras", freeze_epochs=1),
     ],
-    ids=["augmentation", "averages", "balance"],
+    ids=["augmentation", "averages", "balance", "freezing"],
 )
 def test_everything_is_over_the_whole_batch(flags, runs, request):
     name = request.node.callspec.id
+    if "weights" in flags:
+        flags = flags | dict(weights=str(runs.folder / flags["weights"]))
+        options = dict(input_shape=(8, 8, 3), num_classes=10, depths=(1,), widths=(4,))
+        kzoo.build("cifar_resnet20", **options).save(flags["weights"])
     runs.finish(runs.start((name, dict(devices=1, **flags)), (f"{name} 4", dict(devices=4, **flags)), devices=4))
     # the statistics of averages are of 100 batches, and Adam divides by roots of what is nearly nothing
     runs.assert_alike(f"{name} 4", name, tolerance=1e-3)
@@ -216,6 +221,7 @@ def test_two_replicas_of_tensorflow_train_as_one_device(runs):
     runs.finish(runs.start(("tf two", dict(replicas=2) | flags)))
     runs.assert_alike("tf two", "tf one", tolerance=1e-4)  # the variance of replicas is a difference of squares
     model = keras.saving.load_model(runs.folder / "tf two" / "checkpoints" / "epoch_0002.keras")
+    assert json.loads((runs.folder / "tf two" / "speed.json").read_text())["training_programs"] == 1
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert [layer.synchronized for layer in norms] == [False] * len(norms)
     goes_on = runs.folder / "tf goes on"
