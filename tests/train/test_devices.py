@@ -25,10 +25,13 @@ from test_without_tensorflow import ABSENT
 import kzoo
 from kzoo.check.jax_process import JaxProcess, jax_environment
 from kzoo.errors import BackendError, InvalidValueError, KzooError
+from kzoo.losses import ClassificationLoss
 from kzoo.recipe import Hardware
 from kzoo.train import devices, hosts, train
+from kzoo.train.auxiliary import AuxiliaryHeads
 from kzoo.train.devices import Devices, check_batch, check_recipe, choose_devices
 from kzoo.train.hosts import Hosts, facts_of, joined
+from kzoo.train.steps import build_metrics
 
 TESTS = Path(__file__).parents[1]
 TOLERANCE = 1e-5  # of sums in another order, relative to the largest number of an array
@@ -379,3 +382,20 @@ def test_a_process_that_lost_the_others_says_so(monkeypatch):
     with pytest.raises(KeyboardInterrupt), joined(hardware):
         raise KeyboardInterrupt
     assert ends == [(hosts._leave, 2), (hosts._leave, 2), (hosts._leave, 130)]
+
+
+@pytest.mark.parametrize("auxiliary", [False, True])
+def test_metrics_are_there_before_the_first_batch(auxiliary):
+    """As `fit` on several devices needs them, of a model for any size and of one with auxiliary heads."""
+    image = keras.Input((None, None, 3))
+    logits = keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(image))
+    outputs = {"head": logits, "other": keras.layers.Dense(4)(logits)} if auxiliary else logits
+    model = AuxiliaryHeads(image, outputs, auxiliary_weight=0.4) if auxiliary else keras.Model(image, outputs)
+    model.compile("sgd", ClassificationLoss(), metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")])
+    images, targets = np.ones((5, 8, 6, 3), "float32"), np.eye(4, dtype="float32")[[0, 1, 2, 3, 0]]
+    build_metrics(model, images, targets)
+    made = [variable.path for variable in model.metrics_variables]
+    assert len(made) == 4  # sums and counts of loss and accuracy
+    assert not any(np.any(variable.numpy()) for variable in model.metrics_variables)
+    model.evaluate(images, targets, verbose=0)
+    assert [variable.path for variable in model.metrics_variables] == made
