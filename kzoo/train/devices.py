@@ -36,6 +36,11 @@ class Devices:
         """Where models, optimizers and batches are made."""
         return contextlib.nullcontext() if self.parallel is None else self.parallel.scope()
 
+    @property
+    def replicas(self) -> int:
+        """On how many of them TensorFlow computes a share of the batch by itself."""
+        return 1 if keras.backend.backend() == "jax" else len(self.names)
+
     def __str__(self) -> str:
         kind, several = self.names[0].partition(":")[0].upper(), "s" if len(self.names) > 1 else ""
         told = f"{len(self.names)} {kind} device{several}"
@@ -107,13 +112,12 @@ def check_batch(batch_size: int, count: int) -> None:
 
 def check_recipe(recipe: Recipe, devices: Devices) -> None:
     """Raises if a recipe has what several processes or devices cannot do."""
-    replicas = keras.backend.backend() == "tensorflow" and len(devices.names) > 1
-    if recipe.schedule.minutes is not None and (devices.hosts.count > 1 or replicas):
+    if recipe.schedule.minutes is not None and (devices.hosts.count > 1 or devices.replicas > 1):
         raise InvalidValueError(
             f"minutes={recipe.schedule.minutes:g} is measured on the devices of one process, under TensorFlow on one "
             "device; give epochs alone"
         )
-    if replicas and recipe.jit_compile == "true":
+    if devices.replicas > 1 and recipe.jit_compile == "true":
         raise InvalidValueError(
             "jit_compile='true' is for one device under TensorFlow; leave it 'auto', or set KERAS_BACKEND=jax"
         )

@@ -78,7 +78,7 @@ def fit(
     steps = data.train.size // schedule.batch_size
 
     def train(model: keras.Model, mark: Mark, state: Mapping[str, np.ndarray], epochs: int) -> None:
-        clock, batches, programs = callbacks.EpochSeconds(), training(*mark), Programs(model)
+        clock, batches, programs = callbacks.EpochSeconds(), training(*mark), Programs(model, devices.replicas)
         with devices.scope():
             held_out = task.validation(recipe, data)
             shared = keras.distribution.distribution() is not None

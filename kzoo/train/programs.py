@@ -20,16 +20,23 @@ class Programs:
 
     Args:
         model: compiled model, before its `fit`.
-
-    Attributes:
-        training: number of programs of the training step so far.
-        validation: number of programs of the validation step so far.
+        replicas: number of devices for each of which TensorFlow traces a step anew.
     """
 
-    def __init__(self, model: keras.Model):
-        self.training = self.validation = 0
+    def __init__(self, model: keras.Model, replicas: int = 1):
+        self._traced, self._replicas = {"training": 0, "validation": 0}, replicas
         model.train_step = self._counted(model.train_step, "training")
         model.test_step = self._counted(model.test_step, "validation")
+
+    @property
+    def training(self) -> int:
+        """Number of programs of the training step so far."""
+        return -(-self._traced["training"] // self._replicas)
+
+    @property
+    def validation(self) -> int:
+        """Number of programs of the validation step so far."""
+        return -(-self._traced["validation"] // self._replicas)
 
     def warn(self) -> None:
         """Tells of more programs than batches of two shapes need."""
@@ -42,7 +49,7 @@ class Programs:
 
         @functools.wraps(step)
         def counted(*args, **kwargs):
-            setattr(self, phase, getattr(self, phase) + 1)
+            self._traced[phase] += 1
             return step(*args, **kwargs)
 
         return counted

@@ -111,7 +111,7 @@ def over_devices(model: keras.Model, batches: keras.utils.PyDataset, held_out: k
 
     mesh = keras.distribution.distribution().device_mesh.backend_mesh
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    _build_metrics(model, *held_out[0])
+    build_metrics(model, *held_out[0])
     scan_steps(model, lambda number: batches[_read(number)], everywhere)
     test = jax.jit(model.test_step, donate_argnums=0, out_shardings=everywhere)
 
@@ -131,10 +131,11 @@ def _read(number) -> int:
     return int(np.asarray(number[0])[0])
 
 
-def _build_metrics(model: keras.Model, images, targets) -> None:
+def build_metrics(model: keras.Model, images, targets) -> None:
     """Makes the variables of loss and metrics, which Keras would make of the batches that it is not given."""
     truth = np.zeros((1, *targets.shape[1:]), targets.dtype)
-    outputs = np.zeros(model.compute_output_shape((1, *images.shape[1:])), "float32")
-    model.compute_loss(None, truth, outputs)
+    found = model.compute_output_spec(keras.KerasTensor((1, *images.shape[1:]), images.dtype))
+    outputs = keras.tree.map_structure(lambda spec: np.zeros(spec.shape, "float32"), found)
+    model.compute_loss(None, truth, outputs, training=False)
     model.compute_metrics(None, truth, outputs)
     model.reset_metrics()

@@ -25,10 +25,13 @@ from test_without_tensorflow import ABSENT
 import kzoo
 from kzoo.check.jax_process import JaxProcess, jax_environment
 from kzoo.errors import BackendError, InvalidValueError, KzooError
+from kzoo.losses import ClassificationLoss
 from kzoo.recipe import Hardware
 from kzoo.train import devices, hosts, train
+from kzoo.train.auxiliary import AuxiliaryHeads
 from kzoo.train.devices import Devices, check_batch, check_recipe, choose_devices
 from kzoo.train.hosts import Hosts, facts_of, joined
+from kzoo.train.steps import build_metrics
 
 TESTS = Path(__file__).parents[1]
 TOLERANCE = 1e-5  # of sums in another order, relative to the largest number of an array
@@ -178,11 +181,16 @@ def test_processes_that_differ_do_not_start(runs):
         dict(mixup=0.2, cutmix=1.0, augmentation=["resized_crop", "rotate", "elastic", "rand", "erase"]),
         dict(ema=0.9, accumulate=2, clip_norm=1.0, label_smoothing=0.1),
         dict(balanced_sampling=True, class_weights="balanced", optimizer="adamw", learning_rate=1e-3),
+        dict(weights="start.keras", freeze_epochs=1),
     ],
-    ids=["augmentation", "averages", "balance"],
+    ids=["augmentation", "averages", "balance", "freezing"],
 )
 def test_everything_is_over_the_whole_batch(flags, runs, request):
     name = request.node.callspec.id
+    if "weights" in flags:
+        flags = flags | dict(weights=str(runs.folder / flags["weights"]))
+        options = dict(input_shape=(8, 8, 3), num_classes=10, depths=(1,), widths=(4,))
+        kzoo.build("cifar_resnet20", **options).save(flags["weights"])
     runs.finish(runs.start((name, dict(devices=1, **flags)), (f"{name} 4", dict(devices=4, **flags)), devices=4))
     # the statistics of averages are of 100 batches, and Adam divides by roots of what is nearly nothing
     runs.assert_alike(f"{name} 4", name, tolerance=1e-3)
@@ -216,6 +224,7 @@ def test_two_replicas_of_tensorflow_train_as_one_device(runs):
     runs.finish(runs.start(("tf two", dict(replicas=2) | flags)))
     runs.assert_alike("tf two", "tf one", tolerance=1e-4)  # the variance of replicas is a difference of squares
     model = keras.saving.load_model(runs.folder / "tf two" / "checkpoints" / "epoch_0002.keras")
+    assert json.loads((runs.folder / "tf two" / "speed.json").read_text())["training_programs"] == 1
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert [layer.synchronized for layer in norms] == [False] * len(norms)
     goes_on = runs.folder / "tf goes on"
@@ -373,3 +382,20 @@ def test_a_process_that_lost_the_others_says_so(monkeypatch):
     with pytest.raises(KeyboardInterrupt), joined(hardware):
         raise KeyboardInterrupt
     assert ends == [(hosts._leave, 2), (hosts._leave, 2), (hosts._leave, 130)]
+
+
+@pytest.mark.parametrize("auxiliary", [False, True])
+def test_metrics_are_there_before_the_first_batch(auxiliary):
+    """As `fit` on several devices needs them, of a model for any size and of one with auxiliary heads."""
+    image = keras.Input((None, None, 3))
+    logits = keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(image))
+    outputs = {"head": logits, "other": keras.layers.Dense(4)(logits)} if auxiliary else logits
+    model = AuxiliaryHeads(image, outputs, auxiliary_weight=0.4) if auxiliary else keras.Model(image, outputs)
+    model.compile("sgd", ClassificationLoss(), metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")])
+    images, targets = np.ones((5, 8, 6, 3), "float32"), np.eye(4, dtype="float32")[[0, 1, 2, 3, 0]]
+    build_metrics(model, images, targets)
+    made = [variable.path for variable in model.metrics_variables]
+    assert len(made) == 4  # sums and counts of loss and accuracy
+    assert not any(np.any(variable.numpy()) for variable in model.metrics_variables)
+    model.evaluate(images, targets, verbose=0)
+    assert [variable.path for variable in model.metrics_variables] == made
