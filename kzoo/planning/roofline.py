@@ -1,7 +1,8 @@
 """Time of a step from what it computes, moves and sends, against what the devices can do at most (the roofline).
 
 Williams, Waterman, Patterson: Roofline, doi:10.1145/1498765.1498785. All parts are taken to overlap fully, so that a
-real step is slower: the time is a bound, and how near a run comes to it depends on the network and its batch.
+real step is slower: the time is a bound, and how near a run comes to it depends on the network and its batch. On a
+processor one operation follows the other, and computes or waits for memory: the times are added.
 """
 
 import dataclasses
@@ -69,6 +70,7 @@ class Limits:
         memory: bytes of its memory.
         network: bytes a second that it sends to others.
         input_rate: images a second that each host reads and decodes; None if that is not known.
+        serial: whether parts wait for each other, but for the input.
     """
 
     flops: float
@@ -76,16 +78,18 @@ class Limits:
     memory: float
     network: float
     input_rate: float | None = None
+    serial: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class StepTime:
-    """Seconds of a step, if each part of the machine had to wait for itself alone."""
+    """Seconds of a step, if each part of the machine had to wait for itself alone; `serial` as of `Limits`."""
 
     matrix: float
     memory: float
     network: float
     input: float | None
+    serial: bool
 
     @property
     def parts(self) -> dict[str, float]:
@@ -95,8 +99,9 @@ class StepTime:
 
     @property
     def step(self) -> float:
-        """Seconds of the whole step: those of the slowest part."""
-        return max(self.parts.values())
+        """Seconds of the whole step: those of the slowest part, or of all that wait for each other."""
+        together = self.matrix + self.memory + self.network if self.serial else 0.0
+        return max(together, *self.parts.values())
 
     @property
     def bound(self) -> str:
@@ -120,4 +125,5 @@ def step_time(program: Program, limits: Limits) -> StepTime:
         memory=program.moved_bytes / limits.bandwidth,
         network=2 * others * program.reduced_bytes / limits.network,
         input=None if limits.input_rate is None else program.batch_size / (limits.input_rate * program.hosts),
+        serial=limits.serial,
     )

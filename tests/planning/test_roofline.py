@@ -54,6 +54,13 @@ def test_hosts_read_their_images_at_once():
     assert (time.bound, time.step) == (INPUT, pytest.approx(0.128))  # 256 images, 2,000 a second
 
 
+def test_on_a_processor_parts_wait_for_each_other_but_not_for_the_input():
+    time = step_time(PROGRAM, dataclasses.replace(LIMITS, serial=True))
+    assert (time.bound, time.step) == (MEMORY, pytest.approx(24.875e-3))
+    time = step_time(PROGRAM, dataclasses.replace(LIMITS, serial=True, input_rate=1000.0))
+    assert (time.bound, time.step) == (INPUT, pytest.approx(0.128))
+
+
 def test_one_device_sends_nothing():
     assert step_time(dataclasses.replace(PROGRAM, devices=1), LIMITS).network == 0
 
