@@ -262,6 +262,10 @@ def _meet(hardware: Hardware) -> None:
             **where, initialization_timeout=2 * MEETING_SECONDS, heartbeat_timeout_seconds=SILENT_SECONDS
         )
     except (ValueError, RuntimeError) as error:
+        if hardware.coordinator == FOUND and isinstance(error, ValueError):
+            raise InvalidValueError(
+                f"coordinator='auto': JAX finds no TPU slice and no job of Slurm or MPI here ({error}); give HOST:PORT"
+            ) from error
         raise KzooError(f"coordinator={hardware.coordinator!r}: {explain(error)}") from error
     finally:
         timer.cancel()

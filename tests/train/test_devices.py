@@ -366,6 +366,19 @@ def test_nobody_is_waited_for_for_ever(number, message, monkeypatch, capsys):
     assert capsys.readouterr().err.startswith(f"kzoo: {message}")
 
 
+def test_a_job_that_jax_does_not_find_is_told(monkeypatch):
+    jax = pytest.importorskip("jax")
+
+    def initialize(**_):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    with pytest.raises(
+        InvalidValueError, match=r"^coordinator='auto': JAX finds no TPU slice and .*; give HOST:PORT$"
+    ):
+        hosts._meet(Hardware(coordinator="auto"))
+
+
 def test_a_process_that_lost_the_others_says_so(monkeypatch):
     jax = pytest.importorskip("jax")
     ends = []
