@@ -3,7 +3,10 @@
     python recipes/mnist_simple_cnn.py
 
 Adam at 1e-4, batches of 50, 20,000 steps, which are 18.5 epochs of the 54,000 images that are not held out; dropout
-0.5; no augmentation, no decay. The tutorial reports about 99.2 % on the test images. Not run here.
+0.5; no augmentation, no decay. The tutorial reports about 99.2 % on the test images.
+
+Measured: 99.30 % test accuracy, 99.29 % as an int8 file; 56 minutes on two CPU cores that much other work shared, seed
+0. The report is in saved_models/mnist_simple_cnn.
 """
 
 from kzoo.recipe import Published
