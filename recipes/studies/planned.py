@@ -189,7 +189,8 @@ Planned, none of it run on these devices, by
 which calls `kzoo plan` for each line: the training step is compiled by XLA for the slice, and its time is the longest
 of what it computes, moves and sends against the [peaks](../../kzoo/peaks.py) of the chips. A step takes at least as
 long; how far it is from that shows where somebody measured. TPU programs are compiled with the least effort; on-chip
-memory is not used then, so that all traffic is counted once. {versions}.
+memory is not used then, so that all traffic is counted once. That of a card, which is not here, is an estimate by the
+program for a processor. {versions}.
 
 ![memory and time](plan.png)
 
