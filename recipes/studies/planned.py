@@ -57,6 +57,7 @@ CASES = [
     *(Case(f"imagenet_{name}", "v5e:2x4") for name in ("resnet50_cbam", "vgg16_bn", "inception_v3", "resnet50_a3")),
     Case(RESNET, "v3:8x8", PODS),
     Case(RESNET, "h100", CARD),
+    Case(SWIN, "h100", CARD),
 ]
 
 
@@ -70,6 +71,7 @@ class Published:
     source: str
 
 
+GPU = "[measured](../training_speed_gpu/README.md) by `recipes/studies/training_speed_gpu.py`"
 # 90 epochs of 1,281,167 images in about 32 minutes
 PUBLISHED = [
     Published(
@@ -82,7 +84,13 @@ PUBLISHED = [
         Case(RESNET, "h100", CARD),
         "the same network under JAX, images on the device",
         5478,
-        "[measured](../training_speed_gpu/README.md) by `recipes/studies/training_speed_gpu.py`",
+        GPU,
+    ),
+    Published(
+        Case(SWIN, "h100", CARD),
+        "the same network under JAX, images on the device",
+        3518,
+        GPU,
     ),
 ]
 
@@ -189,7 +197,8 @@ Planned, none of it run on these devices, by
 which calls `kzoo plan` for each line: the training step is compiled by XLA for the slice, and its time is the longest
 of what it computes, moves and sends against the [peaks](../../kzoo/peaks.py) of the chips. A step takes at least as
 long; how far it is from that shows where somebody measured. TPU programs are compiled with the least effort; on-chip
-memory is not used then, so that all traffic is counted once. {versions}.
+memory is not used then, so that all traffic is counted once. That of a card, which is not here, is an estimate by the
+program for a processor. {versions}.
 
 ![memory and time](plan.png)
 

@@ -152,8 +152,8 @@ def main(options: Options) -> None:
     for name in options.recipes:
         results[name] = measure(name, options.turns)
         Console().print(on_console(sheet(results)))
-    write_text(options.output_dir / "processor.json", json.dumps(results, indent=1) + "\n")
-    write_text(options.output_dir / "processor.md", in_markdown(sheet(results)))
+        write_text(options.output_dir / "processor.json", json.dumps(results, indent=1) + "\n")
+        write_text(options.output_dir / "processor.md", in_markdown(sheet(results)))
 
 
 if __name__ == "__main__":
