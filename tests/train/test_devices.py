@@ -192,8 +192,8 @@ def test_everything_is_over_the_whole_batch(flags, runs, request):
         options = dict(input_shape=(8, 8, 3), num_classes=10, depths=(1,), widths=(4,))
         kzoo.build("cifar_resnet20", **options).save(flags["weights"])
     runs.finish(runs.start((name, dict(devices=1, **flags)), (f"{name} 4", dict(devices=4, **flags)), devices=4))
-    # the statistics of averages are of 100 batches, and Adam divides by roots of what is nearly nothing
-    runs.assert_alike(f"{name} 4", name, tolerance=1e-3)
+    # activations that are nearly zero fall on the other side, and Adam divides by roots of what is nearly nothing
+    runs.assert_alike(f"{name} 4", name, tolerance=3e-3)
 
 
 @pytest.mark.slow
