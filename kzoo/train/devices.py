@@ -41,6 +41,17 @@ class Devices:
         """On how many of them TensorFlow computes a share of the batch by itself."""
         return 1 if keras.backend.backend() == "jax" else len(self.names)
 
+    def validating(self, recipe: Recipe, size: int) -> Recipe:
+        """The recipe with a batch of validation, of so many images, of which each replica has some, the last one too.
+
+        Keras adds up the shares of the first one, which must be of one size, and computes nothing of an empty one.
+        """
+        most, count = min(recipe.schedule.batch_size, size), self.replicas
+        if count == 1:
+            return recipe
+        batches = range(most // count * count, 0, -count)
+        return recipe.replace(batch_size=next((n for n in batches if not 0 < size % n < count), count))
+
     def __str__(self) -> str:
         kind, several = self.names[0].partition(":")[0].upper(), "s" if len(self.names) > 1 else ""
         told = f"{len(self.names)} {kind} device{several}"

@@ -80,7 +80,7 @@ def fit(
     def train(model: keras.Model, mark: Mark, state: Mapping[str, np.ndarray], epochs: int) -> None:
         clock, batches, programs = callbacks.EpochSeconds(), training(*mark), Programs(model, devices.replicas)
         with devices.scope():
-            held_out = task.validation(recipe, data)
+            held_out = task.validation(devices.validating(recipe, data.validation.size), data)
             shared = keras.distribution.distribution() is not None
             given = over_devices(model, batches, held_out) if shared else (batches, held_out)
         if mark.batches and not shared:

@@ -89,7 +89,10 @@ class Runs:
         """Weights, statistics and state of the optimizer after an epoch."""
         model = keras.saving.load_model(self.folder / name / "checkpoints" / f"epoch_{epoch:04d}.keras")
         assert any("moving_variance" in weight.path for weight in model.weights)
-        return {each.path.split("/", 1)[-1]: np.array(each) for each in (*model.weights, *model.optimizer.variables)}
+        state = {
+            each.path.split("/", 1)[-1]: np.array(each) for each in model.optimizer.variables
+        }  # of "sgd", "sgd_1"
+        return {each.path: np.array(each) for each in model.weights} | state
 
     def assert_alike(self, name: str, other: str, tolerance: float = TOLERANCE) -> None:
         """The same history and state; a tolerance of 0 means to the bit."""
@@ -192,8 +195,8 @@ def test_everything_is_over_the_whole_batch(flags, runs, request):
         options = dict(input_shape=(8, 8, 3), num_classes=10, depths=(1,), widths=(4,))
         kzoo.build("cifar_resnet20", **options).save(flags["weights"])
     runs.finish(runs.start((name, dict(devices=1, **flags)), (f"{name} 4", dict(devices=4, **flags)), devices=4))
-    # the statistics of averages are of 100 batches, and Adam divides by roots of what is nearly nothing
-    runs.assert_alike(f"{name} 4", name, tolerance=1e-3)
+    # activations that are nearly zero fall on the other side, and Adam divides by roots of what is nearly nothing
+    runs.assert_alike(f"{name} 4", name, tolerance=3e-3)
 
 
 @pytest.mark.slow
@@ -219,7 +222,7 @@ def test_segmentation_is_over_the_whole_batch(runs):
 @pytest.mark.slow
 def test_two_replicas_of_tensorflow_train_as_one_device(runs):
     """Also where they do not divide the last batch; the file says nothing of replicas."""
-    flags = dict(batch_size=86, seed=1)  # 14 steps, and a last batch of validation of one image less than another
+    flags = dict(batch_size=426, seed=1)  # six steps, and a batch of validation of 159
     runs.finish(runs.start(("tf one", dict(replicas=2, devices=1) | flags)))
     runs.finish(runs.start(("tf two", dict(replicas=2) | flags)))
     runs.assert_alike("tf two", "tf one", tolerance=1e-4)  # the variance of replicas is a difference of squares
