@@ -225,7 +225,7 @@ def test_two_replicas_of_tensorflow_train_as_one_device(runs):
     flags = dict(batch_size=426, seed=1)  # six steps, and a batch of validation of 159
     runs.finish(runs.start(("tf one", dict(replicas=2, devices=1) | flags)))
     runs.finish(runs.start(("tf two", dict(replicas=2) | flags)))
-    runs.assert_alike("tf two", "tf one", tolerance=1e-4)  # the variance of replicas is a difference of squares
+    runs.assert_alike("tf two", "tf one", tolerance=2e-3)  # variances are differences of squares, and betas near 0
     model = keras.saving.load_model(runs.folder / "tf two" / "checkpoints" / "epoch_0002.keras")
     assert json.loads((runs.folder / "tf two" / "speed.json").read_text())["training_programs"] == 1
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
@@ -236,7 +236,7 @@ def test_two_replicas_of_tensorflow_train_as_one_device(runs):
         path.unlink()
     ((told, _),) = runs.finish(runs.start(("tf goes on", dict(replicas=2) | flags)))
     assert "resuming after 1 of 2 epochs" in told
-    runs.assert_alike("tf goes on", "tf one", tolerance=1e-4)
+    runs.assert_alike("tf goes on", "tf one", tolerance=2e-3)
 
 
 @pytest.mark.parametrize(
