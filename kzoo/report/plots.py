@@ -54,11 +54,9 @@ def draw_predictions(
         classes: names.
         path: of the PNG.
     """
-    predicted, room = probabilities.argmax(axis=1), ROWS * COLUMNS
+    predicted = probabilities.argmax(axis=1)
     wrong, right = np.flatnonzero(predicted != labels), np.flatnonzero(predicted == labels)
     wrong = wrong[np.argsort(-probabilities[wrong, predicted[wrong]])]
-    worst = wrong[: max(room // 2, room - len(right))]
-    others = right[np.linspace(0, len(right) - 1, min(len(right), room - len(worst))).round().astype(int)]
 
     def text(index: int) -> str:
         said = f"{short(classes[predicted[index]], LONGEST_IN_CELL)} {probabilities[index].max():.0%}"
@@ -66,7 +64,7 @@ def draw_predictions(
             return said
         return f"{said}\nis {short(classes[labels[index]], LONGEST_IN_CELL)}"
 
-    _draw_sheet(read, worst, others, text, _about_sheet(len(labels), len(wrong), len(worst), len(others)), path)
+    _draw_sheet(read, wrong, right, text, path)
 
 
 def draw_label_sheet(
@@ -88,12 +86,10 @@ def draw_label_sheet(
         classes: names.
         path: of the PNG.
     """
-    errors, room = np.abs(probabilities - labels), ROWS * COLUMNS
+    errors = np.abs(probabilities - labels)
     number_wrong = ((probabilities >= 0.5) != labels).sum(axis=1)
     wrong, right = np.flatnonzero(number_wrong), np.flatnonzero(number_wrong == 0)
     wrong = wrong[np.argsort(-errors[wrong].max(axis=1), kind="stable")]
-    worst = wrong[: max(room // 2, room - len(right))]
-    others = right[np.linspace(0, len(right) - 1, min(len(right), room - len(worst))).round().astype(int)]
 
     def text(index: int) -> str:
         if not number_wrong[index]:
@@ -104,18 +100,20 @@ def draw_label_sheet(
         said = f"{short(classes[one], LONGEST_IN_CELL)} {probabilities[index, one]:.0%}"
         return f"{said}\nis {'' if labels[index, one] else 'not '}there{more}"
 
-    _draw_sheet(read, worst, others, text, _about_sheet(len(labels), len(wrong), len(worst), len(others)), path)
+    _draw_sheet(read, wrong, right, text, path)
 
 
 def _draw_sheet(
     read: Callable[[np.ndarray], np.ndarray],
-    worst: np.ndarray,
-    others: np.ndarray,
+    wrong: np.ndarray,
+    right: np.ndarray,
     text: Callable[[int], str],
-    title: str,
     path: Path,
 ) -> None:
-    """Images with a text above each: first those that are wrong, then those that are right."""
+    """Images with a text above each: the first of those that are wrong, then some of those that are right."""
+    room = ROWS * COLUMNS
+    worst = wrong[: max(room // 2, room - len(right))]
+    others = right[np.linspace(0, len(right) - 1, min(len(right), room - len(worst))).round().astype(int)]
     shown = np.concatenate([worst, others])
     rows, columns = -(-len(shown) // COLUMNS), COLUMNS
     images = dict(zip(np.sort(shown).tolist(), read(np.sort(shown)), strict=True))
@@ -133,7 +131,7 @@ def _draw_sheet(
         colour, above = WRONG if place < len(worst) else RIGHT, text(index)
         axis.text(column + 0.5, top - 0.02, above, size=9, color=colour, ha="center", va="bottom", parse_math=False)
     axis.set(xlim=(0, columns), ylim=(rows, 0))  # each picture has set limits of its own
-    figure.suptitle(title)
+    figure.suptitle(_about_sheet(len(wrong) + len(right), len(wrong), len(worst), len(others)))
     save_figure(figure, path)
 
 
