@@ -10,7 +10,7 @@ from kzoo.data.split import IndexedSplit
 from kzoo.report import diagrams, plots
 from kzoo.report.diagrams import draw_confusion, draw_ranking, draw_reliability, write_confusion, write_table
 from kzoo.report.judging import ranking, reliability
-from kzoo.report.plots import draw_predictions
+from kzoo.report.plots import draw_label_sheet, draw_predictions
 from kzoo.tasks import Classification, Evaluated
 from kzoo.tasks.classification import Probabilities
 
@@ -225,3 +225,24 @@ def test_of_all_images_only_those_that_are_shown_are_read(tmp_path, monkeypatch)
     assert sorted(read) == sorted(worst + others + mistakes + unsure)
     shown = [int(picture.get_array()[0, 0, 0]) for picture in drawn[0].axes[0].images]
     assert shown == [index % 251 for index in worst + others], "each picture stands with its own title"
+
+
+def test_the_sheet_of_several_labels_begins_with_the_worst_label_of_an_image(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
+    labels = np.array([[1, 0, 0], [0, 0, 0], [1, 1, 0], [0, 1, 1]])
+    probabilities = np.array([[0.9, 0.1, 0.2], [0.6, 0.2, 0.1], [0.9, 0.5, 0.4], [0.7, 0.1, 0.3]])
+    draw_label_sheet(
+        lambda numbers: np.stack([np.full((4, 4, 3), number) for number in numbers]),
+        *(labels, probabilities, ("cat", "dog", "$x$"), tmp_path / "x.png"),
+    )
+    (axes,) = drawn[0].axes
+    assert [int(picture.get_array()[0, 0, 0]) for picture in axes.images] == [3, 1, 0, 2]
+    assert [text.get_text() for text in axes.texts] == [
+        "dog 10%\nis there, 2 more",
+        "cat 60%\nis not there",
+        "cat",
+        "cat, dog",
+    ]
+    assert drawn[0].get_suptitle() == "2 of 4 images wrong: these first, most confident first; then 2 that are right"
+    assert [text.get_color() for text in axes.texts] == [plots.WRONG] * 2 + [plots.RIGHT] * 2
