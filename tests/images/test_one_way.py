@@ -17,7 +17,7 @@ FORBIDDEN = {
     *("flow_from_directory", "cv2", "imageio", "skimage", "torchvision", "Resizing", "CenterCrop"),
 }
 CALLED = {"resize", "rotate", "zoom"}  # of which only calls count: recipes have a field of the name
-WAY = ("images/finding.py", "images/pixels.py", "images/reading.py")
+WAY = ("images/crops.py", "images/finding.py", "images/pixels.py", "images/reading.py")
 # file, name -> how often, and what for; anything else is a second way from a file to pixels
 ALLOWED = {
     ("edge/quantize.py", "resize"): (1, "repeats images until a batch is full: np.resize"),
@@ -25,6 +25,7 @@ ALLOWED = {
     ("images/overlay.py", "resize"): (2, "enlarges a picture and its finished mask to be looked at"),
     ("report/mistakes.py", "thumbnail"): (1, "shrinks a picture that the model has seen to be looked at"),
     ("predict/segmenter.py", "resize"): (1, "brings probabilities to the size of the picture"),
+    ("data/boxes.py", "resize"): (1, "random parts of images that are in memory, at the size of training"),
     ("data/elastic.py", "resize"): (1, "a field of displacements, no picture"),
 }
 
