@@ -81,7 +81,7 @@ def match_classes(output: Output, class_names: Sequence[str], model: str, datase
             f"{_listed(names)}: give both the same names, or name the model's classes in the order of its output with "
             "--labels"
         )
-    order = np.array([names.index(name) for name in class_names])
+    order = np.array([names.index(name) for name in class_names], int)
     if output.multi_label:
         if lacking := [name for name in names if name not in class_names]:
             _log.warning(f"{dataset} has no {_listed(lacking)}: these count as absent from every image")

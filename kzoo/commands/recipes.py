@@ -18,7 +18,17 @@ def run(form: Recipes) -> None:
         show_json([recipe.to_json() for recipe in found])
         return
     table = make_table(
-        *("recipe", "model", "dataset", "epochs", "batch", "parameters", "GFLOP a step", "training here", "test score")
+        *(
+            "recipe",
+            "model",
+            "dataset",
+            "epochs",
+            "batch",
+            "parameters",
+            "GFLOP a step",
+            "run in saved_models",
+            "test score",
+        )
     )
     for recipe in found:
         table.add_row(
@@ -38,7 +48,7 @@ def run(form: Recipes) -> None:
 def _time(recipe: ListedRecipe) -> str:
     """How long its run took, and of how many epochs it was where these are others."""
     if recipe.measured_seconds is None:
-        return "not run here"
+        return "none"
     epochs = "" if recipe.measured_epochs == recipe.epochs else f" for {recipe.measured_epochs} epochs"
     return f"{recipe.measured_seconds / MINUTE:.0f} minutes{epochs}"
 

@@ -80,6 +80,8 @@ def load_listing(
     check_headers(listing.files)
     has = _has(listing)
     labels = has.argmax(axis=1).astype("int64") if listing.separator is None else has.astype("uint8")
+    if listing.separator and (always := np.flatnonzero(has.all(axis=0)).tolist()):
+        _log.warning(f"{listing.name}: every image is of {_named([listing.classes[number] for number in always])}")
     parts = {"train": np.arange(len(labels))} if division is None else _divide(listing, labels, division)
     for part in [*parts][1:]:
         numbers = np.flatnonzero(~has[parts[part]].any(axis=0)).tolist()
@@ -131,7 +133,12 @@ def _check_classes(listing: Listing) -> None:
             )
     if len(listing.classes) < 2:
         which = f"one class, {listing.classes[0]!r}" if listing.classes else "no class"
-        raise DatasetError(f"{listing.name} has pictures of {which}; a classifier tells two or more apart")
+        instead = (
+            "name the other pictures' class too, without label_separator"
+            if listing.separator
+            else ("kzoo evaluate --split all judges one class too")
+        )
+        raise DatasetError(f"{listing.name} has pictures of {which}; a classifier tells two or more apart: {instead}")
 
 
 def _classes_of(listing: Listing, part: str) -> set[str]:
@@ -203,7 +210,7 @@ def _warn_of_copies(listing: Listing, copies: np.ndarray, labels: np.ndarray, pa
     for number, part in enumerate(PARTS):
         places[parts[part]] = number
     kinds = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
-    for what, values in (("splits", places), ("classes", kinds)):
+    for what, values in (("splits", places), ("classes" if labels.ndim == 1 else "rows with other labels", kinds)):
         pairs = list(_differing(copies, values))
         if pairs:
             first, second = (listing.paths[index] for index in pairs[0])

@@ -43,7 +43,7 @@ def list_rows(table: Path, separator: str | None = None) -> Listing:
     if not table.is_file():
         raise DatasetError(f"no table at {str(table)!r}")
     try:
-        rows = list(_parquet_rows(table) if table.suffix.lower() == ".parquet" else _text_rows(table))
+        rows = list(_parquet_rows(table, separator) if table.suffix.lower() == ".parquet" else _text_rows(table))
     except (InvalidValueError, csv.Error) as error:
         raise DatasetError(str(error) if isinstance(error, InvalidValueError) else f"{table}: {error}") from error
     if not rows:
@@ -68,8 +68,8 @@ def list_rows(table: Path, separator: str | None = None) -> Listing:
             splits.append(split)
     if separator is not None and max(map(len, labels)) < 2:
         _log.warning(
-            f"{table} has no label with {separator!r} in it, such as {rows[0][1]['label']!r}: label_separator is what "
-            "stands between the classes of a picture"
+            f"{table} has no image with two labels, such as 'a{separator}b': label_separator is what stands between "
+            "the classes of a picture"
         )
     _check_files(table, places)
     paths = [Path(path).as_posix() for path in places]
@@ -111,7 +111,7 @@ def _text_rows(table: Path) -> Iterator[Row]:
         raise DatasetError(f"{table} is empty; it must have a header with path, label and perhaps split")
 
 
-def _parquet_rows(table: Path) -> Iterator[Row]:
+def _parquet_rows(table: Path, separator: str | None) -> Iterator[Row]:
     """Rows of Parquet; of the columns that are needed alone."""
     try:
         import pyarrow.parquet
@@ -127,8 +127,27 @@ def _parquet_rows(table: Path) -> Iterator[Row]:
     except Exception as error:  # pyarrow's, or Python's own for text and dates that are none
         raise DatasetError(f"{table} cannot be read as Parquet ({' '.join(str(error).split())})") from error
     for number, row in enumerate(rows, start=1):
-        cells = {name.strip().lower(): _cell(value) for name, value in row.items()}
+        cells = {}
+        for name, value in row.items():
+            if isinstance(value, list):
+                value = _joined(table, number, name, value, separator)
+            cells[name.strip().lower()] = _cell(value)
         yield f"row {number}", cells
+
+
+def _joined(table: Path, number: int, column: str, names: list, separator: str | None) -> str:
+    """A list of classes as the text of a cell."""
+    if separator is None or column.strip().lower() != "label":
+        raise DatasetError(
+            f"{table}, row {number}: {column} holds a list; several labels of an image are read with a "
+            "label_separator, such as --label-separator +"
+        )
+    cells = [_cell(name) for name in names]
+    if holds := [cell for cell in cells if separator in cell]:
+        raise DatasetError(
+            f"{table}, row {number}: the label {holds[0]!r} holds {separator!r}; take another separator"
+        )
+    return separator.join(cells)
 
 
 def _cell(value: object) -> str:

@@ -1,6 +1,7 @@
 """Datasets of TFDS: finding and preparing them, and their images as they lie on the disk."""
 
 from collections.abc import Set
+from pathlib import Path
 
 import numpy as np
 
@@ -138,6 +139,7 @@ def prepared_builder(name: str, data_dir: str | None):
             f"unknown dataset {name!r}: use 'digits', a TFDS name, or the path of an image folder{hint}"
         ) from error
     if not builder.is_prepared():
+        _need_files_by_hand(builder)
         try:
             builder.download_and_prepare()
         except Exception as error:  # no network, no space, a missing package: TFDS has no type of its own
@@ -147,3 +149,16 @@ def prepared_builder(name: str, data_dir: str | None):
                 "prepare it where there is a network and pass its place with --data-dir"
             ) from error
     return builder
+
+
+def _need_files_by_hand(builder) -> None:
+    """Raises `DatasetError` if TFDS can make a set only of files that somebody has to fetch, and there are none."""
+    if not getattr(builder, "MANUAL_DOWNLOAD_INSTRUCTIONS", None):
+        return
+    folder = Path(builder.data_dir).parents[1] / "downloads" / "manual"
+    if not folder.is_dir() or not any(folder.iterdir()):
+        raise DatasetError(
+            f"{builder.name} is not in {builder.data_dir}, and TFDS cannot fetch it: put its archives into {folder} "
+            "(tensorflow.org/datasets tells which), give the place of a prepared one with --data-dir, or a folder "
+            "with train/CLASS/* and val/CLASS/* with --dataset"
+        )

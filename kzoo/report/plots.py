@@ -142,7 +142,7 @@ def _about_sheet(number: int, wrong: int, worst: int, others: int) -> str:
         these = "these" if worst == wrong else f"{worst} of these"
         parts.append("this one first" if wrong == 1 else f"{these} first, most confident first")
     if others:
-        parts.append(f"{'then ' if worst else ''}{others} that are right")
+        parts.append(f"{'then ' if worst else ''}{others} that {'is' if others == 1 else 'are'} right")
     return ": ".join([parts[0], "; ".join(parts[1:])])
 
 

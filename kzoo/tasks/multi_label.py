@@ -90,12 +90,13 @@ class MultiLabel(Classification):
 
         draw_label_sheet(read, labels, probabilities, classes, directory / PREDICTIONS)
         captions = {PREDICTIONS: "Predictions"}
-        if np.isfinite(probabilities).all():
+        if np.isfinite(probabilities).all() and (labels.any(axis=0) & ~labels.all(axis=0)).any():
             draw_ranking(labels, probabilities, classes, directory / "ranking.png")
             captions["ranking.png"] = "ROC, precision and recall"
         return captions
 
 
+@keras.saving.register_keras_serializable("kzoo")
 def all_right(y_true, y_pred):
     """Whether every label of an image is right, 0 or 1 (n,), for shares and logits (n, classes)."""
     right = ops.equal(ops.greater_equal(y_true, 0.5), ops.greater_equal(y_pred, 0))

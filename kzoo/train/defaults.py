@@ -77,7 +77,7 @@ def choose(recipe: Recipe, data: ImageDataset) -> list[Choice]:
 def _classification(recipe: Recipe, data: ImageDataset) -> Iterator[Choice]:
     small = max(data.image_shape[:2]) <= SMALL
     tuned = recipe.weights is not None
-    batch = _batch_size(128 if small and not tuned else 32, data.train.size)
+    batch = _batch_size(128 if small and not tuned else 32, data.train.size, recipe)
     yield Choice("batch_size", batch, f"of {data.train.size} training images")
     if tuned:
         yield from _length(data, batch, steps=1500, least=5, most=50)
@@ -109,7 +109,7 @@ def _classification(recipe: Recipe, data: ImageDataset) -> Iterator[Choice]:
 
 def _segmentation(recipe: Recipe, data: ImageDataset) -> Iterator[Choice]:
     tuned = recipe.weights is not None or recipe.backbone_weights is not None
-    batch = _batch_size(8, data.train.size)
+    batch = _batch_size(8, data.train.size, recipe)
     yield Choice("batch_size", batch, f"of {data.train.size} training images")
     yield from _length(data, batch, steps=2000 if tuned else 4000, least=20, most=300)
     yield Choice("optimizer", "adamw", "robust to the learning rate")
@@ -119,9 +119,12 @@ def _segmentation(recipe: Recipe, data: ImageDataset) -> Iterator[Choice]:
     yield from _augmentation(recipe, ("brightness", "contrast"))
 
 
-def _batch_size(wanted: int, images: int) -> int:
-    """The largest power of two up to `wanted` that leaves 32 batches in an epoch, but at least 4."""
-    return min(wanted, images, max(4, 2 ** int(math.log2(max(1, images // 32)))))
+def _batch_size(wanted: int, images: int, recipe: Recipe) -> int:
+    """The largest power of two up to `wanted` that leaves 32 batches in an epoch, but at least 4, and a multiple of
+    the number of devices, where that is told."""
+    batch = min(wanted, images, max(4, 2 ** int(math.log2(max(1, images // 32)))))
+    devices = recipe.hardware.devices
+    return batch if isinstance(devices, str) else max(1, batch // devices) * devices
 
 
 def _length(data: ImageDataset, batch: int, steps: int, least: int, most: int) -> Iterator[Choice]:

@@ -54,7 +54,7 @@ def test_recipes_are_listed_with_what_was_measured_or_published(capsys):
     assert rows["cifar10_resnet20"][-2:] == ["62 minutes", "89.71%"]
     assert rows["cifar10_resnet20_cbam"][-2:] == ["42 minutes for 12 epochs", "86.32%"]
     main(["recipes", "imagenet_resnet50"])
-    assert "not run here\t76.13% published: torchvision, " in capsys.readouterr().out
+    assert "none\t76.13% published: torchvision, " in capsys.readouterr().out
     main(["recipes", "isbi*"])
     assert "mean IoU 77.78%" in capsys.readouterr().out
 

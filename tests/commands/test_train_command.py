@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from helpers import make_recipe
 from PIL import Image
 
 from kzoo.cli import main
@@ -12,7 +13,7 @@ from kzoo.errors import WeightsError
 from kzoo.recipe import Data, Recipe, Schedule, Segment, is_recipe, list_recipes, load_recipe, to_python
 from kzoo.tasks.classification import Classification
 from kzoo.train import loop
-from kzoo.train.defaults import choose, choose_size
+from kzoo.train.defaults import _batch_size, choose, choose_size
 
 CLASSES = ("cat", "dog", "emu")
 
@@ -192,3 +193,9 @@ def test_weights_that_cannot_be_had_are_told_before_pictures_are_read(photos, mo
         with pytest.raises(SystemExit):
             main(["train", *args, "--weights", "imagenet"])
         assert capsys.readouterr().err.strip().endswith("no network")
+
+
+@pytest.mark.parametrize(("devices", "expected"), [("auto", 4), (1, 4), (3, 3), (8, 8)])
+def test_the_batch_that_is_chosen_is_a_multiple_of_the_devices(devices, expected):
+    recipe = make_recipe(name="x", model="cifar_resnet20", dataset="digits", devices=devices)
+    assert _batch_size(32, 100, recipe) == expected

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -16,6 +17,7 @@ from kzoo.data.batches import evaluation_batches
 from kzoo.data.datasets import load_dataset
 from kzoo.data.seeds import StepSeeds
 from kzoo.data.split import readable_images
+from kzoo.data.tfds_sets import _need_files_by_hand
 from kzoo.errors import DatasetError
 from kzoo.images import Pixels
 from kzoo.recipe import Augment
@@ -255,3 +257,15 @@ def test_broken_image_is_named(folder):
         model.fit(
             evaluation_batches(both, 4, lambda batch: (batch["image"], tf.one_hot(batch["label"], 2))), verbose=0
         )
+
+
+def test_a_set_whose_files_are_fetched_by_hand_says_where_they_go(tmp_path):
+    builder = SimpleNamespace(name="imagenet2012", data_dir=str(tmp_path / "imagenet2012" / "5.1.0"))
+    _need_files_by_hand(builder)
+    builder.MANUAL_DOWNLOAD_INSTRUCTIONS = "Log in, and fetch two archives."
+    manual = tmp_path / "downloads" / "manual"
+    with pytest.raises(DatasetError, match=rf"put its archives into {manual} .* or a folder with train/CLASS/\*"):
+        _need_files_by_hand(builder)
+    manual.mkdir(parents=True)
+    (manual / "ILSVRC2012_img_val.tar").touch()
+    _need_files_by_hand(builder)

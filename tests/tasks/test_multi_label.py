@@ -211,9 +211,49 @@ def test_pictures_without_labels_calibrate_too(table):
 def test_a_separator_that_no_label_has_is_told(table, caplog):
     with caplog.at_level(logging.WARNING):
         data = MultiLabel().load(Data(str(table), image_size=8, label_separator="|"), Classify(), 0)
-    assert "has no label with '|' in it" in caplog.text
+    assert "has no image with two labels, such as 'a|b'" in caplog.text
     assert "green + blue" in data.classes
 
 
 def test_a_recipe_of_one_class_stays_one_of_classification(tiny):
     assert type(task_of(make_recipe(name="x", model=tiny, dataset="digits"))) is Classification
+
+
+def test_a_run_that_stopped_goes_on(table, tiny, tmp_path, capsys):
+    recipe = recipe_of(table, tiny, epochs=1, output_dir=tmp_path / "run")
+    train(recipe)
+    capsys.readouterr()
+    train(recipe.replace(epochs=2))
+    assert "resuming after 1 of 2 epochs" in capsys.readouterr().out
+    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 3
+
+
+def test_images_none_of_which_has_a_label_are_judged(run, table, tmp_path, capsys):
+    lines = table.read_text().splitlines()
+    empty = table.with_name("none.csv")
+    empty.write_text("\n".join([lines[0], *(line.split(",")[0] + "," for line in lines[1:9])]))
+    command = ["evaluate", str(run[0].run_dir / "model.keras"), "--dataset", str(empty), "--label-separator", "+"]
+    capsys.readouterr()
+    main([*command, "--split", "all", "--json", "--output", str(tmp_path / "out")])
+    told = json.loads(capsys.readouterr().out)
+    assert told["images"] == 8
+    assert all(row["support_by_class"] == 0 for row in told["classes"].values())
+    assert not (tmp_path / "out" / "ranking.png").exists(), "no class has curves"
+
+
+def test_lists_of_a_parquet_file_are_labels(table):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = {"path": [f"{number}.png" for number in range(120)], "label": []}
+    for number in range(120):
+        rows["label"].append([name for bit, name in enumerate(NAMES) if (number >> bit) % 2])
+    parquet.write_table(pyarrow.table(rows), table.with_name("lists.parquet"))
+    options = dict(image_size=8, label_separator="+")
+    found = MultiLabel().load(Data(str(table.with_name("lists.parquet")), **options), Classify(), 0)
+    same = MultiLabel().load(Data(str(table), **options), Classify(), 0)
+    assert {*found.train.files} == {*same.train.files}
+    with pytest.raises(DatasetError, match=r"row 1: label holds a list; .* read with a label_separator"):
+        Classification().load(Data(str(table.with_name("lists.parquet")), image_size=8), Classify(), 0)
+    with pytest.raises(DatasetError, match="the label 'blue' holds 'e'; take another separator"):
+        MultiLabel().load(
+            Data(str(table.with_name("lists.parquet")), image_size=8, label_separator="e"), Classify(), 0
+        )
