@@ -2,8 +2,8 @@
 
     python recipes/quickstart.py
 
-Measured: 99.17 % test accuracy in Keras, folded and as a float32 file, 99.44 % as an int8 file; 3 minutes from start to end on
-two AVX2 cores, seed 0.
+Measured: 99.17 % test accuracy in Keras, folded and as a float32 file, 99.44 % as an int8 file; 3 minutes from start
+to end on two AVX2 cores, seed 0.
 """
 
 from kzoo.train import Augment, Data, Optimizer, Recipe, Schedule, main
