@@ -65,11 +65,13 @@ def _synchronized(layer: keras.layers.BatchNormalization, inputs):
     The replicas are traced by turns: each has read the setting before the first one is through, as they wait for each
     other at the sums.
     """
-    before, layer.synchronized = layer.synchronized, True
+    if layer.synchronized:  # its own setting, or that of the replica before
+        return type(layer).call(layer, inputs, training=True)
+    layer.synchronized = True
     try:
         return type(layer).call(layer, inputs, training=True)
     finally:
-        layer.synchronized = before
+        layer.synchronized = False
 
 
 def _takes(layer: keras.layers.BatchNormalization, inputs) -> bool:
