@@ -2,7 +2,7 @@
 
     python recipes/studies/training_step_parts.py [--output-dir FOLDER]
 
-times the whole step of `fit`, and each kind of operation in it by itself: the convolutions of every layer with the
+times the whole step, and each kind of operation in it by itself: the convolutions of every layer with the
 gradients of their inputs and kernels, the batch normalisations, rectifiers, sums and so on, all on tensors of the
 sizes that the network has, by turns in one process. The ceiling is what products of large matrices reach in the same
 turns.
@@ -29,7 +29,7 @@ from kzoo.onednn import processor_features
 
 BATCH, SIDE, MATRIX = 128, 32, 1024
 INSTRUCTIONS = ("avx", "avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "amx_tile")
-WHOLE, CEILING = "step of fit", "product of matrices"
+WHOLE, CEILING = "training step", "product of matrices"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ def main(options: Options) -> dict:
 
     parts = parts_of(model)
     runs: dict[str, Callable[[], object]] = {
-        WHOLE: lambda: model.fit(images, labels, batch_size=BATCH, shuffle=False, verbose=0),
+        WHOLE: lambda: model.train_on_batch(images, labels),
         "forward and backward": whole_gradient(model, images, labels),
         "forward": forward_of(model, images),
         **{f"{len(layers)} {kind}": gradient_of(layers) for kind, layers in parts.items()},
