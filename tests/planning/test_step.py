@@ -157,7 +157,7 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused():
         ("h100:8", ["--batch-size", "30"], "30 is not divided by the 8 devices"),
         ("cpu", ["--batch-size", "many"], "invalid"),
         ("cpu", ["--model", "resnet5"], "unknown model 'resnet5'"),
-        ("cpu", ["--dataset", "imagenet2012"], "images of imagenet2012 differ in size; say which to plan for by --image-size"),
+        ("cpu", ["--dataset", "imagenet2012"], "images of imagenet2012 differ in size; say which to plan for"),
         ("cpu", ["--dataset", "photos/"], "give --images and --classes"),
     ],
 )
