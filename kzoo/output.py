@@ -37,7 +37,8 @@ FILE_OPS: dict[str, Values] = {
 class File(Protocol):
     """A LiteRT file, as far as its output tells what it means."""
 
-    output: dict
+    @property
+    def output(self) -> dict: ...
 
     def last_op(self) -> str: ...
 

@@ -84,6 +84,9 @@ else:
     PrecisionName = Literal[(*PRECISIONS,)]
 
 
+Io = Literal["int8", "uint8", "float32"]  # what a file of 8-bit integers takes and gives
+
+
 @dataclass(frozen=True)
 class StaticPolicy:
     """Which ops of a file compute in integers when activations are quantized too; the others stay float.

@@ -90,10 +90,10 @@ def converted_once() -> Iterator[None]:
 
     convert, known = exporting.convert, {}
 
-    def once(model: keras.Model, shape: tuple[int, ...]) -> bytes:
-        key = model.to_json(), b"".join(weight.tobytes() for weight in model.get_weights()), shape
+    def once(model: keras.Model, batch_size: int) -> bytes:
+        key = model.to_json(), b"".join(weight.tobytes() for weight in model.get_weights()), batch_size
         if key not in known:
-            known[key] = convert(model, shape)
+            known[key] = convert(model, batch_size)
         return known[key]
 
     with pytest.MonkeyPatch.context() as patch:

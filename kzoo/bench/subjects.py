@@ -74,7 +74,7 @@ def ceilings(threads: Sequence[int]) -> list[Subject]:
 def litert_products(threads: Sequence[int], directory: Path) -> list[Subject]:
     """The same product by LiteRT's own kernels, as a 1x1 convolution: what they leave of the ceiling at their best."""
     inputs = keras.Input((32, SIDE // 32, SIDE))
-    content = convert(keras.Model(inputs, keras.layers.Conv2D(SIDE, 1)(inputs)), (1, *inputs.shape[1:]))
+    content = convert(keras.Model(inputs, keras.layers.Conv2D(SIDE, 1)(inputs)))
     path = directory / "product.tflite"
     path.write_bytes(content)
     products = with_threads(f"{SIDE}×{SIDE} {IN_LITERT}", path, threads, macs=SIDE**3)

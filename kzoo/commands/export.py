@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,9 +24,10 @@ from kzoo.edge.export_report import threads_of
 from kzoo.errors import InvalidValueError
 from kzoo.escape import printable, terminal
 from kzoo.files import refuse_unwritable
+from kzoo.keras_file import open_keras
 from kzoo.known_pixels import known_pixels
+from kzoo.models.inception import without_auxiliary
 from kzoo.needs import need_tensorflow_backend
-from kzoo.predict.classifier import load_keras
 from kzoo.registry import SEGMENTATION
 from kzoo.surgery import fold_batch_norm, fold_preprocessing
 from kzoo.tasks import task_of_output
@@ -59,6 +61,8 @@ def run(form: Export) -> None:
         threads=form.threads,
         find_layers=form.report,
         reference=model,
+        io=form.io,
+        auxiliary=form.auxiliary,
     )
     with _stages():
         folded = fold_batch_norm(model)
@@ -86,13 +90,17 @@ def _open(form: Export) -> tuple[keras.Model, Card]:
     if form.model.endswith(".keras"):
         if form.weights is not None:
             raise InvalidValueError(f"{form.model} has its own weights; --weights goes with a name of the zoo")
-        model = load_keras(form.model)
+        model = open_keras(form.model)
     else:
-        model = build(form.model, weights=form.weights)
+        options: dict[str, Any] = {"auxiliary": True} if form.auxiliary else {}
+        model = build(form.model, weights=form.weights, **options)
+    main = without_auxiliary(model)
+    if form.auxiliary and main is model:
+        raise InvalidValueError(f"{form.model} has no auxiliary heads; leave --auxiliary out")
     class_names = None if form.labels is None else read_class_names(form.labels)
-    output = known_output(form.model, model, class_names, form.values)
-    pixels = known_pixels(form.model, model, form.weights, segments=output.task == SEGMENTATION)
-    return model, Card(output, pixels.changed(**form.pixel_options))
+    output = known_output(form.model, main, class_names, form.values)
+    pixels = known_pixels(form.model, main, form.weights, segments=output.task == SEGMENTATION)
+    return model if form.auxiliary else main, Card(output, pixels.changed(**form.pixel_options))
 
 
 def _images(

@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from kzoo.bench import plan as bench_plan
 from kzoo.images import Interpolation, PixelChanges, Resize
-from kzoo.precisions import PRECISIONS
+from kzoo.precisions import PRECISIONS, Io
 
 ALL = "all"
 TaskName = Literal["classification", "segmentation"]
@@ -213,6 +213,10 @@ class Export(TruthOptions, PixelOptions, JsonOption):
     faster, and 4-bit ones lose accuracy."""
     batch_size: int = 1
     """Number of images that the file takes at once."""
+    io: Io | None = None
+    """Type of input and output of int8 and int4 files; default: int8. Browsers take float32 and uint8."""
+    auxiliary: bool = False
+    """Whether auxiliary heads, which serve training alone, become outputs of the file too."""
     weights: str | None = None
     """Weights for a name of the zoo, such as "imagenet" or a path."""
     labels: Path | None = None

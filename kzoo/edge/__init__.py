@@ -2,6 +2,7 @@
 
 precision: what a file computes with, a name in `PRECISIONS`; of a training step see `kzoo.train`.
 partition: a stretch of ops that XNNPACK runs; one partition means that the file runs whole in it.
+answer: of several outputs of a file the one that says what is in a picture.
 calibration: training images that ranges of activations are taken from.
 evaluation: test images with their labels, on which Keras and file are scored.
 card: `model.tflite.json` beside a file: what to feed it and what its answers mean; a run has a model card.
@@ -12,6 +13,7 @@ export report: what a file costs and what it lost, `ExportReport`.
 from kzoo.edge.card import Card, read_card
 from kzoo.edge.export_report import ExportReport, draw_reports
 from kzoo.edge.exporting import export, export_all, export_each
+from kzoo.edge.interface import with_io
 from kzoo.edge.precisions import PRECISIONS
 from kzoo.edge.runtime import LiteRTModel
 
@@ -25,4 +27,5 @@ __all__ = [
     "export_all",
     "export_each",
     "read_card",
+    "with_io",
 ]

@@ -1,13 +1,15 @@
 """The arguments of `export`, checked before any work."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from kzoo.edge.card import Card
+from kzoo.edge.interface import IO
 from kzoo.edge.precisions import PRECISIONS
+from kzoo.edge.tensors import answer_of, input_names, only, outputs_by_name
 from kzoo.errors import ExportError, InvalidValueError, OutputError, check_choice
 from kzoo.flatten import all_layers
 from kzoo.layers.checks import is_integer
@@ -15,6 +17,8 @@ from kzoo.meaning import carried_pixels
 from kzoo.models.inception import without_auxiliary
 from kzoo.output import UNKNOWN, Output
 from kzoo.preprocessing import normalisation
+
+NO_ANSWER = Output(UNKNOWN, UNKNOWN, 1)  # of several outputs, none of which is one
 
 
 def check_path(path: str | Path) -> Path:
@@ -53,14 +57,15 @@ def check_is_model(model: object) -> None:
         raise InvalidValueError(f"{model!r} is no Keras model; give what kzoo.build or keras.Model returns")
 
 
-def check_model(model: keras.Model) -> tuple[int, int, int]:
-    """The shape of its images; raises `ExportError` if it cannot be exported."""
+def check_model(model: keras.Model) -> dict[str, tuple[int, ...]]:
+    """Name of each input -> shape without the batch; raises `ExportError` if the model cannot be exported."""
     inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
-    if len(inputs) != 1 or len(outputs) != 1 or isinstance(getattr(model, "output", None), (dict, list, tuple)):
+    if not inputs or not outputs:
         raise ExportError(
-            f"{model.name} has {len(inputs)} inputs and {len(outputs)} outputs (a subclassed model has none); "
-            "a functional model with one tensor of each is exported"
+            f"{model.name} has {len(inputs)} inputs and {len(outputs)} outputs (a subclassed model has none); a "
+            "functional model is exported: keras.Model(image, model(image)) with image = keras.Input(shape)"
         )
+    outputs_by_name(model)
     trained = (layer for layer in all_layers(model) if layer.weights)
     half = next((layer for layer in trained if layer.compute_dtype in ("float16", "bfloat16")), None)
     if half is not None:
@@ -68,13 +73,17 @@ def check_model(model: keras.Model) -> tuple[int, int, int]:
             f"layer {half.name!r} of {model.name} computes in {half.compute_dtype}; build the model again under "
             "keras.config.set_dtype_policy('float32') and give it these weights with set_weights"
         )
-    shape = tuple(inputs[0].shape[1:])
-    if len(shape) != 3 or None in shape:
-        raise ExportError(
-            f"{model.name} takes inputs of shape {shape}; a file needs a static (height, width, channels): "
-            "build with input_shape=(height, width, channels)"
-        )
-    return shape
+    names = input_names(model)
+    if len(set(names)) < len(names):
+        raise ExportError(f"{model.name} has inputs of one name: {', '.join(names)}; give each its own")
+    shapes = dict(zip(names, (tuple(tensor.shape[1:]) for tensor in inputs), strict=True))
+    for name, shape in shapes.items():
+        if None in shape or (len(shapes) == 1 and len(shape) != 3):
+            raise ExportError(
+                f"{model.name} takes inputs of shape {shape}{f' as {name}' if len(shapes) > 1 else ''}; a file needs "
+                "a static (height, width, channels): build with input_shape=(height, width, channels)"
+            )
+    return shapes
 
 
 def check_reference(model: keras.Model, reference: keras.Model | None) -> keras.Model:
@@ -82,7 +91,7 @@ def check_reference(model: keras.Model, reference: keras.Model | None) -> keras.
     if reference is None:
         return model
     check_is_model(reference)
-    reference = without_auxiliary(reference)
+    reference = reference if len(model.outputs) > 1 else without_auxiliary(reference)
     for kind in ("input_shape", "output_shape"):
         ours, theirs = getattr(model, kind), getattr(reference, kind, None)
         if ours != theirs:
@@ -95,9 +104,13 @@ def check_reference(model: keras.Model, reference: keras.Model | None) -> keras.
 
 def check_card(model: keras.Model, card: Card | None, class_names: Sequence[str] | None = None) -> Card:
     """The card, or one of what the model tells by itself; raises `InvalidValueError` if it tells of another model."""
-    own = Output.of_model(model)
+    answer = answer_of(model) if len(model.outputs) > 1 else None
+    if answer:
+        model = only(model, answer)
+    own = Output.of_model(model) if len(model.outputs) == 1 else NO_ANSWER
     if card is None:
-        return Card(own if class_names is None else own.named(class_names), carried_pixels(model))
+        pixels = carried_pixels(model)
+        return Card(own if class_names is None else own.named(class_names), pixels, answer)
     if class_names is not None:
         raise InvalidValueError("class_names go into the card that is given too; give one of both")
     if not isinstance(card, Card):
@@ -110,20 +123,43 @@ def check_card(model: keras.Model, card: Card | None, class_names: Sequence[str]
         )
     if own.values not in (told.values, UNKNOWN):
         raise InvalidValueError(f"the card says that the values are {told.values}; {model.name} ends in {own.values}")
-    return card
+    return Card(told, card.pixels, answer)
+
+
+def check_io(io: str | None, precisions: Sequence[str]) -> None:
+    """Raises `InvalidValueError` for types that do not exist, or that a precision does not take and give."""
+    if io is None:
+        return
+    check_choice("io", io, IO)
+    for precision in precisions:
+        if io != "float32" and PRECISIONS[precision].activation_bits != 8:
+            raise InvalidValueError(
+                f"io={io!r} is of files whose activations are 8-bit integers (int8, int4); {precision} takes and "
+                "gives other numbers: leave io out, or say io='float32'"
+            )
 
 
 def check_images(
-    model: keras.Model, shape: tuple, output: Output, precisions: Sequence[str], calibration, evaluation
-) -> tuple[np.ndarray | None, tuple[np.ndarray, np.ndarray] | None]:
-    """Calibration images as float32, evaluation images and labels; raises `InvalidValueError` if they do not fit."""
+    model: keras.Model, shapes: Mapping[str, tuple], card: Card, precisions: Sequence[str], calibration, evaluation
+) -> tuple[dict[str, np.ndarray] | None, tuple[np.ndarray, np.ndarray] | None]:
+    """Calibration images as float32, by the name of their input, and evaluation images and labels.
+
+    Raises:
+        InvalidValueError: they do not fit.
+    """
     of_pixels = (found := normalisation(model)) is not None and found.of_pixels
     if evaluation is not None:
         if not isinstance(evaluation, (tuple, list)) or len(evaluation) != 2:
             raise InvalidValueError("evaluation must be a pair: images, and their labels or masks")
+        if len(shapes) > 1 or (len(model.outputs) > 1 and card.answer is None):
+            raise InvalidValueError(
+                f"{model.name} is evaluated with one input and an output that answers what is in it; it has "
+                f"{', '.join(shapes)} and {', '.join(outputs_by_name(model))}: leave evaluation out"
+            )
         images, labels = (_as_array("evaluation", part) for part in evaluation)
-        _check_images(shape, of_pixels, "evaluation", images)
-        evaluation = images, _check_labels(model, output, labels, len(images))
+        _check_images(next(iter(shapes.values())), of_pixels, "evaluation", images)
+        answer = only(model, card.answer) if card.answer else model
+        evaluation = images, _check_labels(answer, card.output, labels, len(images))
     if calibration is None:
         needing = [name for name in precisions if PRECISIONS[name].calibrated]
         if needing:
@@ -131,9 +167,19 @@ def check_images(
                 f"precision={needing[0]!r} needs calibration images: 100 or more from the training set"
             )
         return None, evaluation
-    calibration = _as_array("calibration", calibration)
-    _check_images(shape, of_pixels, "calibration", calibration)
-    return calibration.astype("float32", copy=False), evaluation
+    if len(shapes) == 1 and not isinstance(calibration, Mapping):
+        calibration = dict.fromkeys(shapes, calibration)
+    if not isinstance(calibration, Mapping) or calibration.keys() != shapes.keys():
+        raise InvalidValueError(f"calibration must be a dict with an array for each of {', '.join(shapes)}")
+    arrays = {}
+    for name, shape in shapes.items():
+        what = f"calibration[{name!r}]" if len(shapes) > 1 else "calibration"
+        array = _as_array(what, calibration[name])
+        _check_images(shape, of_pixels, what, array)
+        arrays[name] = array.astype("float32", copy=False)
+    if len(counts := {len(array) for array in arrays.values()}) > 1:
+        raise InvalidValueError(f"calibration has {sorted(counts)} images for its inputs; each needs as many")
+    return arrays, evaluation
 
 
 def _check_labels(model: keras.Model, output: Output, labels: np.ndarray, count: int) -> np.ndarray:
@@ -175,7 +221,7 @@ def _as_array(what: str, values) -> np.ndarray:
 
 
 def _check_images(shape: tuple, of_pixels: bool, what: str, images: np.ndarray) -> None:
-    if images.ndim != 4 or len(images) == 0 or images.shape[1:] != shape:
+    if len(images) == 0 or images.shape[1:] != shape:
         raise InvalidValueError(f"{what} has shape {images.shape}; images of shape (n, {shape}) are needed")
     if not np.isfinite(images).all():
         raise InvalidValueError(f"{what} holds NaN or infinite pixels")

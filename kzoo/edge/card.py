@@ -25,6 +25,7 @@ class Card:
     Attributes:
         output: meaning of the numbers that the file gives, with the names of the classes.
         pixels: way in which a picture becomes an image; default: `Pixels.default`.
+        answer: name of the output that `output` is about, of a file with several.
 
     Raises:
         InvalidValueError: pixels that leave parts of a picture out, for a file that gives each pixel a class.
@@ -36,14 +37,18 @@ class Card:
 
     output: Output
     pixels: Pixels
+    answer: str | None
 
-    def __init__(self, output: Output, pixels: Pixels | None = None):
+    def __init__(self, output: Output, pixels: Pixels | None = None, answer: str | None = None):
+        if not isinstance(answer, str | None):
+            raise InvalidValueError(f"answer={answer!r} must be the name of an output, or None")
         segments = output.task == "segmentation"
         pixels = pixels or Pixels.default(segments)
         if segments:
             pixels.check_whole("the file")
         object.__setattr__(self, "output", output)
         object.__setattr__(self, "pixels", pixels)
+        object.__setattr__(self, "answer", answer)
 
 
 def card_path(path: str | Path) -> Path:
@@ -53,20 +58,27 @@ def card_path(path: str | Path) -> Path:
 
 def write_card(card: Card, model: keras.Model, precision: str, content: bytes, path: Path) -> None:
     """Writes the card of the file `content`, made of `model`, to `path`."""
-    lite = LiteRTModel(content)
+    lite = LiteRTModel(content, answer=card.answer)
+    several = len(lite.inputs) > 1 or len(lite.outputs) > 1
+    image = next(iter(lite.inputs.values()))
+    answer = lite.outputs[card.answer or next(iter(lite.outputs))]
     told = {
         "kzoo_card": VERSION,
         "sha256": hashlib.sha256(content).hexdigest(),
         "model": model.name,
         "precision": precision,
         "input": {
-            **_tensor(lite.input),
-            "channels": {1: "grey", 3: "RGB"}.get(int(lite.input["shape"][-1]), "as trained"),
+            **_tensor(image),
+            "channels": {1: "grey", 3: "RGB"}.get(int(image["shape"][-1]), "as trained"),
             **input_in_words(model),
         },
         "pixels": card.pixels.to_json(),
-        "output": card.output.to_json() | {"meaning": card.output.in_words()} | _tensor(lite.output),
+        "output": card.output.to_json() | {"meaning": card.output.in_words()} | _tensor(answer),
     }
+    if several:
+        told["answer"] = card.answer
+        told["inputs"] = {name: _tensor(detail) for name, detail in lite.inputs.items()}
+        told["outputs"] = {name: _tensor(detail) for name, detail in lite.outputs.items()}
     path.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -98,7 +110,7 @@ def read_card(path: str | Path) -> Card | None:
     try:
         if told["kzoo_card"] == 1:
             told = _of_version_1(told, path)
-        return Card(Output.from_json(told.get("output")), Pixels.from_json(told.get("pixels")))
+        return Card(Output.from_json(told.get("output")), Pixels.from_json(told.get("pixels")), told.get("answer"))
     except InvalidValueError as error:
         raise InvalidValueError(f"the card {where} cannot be right: {error}; remove it or export again") from error
 

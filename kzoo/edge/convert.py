@@ -8,6 +8,8 @@ from pathlib import Path
 import keras
 
 from kzoo.apart import Apart
+from kzoo.edge.interface import in_order
+from kzoo.edge.tensors import input_names, inputs_of, outputs_by_name, outputs_of
 from kzoo.errors import ExportError, OutputError, explain
 
 NO_ROOM = re.compile(r"No space left on device|File too large|variables_temp")
@@ -15,12 +17,12 @@ SCOPE = r"[A-Za-z0-9_.\\/>-]"  # the characters of a name scope of TensorFlow
 _CONVERTER = Apart(Path(__file__).with_name("worker.py"))
 
 
-def convert(model: keras.Model, input_shape: tuple[int, ...]) -> bytes:
-    """Converts to a float32 LiteRT file with built-in ops and a static shape.
+def convert(model: keras.Model, batch_size: int = 1) -> bytes:
+    """Converts to a float32 LiteRT file with built-in ops and static shapes, inputs and outputs in the model's order.
 
     Args:
-        model: a functional model with one input.
-        input_shape: (batch, height, width, channels), all of them numbers.
+        model: a functional model whose inputs have static shapes but for the batch.
+        batch_size: number of images of the file.
 
     Raises:
         ExportError: an op has no built-in counterpart, or the converter crashed; the message names the Keras layer.
@@ -29,16 +31,16 @@ def convert(model: keras.Model, input_shape: tuple[int, ...]) -> bytes:
     """
     _check_names(model)
     if not re.fullmatch(rf"[A-Za-z0-9.]{SCOPE}*", model.name):
-        model = keras.Model(model.inputs, model.outputs, name="model")
-    content, failure = _try(model, input_shape)
+        model = keras.Model(inputs_of(model), outputs_of(model), name="model")
+    content, failure = _try(model, batch_size)
     if content is not None:
-        return content
+        return in_order(content, input_names(model), tuple(outputs_by_name(model)))
     if NO_ROOM.search(failure.get("error", "")):
         raise OutputError(
             f"cannot write {model.name} to {tempfile.gettempdir()}, where it is converted: the disk is full, or files "
             "may not be so large; set TMPDIR to another folder"
         )
-    layer = _named(model, failure.get("error", "")) or _first_that_fails(model, input_shape)
+    layer = _named(model, failure.get("error", "")) or _first_that_fails(model, batch_size)
     raise ExportError(_explain(model, layer, **failure))
 
 
@@ -53,10 +55,14 @@ def _check_names(model: keras.Model) -> None:
             _check_names(layer)
 
 
-def _try(model: keras.Model, input_shape: tuple[int, ...]) -> tuple[bytes | None, dict[str, str]]:
+def _try(model: keras.Model, batch_size: int) -> tuple[bytes | None, dict[str, str]]:
     """The file, or None and the converter's error or how it crashed."""
     _CONVERTER.start()
-    signature = [keras.InputSpec(shape=input_shape, dtype="float32", name=re.sub(r"\W", "_", model.inputs[0].name))]
+    specs = [
+        keras.InputSpec(shape=(batch_size, *tensor.shape[1:]), dtype="float32", name=name)
+        for name, tensor in zip(input_names(model), model.inputs, strict=True)
+    ]
+    signature = [keras.tree.pack_sequence_as(inputs_of(model), specs)]
     with tempfile.TemporaryDirectory() as directory:
         saved_model, output = Path(directory, "saved_model"), Path(directory, "model.tflite")
         try:
@@ -78,13 +84,13 @@ def _is_scope_of(scope: str, layer: str) -> bool:
     return re.fullmatch(rf"{re.escape(layer)}(_\d+)?", scope) is not None
 
 
-def _first_that_fails(model: keras.Model, input_shape: tuple[int, ...]) -> str:
+def _first_that_fails(model: keras.Model, batch_size: int) -> str:
     """The first layer up to which the model cannot be converted, found by halving."""
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
 
     def fails(last: int) -> bool:
-        part = keras.Model(model.inputs, [layer.output for layer in layers[: last + 1]])
-        return _try(part, input_shape)[0] is None
+        part = keras.Model(inputs_of(model), [layer.output for layer in layers[: last + 1]])
+        return _try(part, batch_size)[0] is None
 
     return layers[bisect.bisect_left(range(len(layers) - 1), True, key=fails)].name  # all of them fail, it is known
 

@@ -19,7 +19,8 @@ class ExportReport:
         path: path of the file.
         precision: name in `PRECISIONS`.
         size_bytes: size of the file.
-        input_shape: static (batch, height, width, channels).
+        input_shape: static (batch, height, width, channels), of the first input.
+        io: type of the numbers that the file gives.
         ops: built-in op -> how often it stands in the file.
         xnnpack_partitions: number of pieces in which the delegate runs the file; 1 is best.
         ops_outside_xnnpack: built-in op -> how often it runs outside the delegate.
@@ -30,6 +31,7 @@ class ExportReport:
         max_rel_error: the same over the largest absolute output.
         relative_error: norm of the difference over the norm of Keras' outputs.
         cosine: cosine between the file's outputs and Keras'.
+        outputs: of a file with several, name -> these four numbers; above stand those of the output that is worst.
         agreement: share of images (of pixels, in segmentation) with the same most probable class, or of the labels of
             a multi-label classifier that are the same; None where a single number tells nobody its threshold.
         scores: metric -> "keras" and "file" -> its value on the evaluation images; empty without any.
@@ -41,6 +43,7 @@ class ExportReport:
     precision: str
     size_bytes: int
     input_shape: tuple[int, ...]
+    io: str
     ops: dict[str, int]
     xnnpack_partitions: int
     ops_outside_xnnpack: dict[str, int]
@@ -52,6 +55,7 @@ class ExportReport:
     relative_error: float
     cosine: float
     agreement: float | None
+    outputs: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     scores: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     layers: tuple[tuple[str, float], ...] = ()
     latency_ms: dict[int, float] = dataclasses.field(default_factory=dict)
@@ -67,6 +71,7 @@ class ExportReport:
             "precision": f"{self.precision}{f', policy {self.policy!r}' if self.policy else ''}",
             "size": f"{self.size_bytes / 1e6:.2f} MB",
             "input": " × ".join(map(str, self.input_shape)),
+            "type of input and output": self.io,
             "multiply-adds": f"{self.macs / 1e9:.3f} G for one image",
             "XNNPACK partitions": self.xnnpack_partitions,
             "ops outside XNNPACK": outside,
@@ -74,6 +79,10 @@ class ExportReport:
             f"error on {self.verified_on}": f"{self.relative_error:.2e} of the norm, at most {self.max_abs_error:.2e}",
             "cosine": f"{self.cosine:.6f}",
             "same most probable class": "unknown" if self.agreement is None else f"{self.agreement:.2%}",
+        }
+        rows |= {
+            f"error of {name!r}": f"{told['relative_error']:.2e} of the norm, at most {told['max_abs_error']:.2e}"
+            for name, told in self.outputs.items()
         }
         rows |= {
             f"{metric}, Keras → file": f"{values['keras']:.4f} → {values['file']:.4f}"

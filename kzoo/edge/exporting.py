@@ -10,6 +10,7 @@ import numpy as np
 from kzoo.edge.arguments import (
     check_card,
     check_images,
+    check_io,
     check_is_model,
     check_model,
     check_options,
@@ -25,6 +26,7 @@ from kzoo.errors import ExportError, InvalidValueError
 from kzoo.files import ensure_writable
 from kzoo.models.inception import without_auxiliary
 from kzoo.needs import need_tensorflow_backend
+from kzoo.precisions import Io
 
 AUTO = "auto"
 AUTO_ERROR = 0.1
@@ -45,6 +47,8 @@ def export(
     find_layers: bool = False,
     max_error: float = AUTO_ERROR,
     reference: keras.Model | None = None,
+    io: Io | None = None,
+    auxiliary: bool = False,
 ) -> ExportReport:
     """Writes `model` as a LiteRT file and proves that it computes what Keras computes.
 
@@ -52,15 +56,16 @@ def export(
     feed it and what its answers mean; `kzoo predict model.tflite` reads it.
 
     Args:
-        model: any functional model with one image input and one output; fold it first
-            (`kzoo.fold_batch_norm`) to be sure that no normalisation is left. Auxiliary heads, which serve
-            training alone, are left out.
+        model: any functional model of images; fold it first (`kzoo.fold_batch_norm`) to be sure that no
+            normalisation is left. Several outputs, as `kzoo.pyramid` gives, keep the names of their dict in the
+            file's signature, and each is compared; so are several inputs.
         path: path that ends in `.tflite`. An existing file is replaced once the new one has passed.
         precision: name in `kzoo.edge.PRECISIONS`, or `"auto"`: the fastest here whose `relative_error` is at most
             `max_error`. Where the calibration images span 0 to 255, the input of `"int8"` is the pixel minus 128.
         calibration: images (n, height, width, channels) of 0 to 255, needed for `"int8"` and `"int16x8"`, which take
             the ranges of their activations from them: 100 or more from the training set. The first 16 also serve
-            to compare the file with Keras; without any, noise does.
+            to compare the file with Keras; without any, noise does. Of a model with several inputs a dict, input
+            name -> array.
         batch_size: number of images per invocation.
         evaluation: images, and their labels (n,) or masks (n, height, width) of class indices, void as 255 or any
             index that is no class; of one sigmoid or logit 0 or 1, of several sigmoids 0 and 1 for each class,
@@ -73,13 +78,18 @@ def export(
         max_error: largest relative error that `"auto"` accepts.
         reference: model that the file has to agree with, where `model` was made of it by rewrites such as
             `kzoo.fold_batch_norm`: then these are checked too. Default: `model`.
+        io: type of input and output of files that compute in 8-bit integers: `"int8"`, as is the default, or
+            `"uint8"` or `"float32"`, which browsers and MediaPipe take. The numbers between are the same; a softmax
+            behind them is not rounded in `"float32"`. See `kzoo.edge.with_io`.
+        auxiliary: whether auxiliary heads, which serve training alone, become outputs of the file too.
 
     Returns:
         An `ExportReport`.
 
     Raises:
         BackendError: TensorFlow, whose converter does it, is not installed or not what Keras computes with.
-        InvalidValueError: unknown precision, no `.tflite` suffix, images of the wrong shape, range or number.
+        InvalidValueError: unknown precision, `io` that it does not have, no `.tflite` suffix, images of the wrong
+            shape, range or number.
         OutputError: the directory cannot be written.
         ExportError: the model needs another op, or the file disagrees with Keras. No file is left.
 
@@ -90,11 +100,12 @@ def export(
     need_tensorflow_backend("exporting")
     path = check_path(path)
     check_is_model(model)
-    model = without_auxiliary(model)
     automatic = precision == AUTO
     names = _possible(calibration, slow=False) if automatic else (precision,)
     check_options(names, batch_size, threads, max_error, others=(AUTO,))
-    source = _open(model, reference, names, calibration, batch_size, evaluation, card, class_names, path.parent)
+    images = dict(calibration=calibration, evaluation=evaluation)
+    told = dict(card=card, class_names=class_names, io=io, auxiliary=auxiliary)
+    source = _open(model, reference, names, batch_size, path.parent, **images, **told)
     file = None
     if automatic:
         precision, file = source.fastest(names, max_error)
@@ -115,6 +126,8 @@ def export_each(
     threads: Sequence[int] = (),
     find_layers: bool = False,
     reference: keras.Model | None = None,
+    io: Io | None = None,
+    auxiliary: bool = False,
 ) -> Iterator[tuple[str, ExportReport | ExportError]]:
     """Writes `NAME_PRECISION.tflite` for several precisions, from one conversion.
 
@@ -137,12 +150,14 @@ def export_each(
     """
     need_tensorflow_backend("exporting")
     check_is_model(model)
-    model, directory = without_auxiliary(model), Path(directory)
+    directory = Path(directory)
     if name is not None and Path(name).name != name:
         raise InvalidValueError(f"name={name!r} must be the beginning of a file name")
     names = _possible(calibration) if precisions is None else tuple(precisions)
     check_options(names, batch_size, threads)
-    source = _open(model, reference, names, calibration, batch_size, evaluation, card, class_names, directory)
+    images = dict(calibration=calibration, evaluation=evaluation)
+    told = dict(card=card, class_names=class_names, io=io, auxiliary=auxiliary)
+    source = _open(model, reference, names, batch_size, directory, **images, **told)
 
     def results() -> Iterator[tuple[str, ExportReport | ExportError]]:
         for precision in names:
@@ -204,13 +219,18 @@ def _possible(calibration, slow: bool = True) -> tuple[str, ...]:
     )
 
 
-def _open(model, reference, precisions, calibration, batch_size, evaluation, card, class_names, directory) -> Source:
+def _open(
+    model, reference, precisions, batch_size, directory, *, calibration, evaluation, card, class_names, io, auxiliary
+) -> Source:
     """Checks every argument, then converts."""
-    shape = check_model(model)
+    if not auxiliary:
+        model = without_auxiliary(model)
+    check_io(io, precisions)
+    shapes = check_model(model)
     reference = check_reference(model, reference)
     card = check_card(model, card, class_names)
-    calibration, evaluation = check_images(model, shape, card.output, precisions, calibration, evaluation)
+    calibration, evaluation = check_images(model, shapes, card, precisions, calibration, evaluation)
     ensure_writable(directory, need_bytes=4 * model.count_params())
     _log.info("converting %s", model.name)
-    content = convert(model, (batch_size, *shape))
-    return Source(model, reference, card, content, calibration, evaluation)
+    content = convert(model, batch_size)
+    return Source(model, reference, card, content, calibration, evaluation, io)

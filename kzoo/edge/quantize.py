@@ -6,12 +6,13 @@ import io
 import os
 import re
 import warnings
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from kzoo.edge.runtime import LiteRTModel
-from kzoo.output import Output
+from kzoo.output import FILE_OPS
 from kzoo.precisions import DENSE, LINEAR, PRECISIONS, STATIC_POLICIES
 
 LARGE_KERNEL = 32 * 1024**2  # bytes
@@ -32,12 +33,12 @@ class Ranges(NamedTuple):
     whole: dict[str, dict]
 
 
-def find_ranges(content: bytes, images: np.ndarray) -> Ranges:
+def find_ranges(content: bytes, images: Mapping[str, np.ndarray]) -> Ranges:
     """Runs a file on images and notes the range of every tensor.
 
     Args:
         content: a float32 file.
-        images: float32 (n, height, width, channels), as the file's input takes them.
+        images: input name -> float32 (n, ...), as the file takes them.
     """
     from litert_quantizer import calibrator, recipe, recipe_manager
     from litert_quantizer.utils import qsv_utils
@@ -51,27 +52,30 @@ def find_ranges(content: bytes, images: np.ndarray) -> Ranges:
         return qsv_utils.moving_average_update(known, new) | whole
 
     lite = LiteRTModel(content)
-    name = lite.input["name"].removeprefix("serving_default_").split(":")[0]
-    batch = lite.input_shape[0]
-    batches = [np.resize(images[i : i + batch], lite.input_shape) for i in range(0, len(images), batch)]
+    batch, count = lite.batch_size, len(next(iter(images.values())))
+    batches = [
+        {name: np.resize(images[name][i : i + batch], detail["shape"]) for name, detail in lite.inputs.items()}
+        for i in range(0, count, batch)
+    ]
     rules = recipe_manager.RecipeManager()
     rules.load_quantization_recipe(recipe.static_wi8_ai8())
     with _quiet():
         mode = calibrator.CalibrationMode.CALIBRATION_PROFILER_BASED  # three times as fast as the default, and equal
         run = calibrator.Calibrator(content, num_threads=os.cpu_count(), mode=mode, qsv_update_func=update)
-        run.calibrate({"serving_default": [{name: batch} for batch in batches]}, rules)
+        run.calibrate({"serving_default": batches}, rules)
     found = {tensor: values for tensor, values in run.get_model_qsvs().items() if values}
     averaged = {tensor: {"min": values["min"], "max": values["max"]} for tensor, values in found.items()}
     whole = {
         tensor: {"min": values.get("lowest", values["min"]), "max": values.get("highest", values["max"])}
         for tensor, values in found.items()
     }
-    for detail in (lite.input, lite.output):  # nothing behind them would make up for what is cut off
+    for detail in (*lite.inputs.values(), *lite.outputs.values()):  # nothing behind would make up for what is cut off
         averaged[detail["name"]] = dict(whole[detail["name"]])
     for ranges in (averaged, whole):
-        if Output.of_file(lite).values in ("softmax", "sigmoid"):  # those of other images may be larger
-            shape = (1,) * len(lite.output["shape"])
-            ranges[lite.output["name"]] = {"min": np.zeros(shape, "float32"), "max": np.ones(shape, "float32")}
+        for name, detail in lite.outputs.items():
+            if FILE_OPS.get(lite.last_op(name)) in ("softmax", "sigmoid"):  # those of other images may be larger
+                shape = (1,) * len(detail["shape"])
+                ranges[detail["name"]] = {"min": np.zeros(shape, "float32"), "max": np.ones(shape, "float32")}
         _widen_dead_ranges(ranges)
         ranges |= _kernel_ranges(lite)
     return Ranges(averaged, whole)
@@ -103,23 +107,21 @@ def quantize(content: bytes, precision: str, ranges: Ranges | None = None) -> tu
     return bytes(result.quantized_model), policy
 
 
-def layer_errors(content: bytes, quantized: bytes, images: np.ndarray) -> dict[str, float]:
+def layer_errors(content: bytes, quantized: bytes, images: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Error of every activation that both files hold, as the norm of the difference over that of the float one.
 
     Args:
         content: the float32 file.
         quantized: the file that `quantize` made of it.
-        images: float32 (n, height, width, channels); n is a multiple of the batch.
+        images: input name -> float32 (n, ...); n is the batch of the file.
     """
     from litert_quantizer import recipe
     from litert_quantizer.utils.validation_utils import ValidationErrorMetric
 
     lite = LiteRTModel(content)
-    name = lite.input["name"].removeprefix("serving_default_").split(":")[0]
-    batches = images.reshape(-1, *lite.input_shape)
     with _quiet(), _large_kernels():
         result = _quantizer(content, recipe.static_wi8_ai8(), quantized).validate(
-            {"serving_default": [{name: batch} for batch in batches]},
+            {"serving_default": [dict(images)]},
             error_metrics=[ValidationErrorMetric.SNR],
             num_threads=os.cpu_count(),
         )

@@ -3,6 +3,7 @@
 import os
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,69 +17,123 @@ KERNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "TRANSPOSE_CONV": 0, "FULLY
 
 
 class LiteRTModel:
-    """A `.tflite` file with one input and one output in the interpreter.
+    """A `.tflite` file in the interpreter.
 
     Args:
         source: path of the file, or its bytes. What this process has not opened before is first opened and run once
             in a process of its own, as a damaged file can crash the interpreter: see `kzoo.opener`.
         num_threads: number of threads of the interpreter; default: one for each CPU core.
+        answer: name of the output that `predict` gives, of a file with several; default: all of them.
+
+    Attributes:
+        inputs, outputs: name -> shape, type and so on, in the order of the file; names are those of its signature.
 
     Raises:
-        InvalidValueError: the file cannot be read or run, needs more memory or time than a file may, or has several
-            inputs or outputs.
+        InvalidValueError: the file cannot be read or run, or needs more memory or time than a file may.
 
     Example:
         >>> LiteRTModel("model.tflite").predict(images).shape
         (360, 10)
+        >>> LiteRTModel("pyramid.tflite").predict_each(images)["p3"].shape
+        (360, 28, 28, 128)
     """
 
-    def __init__(self, source: str | Path | bytes, num_threads: int | None = None):
+    def __init__(self, source: str | Path | bytes, num_threads: int | None = None, answer: str | None = None):
         content = source if isinstance(source, bytes) else read_bytes(source)
         self.size_bytes = len(content)
         self._interpreter = _interpreter(content, num_threads or os.cpu_count() or 1)
-        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise InvalidValueError(f"the file has {len(inputs)} inputs and {len(outputs)} outputs; one each is run")
-        self.input, self.output = inputs[0], outputs[0]
-        if 0 in (*self.input["shape"], *self.output["shape"]):
-            shapes = self.input_shape, tuple(int(size) for size in self.output["shape"])
-            raise InvalidValueError(f"the file takes {shapes[0]} and gives {shapes[1]}; one of them is of no numbers")
+        told = _only_signature(self._interpreter)
+        self.inputs = _named(self._interpreter.get_input_details(), told.get("inputs", {}))
+        self.outputs = _named(self._interpreter.get_output_details(), told.get("outputs", {}))
+        for name, detail in {**self.inputs, **self.outputs}.items():
+            if 0 in (shape := tuple(int(size) for size in detail["shape"])):
+                raise InvalidValueError(f"{name!r} of the file has shape {shape}, which is of no numbers")
+        if answer is not None and answer not in self.outputs:
+            raise InvalidValueError(f"the file has no output {answer!r}; it has {', '.join(self.outputs)}")
+        self.answer = answer
+
+    @property
+    def input(self) -> dict:
+        """The only input; raises `InvalidValueError` if there are several."""
+        return _only(self.inputs, "inputs")
+
+    @property
+    def output(self) -> dict:
+        """The answer, or the only output; raises `InvalidValueError` if there are several."""
+        return self.outputs[self.answer] if self.answer else _only(self.outputs, "outputs")
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape (batch, height, width, channels) of the input."""
+        """Shape (batch, height, width, channels) of the only input."""
         return tuple(int(size) for size in self.input["shape"])
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """Outputs for images (n, height, width, channels); a last, smaller batch is padded with zeros."""
-        images = np.asarray(images, "float32")
-        if images.shape[1:] != self.input_shape[1:]:
-            raise InvalidValueError(f"the file takes images of shape {self.input_shape[1:]}, got {images.shape[1:]}")
-        batch = self.input_shape[0]
-        outputs = []
-        for start in range(0, len(images), batch):
-            chunk = images[start : start + batch]
-            padded = np.zeros(self.input_shape, "float32")
-            padded[: len(chunk)] = chunk
-            outputs.append(self._invoke(_quantize(padded, self.input))[: len(chunk)])
-        return np.concatenate(outputs) if outputs else np.zeros((0, *self.output["shape"][1:]), "float32")
+    @property
+    def batch_size(self) -> int:
+        """Number of images in one invocation."""
+        return int(next(iter(self.inputs.values()))["shape"][0])
 
-    def _invoke(self, batch: np.ndarray) -> np.ndarray:
-        self._interpreter.set_tensor(self.input["index"], batch)
-        self._interpreter.invoke()
-        return _dequantize(self._interpreter.get_tensor(self.output["index"]), self.output)
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """The answer, or the only output, for images (n, height, width, channels), as float32.
+
+        Raises:
+            InvalidValueError: several inputs, several outputs none of which is the answer, or another shape.
+        """
+        name = next(name for name, detail in self.outputs.items() if detail is self.output)
+        return self.predict_each(images)[name]
+
+    def predict_each(self, images: np.ndarray | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Every output by its name, (n, ...) of float32.
+
+        Args:
+            images: (n, height, width, channels); of several inputs name -> array. A last, smaller batch is padded with
+                zeros.
+
+        Raises:
+            InvalidValueError: another shape, name or number of images.
+        """
+        arrays = self._check(images)
+        count, batch = len(next(iter(arrays.values()))), self.batch_size
+        outputs: dict[str, list] = {name: [] for name in self.outputs}
+        for start in range(0, count, batch):
+            left = min(batch, count - start)
+            for name, detail in self.inputs.items():
+                padded = np.zeros(detail["shape"], "float32")
+                padded[:left] = arrays[name][start : start + left]
+                self._interpreter.set_tensor(detail["index"], _quantize(padded, detail))
+            self._interpreter.invoke()
+            for name, detail in self.outputs.items():
+                outputs[name].append(_dequantize(self._interpreter.get_tensor(detail["index"]), detail)[:left])
+        return {
+            name: np.concatenate(parts) if parts else np.zeros((0, *self.outputs[name]["shape"][1:]), "float32")
+            for name, parts in outputs.items()
+        }
+
+    def _check(self, images: np.ndarray | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Input name -> images as float32; raises `InvalidValueError` if they do not fit."""
+        if not isinstance(images, Mapping):
+            _only(self.inputs, "inputs")
+            images = dict.fromkeys(self.inputs, images)
+        if images.keys() != self.inputs.keys():
+            raise InvalidValueError(f"the file takes {', '.join(self.inputs)}, got {', '.join(map(str, images))}")
+        arrays = {name: np.asarray(array, "float32") for name, array in images.items()}
+        for name, array in arrays.items():
+            if array.shape[1:] != (shape := tuple(int(size) for size in self.inputs[name]["shape"][1:])):
+                raise InvalidValueError(f"the file takes images of shape {shape}, got {array.shape[1:]}")
+        if len(counts := {len(array) for array in arrays.values()}) > 1:
+            raise InvalidValueError(f"the inputs have {sorted(counts)} images; each needs as many")
+        return arrays
 
     def op_histogram(self) -> dict[str, int]:
         """How often each built-in op stands in the file."""
         return dict(Counter(op["op_name"] for op in self._plain_ops()).most_common())
 
-    def last_op(self) -> str:
-        """The built-in op that computes the output, or "" where none does.
+    def last_op(self, output: str | None = None) -> str:
+        """The built-in op that computes an output, or the only one, or "" where none does.
 
         What follows it changes type or shape alone, and leaves the last axis as wide as it is.
         """
         widths = {detail["index"]: list(detail["shape"])[-1:] for detail in self._interpreter.get_tensor_details()}
-        tensor, name = self.output["index"], ""
+        tensor, name = (self.output if output is None else self.outputs[output])["index"], ""
         for op in reversed(self._plain_ops()):
             if tensor not in op["outputs"]:
                 continue
@@ -97,7 +152,8 @@ class LiteRTModel:
     def kernels(self) -> dict[str, tuple[np.ndarray, int]]:
         """Name -> values and axis of the output channels, of every constant that an op multiplies its input by."""
         details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}
-        written = {index for op in self._plain_ops() for index in op["outputs"]} | {self.input["index"]}
+        written = {index for op in self._plain_ops() for index in op["outputs"]}
+        written |= {detail["index"] for detail in self.inputs.values()}
         kernels = {
             op["inputs"][1]: KERNEL_AXES[op["op_name"]] for op in self._plain_ops() if op["op_name"] in KERNEL_AXES
         }
@@ -138,17 +194,39 @@ class LiteRTModel:
 
     def latency_ms(self, runs: int = 20) -> float:
         """Median time of one invocation, after two that are not counted."""
-        batch = np.zeros(self.input_shape, self.input["dtype"])
+        batches = [(detail["index"], np.zeros(detail["shape"], detail["dtype"])) for detail in self.inputs.values()]
         times = []
         for _ in range(runs + 2):
             start = time.perf_counter()
-            self._invoke(batch)
+            for index, batch in batches:
+                self._interpreter.set_tensor(index, batch)
+            self._interpreter.invoke()
+            for detail in self.outputs.values():
+                self._interpreter.get_tensor(detail["index"])
             times.append(time.perf_counter() - start)
         return 1000 * float(np.median(times[2:]))
 
     def _plain_ops(self) -> list[dict]:
         """The ops of the file, which stay listed when a delegate has taken them."""
         return [op for op in self._interpreter._get_ops_details() if op["op_name"] != DELEGATE]
+
+
+def _only_signature(interpreter) -> dict[str, dict[str, int]]:
+    """Side -> name -> index of the tensor, of a file with one signature; others name nothing."""
+    signatures = list(interpreter._get_full_signature_list().values())
+    return signatures[0] if len(signatures) == 1 else {}
+
+
+def _named(details: list[dict], names: dict[str, int]) -> dict[str, dict]:
+    """Tensors by their name in the signature, else in the graph."""
+    known = {index: name for name, index in names.items()}
+    return {known.get(detail["index"], detail["name"]): detail for detail in details}
+
+
+def _only(details: dict[str, dict], what: str) -> dict:
+    if len(details) != 1:
+        raise InvalidValueError(f"the file has {len(details)} {what} ({', '.join(details)}); one is needed")
+    return next(iter(details.values()))
 
 
 def _between(makers: dict[int, dict], inputs: set[int], outputs: list[int]) -> set[int]:

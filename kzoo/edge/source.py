@@ -14,12 +14,15 @@ from kzoo.computable import why_not_computed
 from kzoo.edge.card import Card, card_path, write_card
 from kzoo.edge.compare import agreement, output_errors, scores
 from kzoo.edge.export_report import WORST_LAYERS, ExportReport
+from kzoo.edge.interface import with_io
 from kzoo.edge.precisions import PRECISIONS
 from kzoo.edge.quantize import Ranges, find_ranges, layer_errors, quantize
 from kzoo.edge.runtime import LiteRTModel
+from kzoo.edge.tensors import input_names, only, run
 from kzoo.errors import ExportError, InvalidValueError, explain
 from kzoo.files import atomic_path
 from kzoo.graph import count_macs
+from kzoo.precisions import Io
 
 VERIFY_IMAGES = 16
 SLOW_IMAGES, SLOW_MACS = 2, 8e9  # at least so many, and more of a model that takes no more multiply-adds for them
@@ -43,15 +46,18 @@ class Source:
         reference: model that the files are compared with.
         card: card of the files.
         content: the float32 file.
-        calibration, evaluation: as in `kzoo.export`.
+        calibration: input name -> images; None where there are none.
+        evaluation: as in `kzoo.export`.
+        io: type of input and output of integer files; None: the integers that they compute with.
     """
 
     model: keras.Model
     reference: keras.Model
     card: Card
     content: bytes
-    calibration: np.ndarray | None
+    calibration: dict[str, np.ndarray] | None
     evaluation: tuple[np.ndarray, np.ndarray] | None
+    io: Io | None = None
 
     @functools.cached_property
     def ranges(self) -> Ranges:
@@ -61,14 +67,18 @@ class Source:
         return find_ranges(self.content, self.calibration)
 
     @functools.cached_property
-    def images(self) -> np.ndarray:
-        return _noise(self.model.input_shape[1:]) if self.calibration is None else self.calibration[:VERIFY_IMAGES]
+    def images(self) -> dict[str, np.ndarray]:
+        """Input name -> images to compare on."""
+        if self.calibration is not None:
+            return {name: array[:VERIFY_IMAGES] for name, array in self.calibration.items()}
+        names, tensors = input_names(self.model), self.model.inputs
+        return {name: _noise(tuple(tensor.shape[1:])) for name, tensor in zip(names, tensors, strict=True)}
 
     @functools.cached_property
-    def expected(self) -> np.ndarray:
-        """What Keras says of the images."""
+    def expected(self) -> dict[str, np.ndarray]:
+        """Output name -> what Keras says of the images."""
         try:
-            return keras.ops.convert_to_numpy(self.reference(self.images, training=False)).astype("float32")
+            return run(self.reference, list(self.images.values()))
         except Exception as error:  # of any layer's call
             raise ExportError(
                 f"{self.reference.name} cannot run, so that no file can be compared with it: "
@@ -76,12 +86,18 @@ class Source:
             ) from error
 
     @functools.cached_property
+    def answer(self) -> str:
+        """Name of the output that the card is about, or of the only one."""
+        return self.card.answer or next(iter(self.expected))
+
+    @functools.cached_property
     def keras_scores(self) -> dict[str, float]:
         """What Keras makes of the images for evaluation; nothing without them."""
         if self.evaluation is None:
             return {}
         images, labels = self.evaluation
-        return scores(lambda batch: self.reference.predict_on_batch(batch), images, labels, self.card.output)
+        judged = only(self.reference, self.answer)
+        return scores(lambda batch: judged.predict_on_batch(batch), images, labels, self.card.output)
 
     def make(self, precision: str) -> Candidate:
         """The file in one precision.
@@ -93,6 +109,8 @@ class Source:
             content, policy = quantize(
                 self.content, precision, self.ranges if PRECISIONS[precision].calibrated else None
             )
+            if self.io:
+                content = with_io(content, self.io)
             return Candidate(content, policy, LiteRTModel(content))
         except Exception as error:  # it raises what it likes
             raise ExportError(
@@ -117,7 +135,8 @@ class Source:
             except ExportError as error:
                 _log.warning("%s", error)
                 continue
-            found[precision] = output_errors(file.lite.predict(self.images), self.expected)["relative_error"]
+            errors = _errors(file.lite.predict_each(self.images), self.expected)
+            found[precision] = errors[_worst(errors)]["relative_error"]
             if found[precision] <= max_error:
                 latency = file.lite.latency_ms()
                 if best is None or latency < best[0]:
@@ -138,13 +157,19 @@ class Source:
         """Writes one file, which may have been made before, and its card, if it agrees with Keras."""
         _log.info("%s: quantizing, and comparing with Keras", precision)
         content, policy, lite = file or self.make(precision)
-        images, expected = self.images[self.compared(precision)], self.expected[self.compared(precision)]
-        outputs = lite.predict(images)
-        verified_on = f"{len(images)} {'images of noise' if self.calibration is None else 'calibration images'}"
-        measured = output_errors(outputs, expected)
+        chosen = self.compared(precision)
+        images = {name: array[chosen] for name, array in self.images.items()}
+        expected = {name: array[chosen] for name, array in self.expected.items()}
+        outputs = lite.predict_each(images)
+        count = len(next(iter(images.values())))
+        verified_on = f"{count} {'images of noise' if self.calibration is None else 'calibration images'}"
+        errors = _errors(outputs, expected)
+        worst = _worst(errors)
+        measured = errors[worst]
         if not measured["relative_error"] <= PRECISIONS[precision].bound:  # a NaN fails too
+            named = f"output {worst!r} of the" if len(errors) > 1 else "the"
             raise ExportError(
-                f"the {precision} file of {self.model.name} disagrees with Keras: relative error "
+                f"{named} {precision} file of {self.model.name} disagrees with Keras: relative error "
                 f"{measured['relative_error']:.2g} on {verified_on}, accepted {PRECISIONS[precision].bound:g}; "
                 "nothing was written"
             )
@@ -152,7 +177,8 @@ class Source:
             path=str(path),
             precision=precision,
             size_bytes=len(content),
-            input_shape=lite.input_shape,
+            input_shape=tuple(int(size) for size in next(iter(lite.inputs.values()))["shape"]),
+            io=lite.outputs[self.answer]["dtype"].__name__,
             ops=lite.op_histogram(),
             xnnpack_partitions=lite.xnnpack_partitions(),
             ops_outside_xnnpack=lite.ops_outside_xnnpack(),
@@ -160,7 +186,8 @@ class Source:
             macs=self.macs,
             verified_on=verified_on,
             **measured,
-            agreement=agreement(outputs, expected, self.card.output),
+            outputs=errors if len(errors) > 1 else {},
+            agreement=agreement(outputs[self.answer], expected[self.answer], self.card.output),
             scores=self._scores(precision, lite),
             layers=self._worst_layers(precision, content) if find_layers else (),
             latency_ms={count: LiteRTModel(content, count).latency_ms() for count in threads},
@@ -174,19 +201,31 @@ class Source:
         if self.evaluation is None:
             return {}
         _log.info("%s: evaluating on %d images", precision, len(self.evaluation[0]))
-        found = scores(lite.predict, *self.evaluation, self.card.output)
+        name = next(iter(lite.inputs))
+        found = scores(lambda batch: lite.predict_each({name: batch})[self.answer], *self.evaluation, self.card.output)
         return {metric: {"keras": value, "file": found[metric]} for metric, value in self.keras_scores.items()}
 
     def _worst_layers(self, precision: str, content: bytes) -> tuple[tuple[str, float], ...]:
         if precision == "float32":
             return ()
-        batch = LiteRTModel(self.content).input_shape[0]
-        found = layer_errors(self.content, content, np.resize(self.images, (batch, *self.images.shape[1:])))
+        batch = LiteRTModel(self.content).batch_size
+        images = {name: np.resize(array, (batch, *array.shape[1:])) for name, array in self.images.items()}
+        found = layer_errors(self.content, content, images)
         return tuple(sorted(found.items(), key=lambda item: -item[1])[:WORST_LAYERS])
 
 
-def _noise(shape: tuple[int, int, int]) -> np.ndarray:
+def _errors(outputs: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Output name -> its distances to what Keras gives."""
+    return {name: output_errors(outputs[name], values) for name, values in expected.items()}
+
+
+def _worst(errors: dict[str, dict[str, float]]) -> str:
+    """Name of the output that is furthest from Keras'; one that is no number is further than all."""
+    return max(errors, key=lambda name: np.nan_to_num(errors[name]["relative_error"], nan=np.inf))
+
+
+def _noise(shape: tuple[int, ...]) -> np.ndarray:
     """Random pixels of rising contrast: on full contrast alone a trained classifier is sure, whatever the file."""
     pixels = np.random.default_rng(0).integers(0, 256, (VERIFY_IMAGES, *shape))
-    contrast = np.linspace(0, 1, VERIFY_IMAGES)[:, None, None, None]
+    contrast = np.linspace(0, 1, VERIFY_IMAGES).reshape(-1, *(1 for _ in shape))
     return (127.5 + (pixels - 127.5) * contrast).astype("float32")

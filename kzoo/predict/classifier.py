@@ -148,8 +148,8 @@ def open_model(
         if weights is not None:
             raise InvalidValueError(f"{model} has its own weights; weights go with a name of the zoo")
         if model.endswith(".tflite"):
-            read_card(model)  # first, as it knows whether the file is damaged
-            opened = LiteRTModel(model)
+            card = read_card(model)  # first, as it knows whether the file is damaged
+            opened = LiteRTModel(model, answer=card.answer if card else None)
         else:
             opened = load_keras(model)
     else:

@@ -141,7 +141,7 @@ def measure_local(options: Options) -> list[dict]:
     runs = {}
     for name, layer in track(mechanisms.items(), "local mechanisms"):
         model = model_of(layer, side, options.channels)
-        graph, lite = tf.function(model), LiteRTModel(convert(model, x.shape))
+        graph, lite = tf.function(model), LiteRTModel(convert(model))
         runs[f"{name} litert_ms"] = lambda lite=lite: lite.predict(x)
         runs[f"{name} tensorflow_ms"] = lambda graph=graph: graph(x).numpy()
         rows.append(

@@ -213,8 +213,10 @@ float32, by turns of a few steps; ratios are medians over the turns. {versions}.
 
 
 def main(options: Options) -> dict:
-    """Measures, prints and writes everything; returns what was measured."""
-    results = {name: measure_all(name, options) for name in options.cases}
+    """Measures, prints and writes everything, networks that were measured before included; returns all of it."""
+    written = options.output_dir / "speed.json"
+    before = json.loads(written.read_text())["cases"] if written.exists() else {}
+    results = before | {name: measure_all(name, options) for name in options.cases}
     instructions = [each for each in INSTRUCTIONS if each in processor_features()]
     table = sheet(results)
     Console().print(on_console(table))
@@ -227,7 +229,7 @@ def main(options: Options) -> dict:
     )
     options.output_dir.mkdir(parents=True, exist_ok=True)
     result = {"cores": os.cpu_count(), "instructions": instructions, "cases": results}
-    write_text(options.output_dir / "speed.json", json.dumps(result, indent=2) + "\n")
+    write_text(written, json.dumps(result, indent=2) + "\n")
     write_text(options.output_dir / "README.md", page + in_markdown(table))
     return result
 

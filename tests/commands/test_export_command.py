@@ -67,6 +67,26 @@ def test_several_precisions_with_reports(model, tmp_path, capsys):
     assert row.endswith(f"\t{report['scores']['accuracy']['file']:.4f}")
 
 
+@pytest.mark.parametrize("io", ["float32", "uint8"])
+def test_other_types_of_input_and_output(io, model, tmp_path, capsys):
+    output = tmp_path / "model.tflite"
+    data = ["--precision", "int8", "--dataset", str(model / "images")]
+    main(["export", str(model / "model.keras"), str(output), *data, "--io", io])
+    lite = LiteRTModel(output)
+    assert {lite.input["dtype"].__name__, lite.output["dtype"].__name__} == {io}
+    capsys.readouterr()
+    main(["predict", str(output), str(model / "images/test/x/0.png")])
+    assert "0.png" in capsys.readouterr().out
+
+
+def test_auxiliary_heads_on_request(tmp_path):
+    narrow = dict(width=0.125, modules=("3a", "4a", "4d", "5a"), input_shape=(79, 79, 3))
+    net = kzoo.build("googlenet", auxiliary=True, num_classes=3, **narrow)
+    net.save(tmp_path / "model.keras")
+    main(["export", str(tmp_path / "model.keras"), str(tmp_path / "model.tflite"), "--auxiliary"])
+    assert list(LiteRTModel(tmp_path / "model.tflite").outputs) == list(net.output)
+
+
 def test_auto(model, tmp_path, capsys):
     output = tmp_path / "model.tflite"
     main(["export", str(model / "model.keras"), str(output), "--precision", "auto"])
@@ -86,6 +106,8 @@ def test_auto(model, tmp_path, capsys):
         ("one.tflite", ("--evaluate", "-1"), "--evaluate -1"),
         ("one.tflite", ("--images", "0"), "--images 0 must be at least 1"),
         ("one.tflite", ("--precision", "int16x8"), "precision='int16x8' needs calibration images"),
+        ("one.tflite", ("--io", "uint8"), "io='uint8' is of files whose activations are 8-bit integers"),
+        ("one.tflite", ("--auxiliary",), "has no auxiliary heads; leave --auxiliary out"),
         ("one.tflite", ("--threads", "0"), "threads=(0,) must be a tuple of positive integers"),
         ("one.tflite", ("--weights", "imagenet"), "has its own weights"),
         ("one.tflite", ("--labels", "absent.txt"), "cannot read the labels in absent.txt"),

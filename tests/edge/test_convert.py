@@ -75,4 +75,4 @@ def test_a_full_disk_is_no_fault_of_a_layer(monkeypatch):
 
     monkeypatch.setattr(keras.Model, "export", full)
     with pytest.raises(OutputError, match=r"cannot write small to .*, where it is conv.*: the disk is full.*TMPDIR"):
-        convert.convert(keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten()], name="small"), (1, 4, 4, 3))
+        convert.convert(keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten()], name="small"))

@@ -323,7 +323,7 @@ def test_logits_are_not_cut_off(precision, model, exported):
 
 
 def test_16_bits_hold_whole_ranges(model, exported):
-    ranges = find_ranges((exported[0] / f"{model.name}_float32.tflite").read_bytes(), IMAGES)
+    ranges = find_ranges((exported[0] / f"{model.name}_float32.tflite").read_bytes(), {"image": IMAGES})
     wider = [name for name, values in ranges.averaged.items() if (ranges.whole[name]["max"] > values["max"]).any()]
     assert len(wider) > 10
     for name, values in ranges.averaged.items():

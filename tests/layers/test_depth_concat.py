@@ -88,7 +88,7 @@ def test_one_partition_on_the_edge():
     model = small_inception(7)
     y = keras.layers.Conv2D(4, 1, name="after")(model.output)  # with nothing behind it, a break would not show
     model = randomise(keras.Model(model.input, y))
-    lite = LiteRTModel(convert(model, (1, 9, 13, 3)))
+    lite = LiteRTModel(convert(model))
     assert lite.xnnpack_partitions() == 1
     assert set(lite.op_histogram()) == {"CONV_2D", "PAD", "CONCATENATION"}
     x = feature_map(2, 9, 13, 3)
