@@ -7,7 +7,9 @@ from pathlib import Path
 
 import keras
 
+import kzoo
 from kzoo.edge.runtime import LiteRTModel
+from kzoo.edge.way import CHANNELS, FORMULA, way_in_words
 from kzoo.errors import InvalidValueError
 from kzoo.escape import printable
 from kzoo.images import Pixels
@@ -15,7 +17,8 @@ from kzoo.output import Output
 from kzoo.preprocessing import input_in_words
 from kzoo.reading import read_bytes, read_json
 
-VERSION = 2
+VERSION = 3
+LICENSE = "Apache-2.0 for what is of kzoo; the weights have the licence of whoever trained them"
 
 
 @dataclass(frozen=True, init=False)
@@ -51,28 +54,53 @@ def card_path(path: str | Path) -> Path:
     return Path(f"{path}.json")
 
 
-def write_card(card: Card, model: keras.Model, precision: str, content: bytes, path: Path) -> None:
-    """Writes the card of the file `content`, made of `model`, to `path`."""
-    lite = LiteRTModel(content)
-    told = {
+def tell(
+    card: Card, model: keras.Model, precision: str, lite: LiteRTModel, measured: dict[str, float], images: int
+) -> dict:
+    """All that a card and the metadata inside the file tell, as JSON values.
+
+    Args:
+        card: meaning and way.
+        model: model that the file was made of.
+        precision: name in `PRECISIONS`.
+        lite: the file.
+        measured: metric -> value of the file; may be empty.
+        images: number of test images on which it was measured.
+    """
+    signature, inputs, outputs = lite.signature()
+    channels = int(lite.input["shape"][-1])
+    given = _tensor(lite.input, inputs[0]) | {
+        "channels": CHANNELS.get(channels, "as trained"),
+        **input_in_words(model),
+    }
+    wanted = _tensor(lite.output, outputs[0])
+    return {
         "kzoo_card": VERSION,
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "kzoo": kzoo.__version__,
+        "license": LICENSE,
         "model": model.name,
         "precision": precision,
-        "input": {
-            **_tensor(lite.input),
-            "channels": {1: "grey", 3: "RGB"}.get(int(lite.input["shape"][-1]), "as trained"),
-            **input_in_words(model),
-        },
+        "signature": signature,
+        "layout": "NHWC",
+        "formula": FORMULA,
+        "input": given,
         "pixels": card.pixels.to_json(),
-        "output": card.output.to_json() | {"meaning": card.output.in_words()} | _tensor(lite.output),
+        "output": card.output.to_json() | {"meaning": card.output.in_words()} | wanted,
+        "how": way_in_words(given, card.pixels, wanted, card.output),
+        "measured": {metric: {"value": value, "images": images} for metric, value in measured.items()},
     }
+
+
+def write_card(told: dict, content: bytes, path: Path) -> None:
+    """Writes the card of the file `content`, of which `tell` told, to `path`."""
+    told = {"kzoo_card": told["kzoo_card"], "sha256": hashlib.sha256(content).hexdigest()} | told
     path.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _tensor(detail: dict) -> dict:
-    """Shape and type; an integer stands for `scale * (integer - zero_point)`."""
-    told = {"shape": [int(size) for size in detail["shape"]], "dtype": detail["dtype"].__name__}
+def _tensor(detail: dict, argument: str | None) -> dict:
+    """Names, shape and type; an integer stands for `scale * (integer - zero_point)`."""
+    told = {"name": detail["name"], "argument": argument}
+    told |= {"shape": [int(size) for size in detail["shape"]], "dtype": detail["dtype"].__name__}
     scale, zero_point = detail["quantization"]
     return told | ({"scale": float(scale), "zero_point": int(zero_point)} if scale else {})
 

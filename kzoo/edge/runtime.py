@@ -68,6 +68,12 @@ class LiteRTModel:
         self._interpreter.invoke()
         return _dequantize(self._interpreter.get_tensor(self.output["index"]), self.output)
 
+    def signature(self) -> tuple[str | None, list[str | None], list[str | None]]:
+        """Name of the signature, and its names of input and output; None where the file has no signature."""
+        for name, names in self._interpreter.get_signature_list().items():
+            return name, names["inputs"], names["outputs"]
+        return None, [None], [None]
+
     def op_histogram(self) -> dict[str, int]:
         """How often each built-in op stands in the file."""
         return dict(Counter(op["op_name"] for op in self._plain_ops()).most_common())

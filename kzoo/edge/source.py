@@ -11,9 +11,10 @@ import keras
 import numpy as np
 
 from kzoo.computable import why_not_computed
-from kzoo.edge.card import Card, card_path, write_card
+from kzoo.edge.card import Card, card_path, tell, write_card
 from kzoo.edge.compare import agreement, output_errors, scores
 from kzoo.edge.export_report import WORST_LAYERS, ExportReport
+from kzoo.edge.metadata import with_metadata
 from kzoo.edge.precisions import PRECISIONS
 from kzoo.edge.quantize import Ranges, find_ranges, layer_errors, quantize
 from kzoo.edge.runtime import LiteRTModel
@@ -138,6 +139,9 @@ class Source:
         """Writes one file, which may have been made before, and its card, if it agrees with Keras."""
         _log.info("%s: quantizing, and comparing with Keras", precision)
         content, policy, lite = file or self.make(precision)
+        found = self._scores(precision, lite)
+        content, told = self._told(precision, content, lite, found)
+        lite = LiteRTModel(content)
         images, expected = self.images[self.compared(precision)], self.expected[self.compared(precision)]
         outputs = lite.predict(images)
         verified_on = f"{len(images)} {'images of noise' if self.calibration is None else 'calibration images'}"
@@ -161,14 +165,21 @@ class Source:
             verified_on=verified_on,
             **measured,
             agreement=agreement(outputs, expected, self.card.output),
-            scores=self._scores(precision, lite),
+            scores=found,
             layers=self._worst_layers(precision, content) if find_layers else (),
             latency_ms={count: LiteRTModel(content, count).latency_ms() for count in threads},
         )
         with atomic_path(card_path(path)) as partial_card, atomic_path(path) as partial:
             partial.write_bytes(content)
-            write_card(self.card, self.model, precision, content, partial_card)
+            write_card(told, content, partial_card)
         return report
+
+    def _told(self, precision: str, content: bytes, lite: LiteRTModel, found: dict) -> tuple[bytes, dict]:
+        """The file with its metadata, and what its card tells."""
+        measured = {metric: values["file"] for metric, values in found.items()}
+        images = 0 if self.evaluation is None else len(self.evaluation[0])
+        told = tell(self.card, self.model, precision, lite, measured, images)
+        return with_metadata(content, told, self.card.output), told
 
     def _scores(self, precision: str, lite: LiteRTModel) -> dict[str, dict[str, float]]:
         if self.evaluation is None:

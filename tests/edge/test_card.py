@@ -49,7 +49,7 @@ def test_a_card_comes_back_as_it_was_written(exported):
     path, card, told = exported
     assert read_card(path) == card
     assert card.output.class_names == NAMES
-    assert (told["kzoo_card"], told["model"], told["precision"]) == (2, "three", "float32")
+    assert (told["kzoo_card"], told["model"], told["precision"]) == (3, "three", "float32")
     assert told["input"]["preprocessing"] == "(x - 0) / 255 is computed by the file"
     assert told["output"]["meaning"] == "probability of each class; they sum to 1"
 
@@ -108,7 +108,7 @@ def test_a_card_that_cannot_be_right_is_refused_in_one_line(kind, exported, with
     [
         "{",
         "[" * 100_000,
-        '{"kzoo_card": 2, "pixels": {"crop": NaN}}',
+        '{"kzoo_card": 3, "pixels": {"crop": NaN}}',
         '{"a": ' * 5000 + "1" + "}" * 5000,
         "\ud800",
         "\x00",
@@ -125,13 +125,13 @@ def test_what_is_no_json_is_refused_in_one_line(text, exported, with_card, tmp_p
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        (7, "version 7; 1 to 2 are read; update kzoo, remove it or export again"),
-        (0, "version 0; 1 to 2 are read; remove it or export again"),
-        ({}, "version {}; 1 to 2 are read; remove it or export again"),
-        (None, "version None; 1 to 2 are read; remove it"),
-        (True, "version True; 1 to 2 are read; remove it"),
-        (2.0, "version 2.0; 1 to 2 are read; remove it"),
-        ("2\n" * 99, r"version '2\\n2.*…; 1 to 2 are read; remove it"),
+        (7, "version 7; 1 to 3 are read; update kzoo, remove it or export again"),
+        (0, "version 0; 1 to 3 are read; remove it or export again"),
+        ({}, "version {}; 1 to 3 are read; remove it or export again"),
+        (None, "version None; 1 to 3 are read; remove it"),
+        (True, "version True; 1 to 3 are read; remove it"),
+        (2.0, "version 2.0; 1 to 3 are read; remove it"),
+        ("2\n" * 99, r"version '2\\n2.*…; 1 to 3 are read; remove it"),
     ],
 )
 def test_a_card_of_an_unknown_version_is_refused_in_one_line(version, message, exported, with_card):
