@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 
 import kzoo
+from kzoo.edge.metadata import with_metadata
 from kzoo.edge.runtime import LiteRTModel
 from kzoo.edge.way import CHANNELS, FORMULA, way_in_words
 from kzoo.errors import InvalidValueError
@@ -54,19 +55,30 @@ def card_path(path: str | Path) -> Path:
     return Path(f"{path}.json")
 
 
-def tell(
-    card: Card, model: keras.Model, precision: str, lite: LiteRTModel, measured: dict[str, float], images: int
-) -> dict:
-    """All that a card and the metadata inside the file tell, as JSON values.
+def describe(
+    content: bytes, card: Card, model: keras.Model, precision: str, measured: dict[str, float], images: int
+) -> tuple[bytes, dict]:
+    """A file with its metadata inside, and all that its card tells, as JSON values.
 
     Args:
+        content: a LiteRT file, whose numbers stay as they are.
         card: meaning and way.
         model: model that the file was made of.
         precision: name in `PRECISIONS`.
-        lite: the file.
-        measured: metric -> value of the file; may be empty.
+        measured: metric -> value of the file; empty where nothing was measured.
         images: number of test images on which it was measured.
+
+    Example:
+        >>> content, told = describe(path.read_bytes(), card, model, "int8", {"accuracy": 0.9170}, 10_000)
+        >>> write_card(told, content, card_path(path))
     """
+    told = _tell(LiteRTModel(content), card, model, precision, measured, images)
+    return with_metadata(content, told, card.output), told
+
+
+def _tell(
+    lite: LiteRTModel, card: Card, model: keras.Model, precision: str, measured: dict[str, float], images: int
+) -> dict:
     signature, inputs, outputs = lite.signature()
     channels = int(lite.input["shape"][-1])
     given = _tensor(lite.input, inputs[0]) | {
@@ -92,7 +104,7 @@ def tell(
 
 
 def write_card(told: dict, content: bytes, path: Path) -> None:
-    """Writes the card of the file `content`, of which `tell` told, to `path`."""
+    """Writes the card of the file `content`, of which `describe` told, to `path`."""
     told = {"kzoo_card": told["kzoo_card"], "sha256": hashlib.sha256(content).hexdigest()} | told
     path.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -65,7 +65,7 @@ def with_metadata(content: bytes, told: dict, output: Output) -> bytes:
 
     Args:
         content: a LiteRT file.
-        told: what `kzoo.edge.card.tell` told of it.
+        told: what the card tells of it.
         output: meaning of its output.
 
     Returns:
@@ -109,7 +109,7 @@ def _files(output: Output) -> dict[str, str]:
         names = output.class_names[-output.units :]  # of one unit the second class, whose number it gives
         files[LABELS] = "".join(re.sub(r"[\r\n]+", " ", name) + "\n" for name in names)
     if _needs_sigmoid(output):
-        files[CALIBRATION] = "1,1,0\n"  # scale, slope, offset
+        files[CALIBRATION] = "1,1,0"  # scale, slope, offset; a line more would be a score more
     return files
 
 

@@ -11,10 +11,9 @@ import keras
 import numpy as np
 
 from kzoo.computable import why_not_computed
-from kzoo.edge.card import Card, card_path, tell, write_card
+from kzoo.edge.card import Card, card_path, describe, write_card
 from kzoo.edge.compare import agreement, output_errors, scores
 from kzoo.edge.export_report import WORST_LAYERS, ExportReport
-from kzoo.edge.metadata import with_metadata
 from kzoo.edge.precisions import PRECISIONS
 from kzoo.edge.quantize import Ranges, find_ranges, layer_errors, quantize
 from kzoo.edge.runtime import LiteRTModel
@@ -140,16 +139,18 @@ class Source:
         _log.info("%s: quantizing, and comparing with Keras", precision)
         content, policy, lite = file or self.make(precision)
         found = self._scores(precision, lite)
-        content, told = self._told(precision, content, lite, found)
+        measured = {metric: values["file"] for metric, values in found.items()}
+        tested = 0 if self.evaluation is None else len(self.evaluation[0])
+        content, told = describe(content, self.card, self.model, precision, measured, tested)
         lite = LiteRTModel(content)
         images, expected = self.images[self.compared(precision)], self.expected[self.compared(precision)]
         outputs = lite.predict(images)
         verified_on = f"{len(images)} {'images of noise' if self.calibration is None else 'calibration images'}"
-        measured = output_errors(outputs, expected)
-        if not measured["relative_error"] <= PRECISIONS[precision].bound:  # a NaN fails too
+        errors = output_errors(outputs, expected)
+        if not errors["relative_error"] <= PRECISIONS[precision].bound:  # a NaN fails too
             raise ExportError(
                 f"the {precision} file of {self.model.name} disagrees with Keras: relative error "
-                f"{measured['relative_error']:.2g} on {verified_on}, accepted {PRECISIONS[precision].bound:g}; "
+                f"{errors['relative_error']:.2g} on {verified_on}, accepted {PRECISIONS[precision].bound:g}; "
                 "nothing was written"
             )
         report = ExportReport(
@@ -163,7 +164,7 @@ class Source:
             policy=policy,
             macs=self.macs,
             verified_on=verified_on,
-            **measured,
+            **errors,
             agreement=agreement(outputs, expected, self.card.output),
             scores=found,
             layers=self._worst_layers(precision, content) if find_layers else (),
@@ -173,13 +174,6 @@ class Source:
             partial.write_bytes(content)
             write_card(told, content, partial_card)
         return report
-
-    def _told(self, precision: str, content: bytes, lite: LiteRTModel, found: dict) -> tuple[bytes, dict]:
-        """The file with its metadata, and what its card tells."""
-        measured = {metric: values["file"] for metric, values in found.items()}
-        images = 0 if self.evaluation is None else len(self.evaluation[0])
-        told = tell(self.card, self.model, precision, lite, measured, images)
-        return with_metadata(content, told, self.card.output), told
 
     def _scores(self, precision: str, lite: LiteRTModel) -> dict[str, dict[str, float]]:
         if self.evaluation is None:
