@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
+from kzoo.edge.flatbuffer import pack_file, read_file
 from kzoo.edge.runtime import LiteRTModel
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.precisions import Io
@@ -38,15 +39,13 @@ def with_io(source: bytes | str | Path, io: Io) -> bytes:
     check_choice("io", io, IO)
     content = source if isinstance(source, bytes) else read_bytes(source)
     LiteRTModel(content)  # refuses what is damaged
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    model = read_file(content)
     graph = _Graph(model)
     for tensor in list(graph.inputs):
         graph.change_input(tensor, io)
     for tensor in list(graph.outputs):
         graph.change_output(tensor, io)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return pack_file(model)
 
 
 def in_order(content: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
@@ -56,15 +55,13 @@ def in_order(content: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> b
     """
     if len(inputs) == len(outputs) == 1:
         return content
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    model = read_file(content)
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
     for side, names in (("inputs", inputs), ("outputs", outputs)):
         known = {each.name.decode(): each for each in getattr(signature, side)}
         setattr(signature, side, [known[name] for name in names])
         setattr(graph, side, [known[name].tensorIndex for name in names])
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return pack_file(model)
 
 
 class _Graph:
