@@ -9,6 +9,7 @@ from kzoo.arithmetic import operation_scale_and_offset
 from kzoo.errors import InvalidValueError
 from kzoo.flatten import FlatGraph, Node
 
+PIXELS = "pixels of 0 to 255"  # as `input_in_words` says it
 NAME = "preprocessing"  # of the layer that tells by its name that the model eats pixels, whatever it computes
 LEAST_PIXELS = 10  # numbers of 0 to 1, or of -1 to 1, are no further from zero
 
@@ -70,7 +71,7 @@ def input_in_words(model: keras.Model) -> dict[str, str]:
         told = f"(x - {_numbers(found.mean)}) / {_numbers(found.std)} is computed by the file"
     else:
         told = "computed by the file, with more than one number for each channel"
-    return {"values": "pixels of 0 to 255" if found.of_pixels else "as in training", "preprocessing": told}
+    return {"values": PIXELS if found.of_pixels else "as in training", "preprocessing": told}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from kzoo.computable import why_not_computed
-from kzoo.edge.card import Card, card_path, write_card
+from kzoo.edge.card import Card, card_path, describe, write_card
 from kzoo.edge.compare import agreement, output_errors, scores
 from kzoo.edge.export_report import WORST_LAYERS, ExportReport
 from kzoo.edge.interface import with_io
@@ -157,6 +157,11 @@ class Source:
         """Writes one file, which may have been made before, and its card, if it agrees with Keras."""
         _log.info("%s: quantizing, and comparing with Keras", precision)
         content, policy, lite = file or self.make(precision)
+        found = self._scores(precision, lite)
+        values = {metric: each["file"] for metric, each in found.items()}
+        tested = 0 if self.evaluation is None else len(self.evaluation[0])
+        content, told = describe(content, self.card, self.model, precision, values, tested)
+        lite = LiteRTModel(content)
         chosen = self.compared(precision)
         images = {name: array[chosen] for name, array in self.images.items()}
         expected = {name: array[chosen] for name, array in self.expected.items()}
@@ -188,13 +193,13 @@ class Source:
             **measured,
             outputs=errors if len(errors) > 1 else {},
             agreement=agreement(outputs[self.answer], expected[self.answer], self.card.output),
-            scores=self._scores(precision, lite),
+            scores=found,
             layers=self._worst_layers(precision, content) if find_layers else (),
             latency_ms={count: LiteRTModel(content, count).latency_ms() for count in threads},
         )
         with atomic_path(card_path(path)) as partial_card, atomic_path(path) as partial:
             partial.write_bytes(content)
-            write_card(self.card, self.model, precision, content, partial_card)
+            write_card(told, content, partial_card)
         return report
 
     def _scores(self, precision: str, lite: LiteRTModel) -> dict[str, dict[str, float]]:

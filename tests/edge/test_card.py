@@ -6,6 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from helpers import pixels
 from keras import layers
 
@@ -49,9 +50,45 @@ def test_a_card_comes_back_as_it_was_written(exported):
     path, card, told = exported
     assert read_card(path) == card
     assert card.output.class_names == NAMES
-    assert (told["kzoo_card"], told["model"], told["precision"]) == (2, "three", "float32")
+    assert (told["kzoo_card"], told["model"], told["precision"]) == (3, "three", "float32")
     assert told["input"]["preprocessing"] == "(x - 0) / 255 is computed by the file"
     assert told["output"]["meaning"] == "probability of each class; they sum to 1"
+
+
+def test_a_card_tells_what_a_program_without_kzoo_needs(exported):
+    path, _, told = exported
+    (name, names), *others = Interpreter(str(path)).get_signature_list().items()
+    assert not others
+    assert told["signature"] == name
+    assert (told["input"]["argument"], told["output"]["argument"]) == (names["inputs"][0], names["outputs"][0])
+    (given,), (wanted,) = Interpreter(str(path)).get_input_details(), Interpreter(str(path)).get_output_details()
+    assert (told["input"]["name"], told["output"]["name"]) == (given["name"], wanted["name"])
+    assert (told["layout"], told["kzoo"], told["measured"]) == ("NHWC", kzoo.__version__, {})
+    assert told["license"].startswith("Apache-2.0 for what is of kzoo")
+    assert told["formula"].startswith("real = scale * (integer - zero_point); integer = round(real / scale) + zero_p")
+    assert told["how"][1] == (
+        "Resize it in its proportions to fit into 8 x 8 pixels (height x width): one side is that long, the other one "
+        "rounded down; bicubic (a = -0.5) with antialiasing, which means a filter that widens as the picture shrinks."
+    )
+
+
+def test_a_card_tells_what_was_measured_and_on_how_many_images(tmp_path):
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, layers.Dense(3, "softmax")(layers.GlobalAveragePooling2D()(image)))
+    images = pixels(7, 8, 8, 3)
+    labels = np.arange(7) % 3
+    report = kzoo.export(model, tmp_path / "m.tflite", evaluation=(images, labels))
+    told = json.loads((tmp_path / "m.tflite.json").read_text())["measured"]
+    right = np.mean(np.argmax(model.predict(images, verbose=0), axis=-1) == labels)
+    assert told == {"accuracy": {"value": report.scores["accuracy"]["file"], "images": 7}}
+    assert told["accuracy"]["value"] == pytest.approx(right)
+
+
+def test_a_card_of_version_2_is_read(exported, with_card):
+    """It told less of the file, and the same of pixels and output."""
+    _, card, told = exported
+    old = {name: told[name] for name in ("sha256", "model", "precision", "input", "pixels", "output")}
+    assert read_card(with_card({"kzoo_card": 2} | old)) == card
 
 
 def test_a_card_of_version_1_is_read(exported, with_card):
@@ -108,7 +145,7 @@ def test_a_card_that_cannot_be_right_is_refused_in_one_line(kind, exported, with
     [
         "{",
         "[" * 100_000,
-        '{"kzoo_card": 2, "pixels": {"crop": NaN}}',
+        '{"kzoo_card": 3, "pixels": {"crop": NaN}}',
         '{"a": ' * 5000 + "1" + "}" * 5000,
         "\ud800",
         "\x00",
@@ -125,13 +162,13 @@ def test_what_is_no_json_is_refused_in_one_line(text, exported, with_card, tmp_p
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        (7, "version 7; 1 to 2 are read; update kzoo, remove it or export again"),
-        (0, "version 0; 1 to 2 are read; remove it or export again"),
-        ({}, "version {}; 1 to 2 are read; remove it or export again"),
-        (None, "version None; 1 to 2 are read; remove it"),
-        (True, "version True; 1 to 2 are read; remove it"),
-        (2.0, "version 2.0; 1 to 2 are read; remove it"),
-        ("2\n" * 99, r"version '2\\n2.*…; 1 to 2 are read; remove it"),
+        (7, "version 7; 1 to 3 are read; update kzoo, remove it or export again"),
+        (0, "version 0; 1 to 3 are read; remove it or export again"),
+        ({}, "version {}; 1 to 3 are read; remove it or export again"),
+        (None, "version None; 1 to 3 are read; remove it"),
+        (True, "version True; 1 to 3 are read; remove it"),
+        (2.0, "version 2.0; 1 to 3 are read; remove it"),
+        ("2\n" * 99, r"version '2\\n2.*…; 1 to 3 are read; remove it"),
     ],
 )
 def test_a_card_of_an_unknown_version_is_refused_in_one_line(version, message, exported, with_card):

@@ -1,0 +1,139 @@
+"""The way from a picture to the answer of a file, in sentences with numbers: `how` of its card."""
+
+import math
+
+from kzoo.images import Pixels
+from kzoo.images.pixels import SLIMMEST
+from kzoo.output import UNKNOWN, Output
+from kzoo.preprocessing import PIXELS
+
+CHANNELS = {1: "grey", 3: "RGB"}
+GREY = "grey, 0.299 R + 0.587 G + 0.114 B"
+FILTERS = {
+    "bilinear": "bilinear with antialiasing, which means a triangle that widens as the picture shrinks",
+    "bicubic": "bicubic (a = -0.5) with antialiasing, which means a filter that widens as the picture shrinks",
+}
+EVEN = "halves rounded to the even number"
+FORMULA = f"real = scale * (integer - zero_point); integer = round(real / scale) + zero_point, {EVEN}, then clipped"
+
+
+def way_in_words(given: dict, pixels: Pixels, wanted: dict, output: Output) -> list[str]:
+    """What a program without kzoo does from a picture to an answer, step by step.
+
+    Args:
+        given: `input` of the card: shape and type, scale and zero point of integers, and what `input_in_words` tells.
+        pixels: way in which a picture becomes an image.
+        wanted: `output` of the card, as far as its tensor goes.
+        output: meaning of the output.
+
+    Returns:
+        Full sentences with the numbers of this file.
+
+    Example:
+        >>> way_in_words(given, Pixels("crop", 0.875), wanted, output)[1]
+        'Resize the shorter side to 256 pixels and the longer one in proportion, rounded down: bilinear with ...'
+    """
+    batch, *image = given["shape"]
+    if len(image) != 3:
+        return [f"Feed {given['dtype']} of shape {given['shape']}.", *_answer(wanted, output)]
+    height, width, channels = image
+    kind = {1: GREY, 3: "RGB"}.get(channels, f"{channels} channels, as in training")
+    steps = [
+        "Decode the picture to 8 bits, turn it upright as its EXIF orientation says, lay it on white where it is "
+        f"transparent, and take it as {kind}.",
+        *_resize(pixels, height, width),
+        *_feed(given),
+    ]
+    if batch > 1:
+        steps.append(f"The file takes {batch} images at once: fill up fewer with zeros.")
+    steps += _answer(wanted, output)
+    if output.task == "segmentation":
+        steps += _mask(pixels, image, wanted["shape"][1:])
+    return steps
+
+
+def _resize(pixels: Pixels, height: int, width: int) -> list[str]:
+    """How a picture comes to height × width, as `Pixels` computes it."""
+    size, how = f"{height} x {width} pixels (height x width)", FILTERS[pixels.interpolation]
+    if pixels.resize == "stretch":
+        return [f"Resize the whole picture to {size}, whatever its proportions: {how}."]
+    place = f"top = round((its height - {height}) / 2), left = round((its width - {width}) / 2), {EVEN}"
+    if pixels.resize == "pad":
+        return [
+            f"Resize it in its proportions to fit into {size}: one side is that long, the other one rounded down; "
+            f"{how}.",
+            f"Put it into the centre of {size} of black: {place}, and it begins at -top and -left.",
+        ]
+    tall, wide = (math.floor(side / pixels.crop) for side in (height, width))
+    if tall == wide:
+        covering = f"the shorter side to {tall} pixels and the longer one in proportion, rounded down"
+    else:
+        covering = (
+            f"it in its proportions to cover {tall} x {wide} pixels (height x width): one side is that long, the "
+            "other one rounded down"
+        )
+    return [
+        f"Of a picture more than {SLIMMEST} times as long as wide, keep the central {SLIMMEST} times.",
+        f"Resize {covering}: {how}.",
+        f"Cut out the central {size}: {place}.",
+    ]
+
+
+def _feed(given: dict) -> list[str]:
+    """From pixels of 0 to 255 to the numbers of the input."""
+    scale, zero_point = given.get("scale"), given.get("zero_point", 0)
+    if scale is None or (scale == 1 and zero_point == 0):
+        fed = "the pixels as they are, 0 to 255,"
+    elif scale == 1:
+        fed = f"each pixel of 0 to 255 {'minus' if zero_point < 0 else 'plus'} {abs(zero_point)},"
+    else:
+        fed = f"round(pixel / {scale:.9g}) + {zero_point}, {EVEN} and clipped,"
+    order = f"rows, columns, channels ({CHANNELS.get(given['shape'][-1], 'as trained')})"
+    steps = [f"Feed {fed} as {given['dtype']} of shape {given['shape']}: {order}."]
+    if given["values"] != PIXELS:
+        steps.append(f"The values are to be {given['values']}; kzoo itself feeds pixels of 0 to 255.")
+    if "preprocessing" in given:
+        steps.append(f"Normalise nothing yourself: {given['preprocessing']}.")
+    return steps
+
+
+def _answer(wanted: dict, output: Output) -> list[str]:
+    """From the numbers of the output to a class."""
+    steps = []
+    if wanted.get("scale"):
+        shifted = f"integer {'+' if wanted['zero_point'] < 0 else '-'} {abs(wanted['zero_point'])}"
+        steps.append(f"An integer of the output, {wanted['dtype']}, stands for {wanted['scale']:.9g} * ({shifted}).")
+    of = "Each pixel of the map has" if output.task == "segmentation" else "The answer is"
+    count, names = output.units, output.names
+    if output.task == UNKNOWN:
+        return [*steps, f"The output has shape {wanted['shape']}; what it means is not told."]
+    if output.units == 1:
+        kind = {"logits": "logit x", UNKNOWN: "number x, of unknown meaning,"}.get(output.values, "probability x")
+        steps.append(f"{of} one {kind} of class 1, {names[1]!r}, against class 0, {names[0]!r}.")
+        if output.values == "logits":
+            steps.append("1 / (1 + exp(-x)) is the probability of class 1; from x = 0 on it is the class.")
+        elif output.values != UNKNOWN:
+            steps.append("From x = 0.5 on class 1 is the class.")
+        return steps
+    order = f"in the order of the {count} classes"
+    if output.multi_label:
+        return [*steps, f"{of} {count} probabilities, {order}, each by itself: from 0.5 on a class is there."]
+    kind = {"logits": "logits", UNKNOWN: "numbers of unknown meaning"}.get(output.values, "probabilities")
+    steps.append(f"{of} {count} {kind}, {order}; the class is that of the largest, of equal ones the first.")
+    if output.values == "logits":
+        steps.append("exp(x - m) / sum of all exp(x - m), where m is the largest, are the probabilities.")
+    return steps
+
+
+def _mask(pixels: Pixels, image: list[int], given: list[int]) -> list[str]:
+    """From maps of numbers to a mask as large as the picture."""
+    steps = []
+    if given[:2] != image[:2]:
+        steps.append(f"The map of {given[0]} x {given[1]} is the centre of the image of {image[0]} x {image[1]}.")
+    if pixels.resize == "pad":
+        steps.append("Cut off what lies on the black border.")
+    return [
+        *steps,
+        "Resize the probabilities of each class to the size of the picture, bilinear with antialiasing; the class of "
+        "a pixel is the one whose probability is largest there.",
+    ]
