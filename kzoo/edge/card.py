@@ -77,19 +77,18 @@ def describe(
         >>> content, told = describe(path.read_bytes(), card, model, "int8", {"accuracy": 0.9170}, 10_000)
         >>> write_card(told, content, card_path(path))
     """
-    told = _tell(LiteRTModel(content, answer=card.answer), card, model, precision, measured, images)
+    told = _tell(LiteRTModel(content), card, model, precision, measured, images)
     return with_metadata(content, told, card.output), told
 
 
 def _tell(
     lite: LiteRTModel, card: Card, model: keras.Model, precision: str, measured: dict[str, float], images: int
 ) -> dict:
-    inputs = {name: _tensor(detail, name) for name, detail in lite.inputs.items()}
-    outputs = {name: _tensor(detail, name) for name, detail in lite.outputs.items()}
+    inputs = {name: _tensor(name, detail) for name, detail in lite.inputs.items()}
+    outputs = {name: _tensor(name, detail) for name, detail in lite.outputs.items()}
     given = next(iter(inputs.values()))
     given |= {"channels": CHANNELS.get(given["shape"][-1], "as trained"), **input_in_words(model)}
-    answer = card.answer or next(iter(outputs))
-    wanted = card.output.to_json() | {"meaning": card.output.in_words()} | outputs[answer]
+    wanted = outputs[card.answer or next(iter(outputs))]
     told = {
         "kzoo_card": VERSION,
         "kzoo": kzoo.__version__,
@@ -101,7 +100,7 @@ def _tell(
         "formula": FORMULA,
         "input": given,
         "pixels": card.pixels.to_json(),
-        "output": wanted,
+        "output": card.output.to_json() | {"meaning": card.output.in_words()} | wanted,
         "how": way_in_words(given, card.pixels, wanted, card.output),
         "measured": {metric: {"value": value, "images": images} for metric, value in measured.items()},
     }
@@ -116,9 +115,9 @@ def write_card(told: dict, content: bytes, path: Path) -> None:
     path.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _tensor(detail: dict, argument: str | None) -> dict:
-    """Names, shape and type; an integer stands for `scale * (integer - zero_point)`."""
-    told = {"name": detail["name"], "argument": argument}
+def _tensor(name: str, detail: dict) -> dict:
+    """Names in the file and in its signature, shape and type; an integer stands for what the formula says."""
+    told = {"name": detail["name"], "argument": name}
     told |= {"shape": [int(size) for size in detail["shape"]], "dtype": detail["dtype"].__name__}
     scale, zero_point = detail["quantization"]
     return told | ({"scale": float(scale), "zero_point": int(zero_point)} if scale else {})

@@ -13,13 +13,13 @@ import zipfile
 import flatbuffers
 import numpy as np
 
-from kzoo.edge.flatbuffer import pack_file, read_file
 from kzoo.output import Output
 from kzoo.preprocessing import PIXELS
 
 BUFFER = "TFLITE_METADATA"  # its name in the model
 IDENTIFIER, SEGMENTER_IDENTIFIER = b"M001", b"V001"
 LABELS, CALIBRATION, CARD = "labels.txt", "score_calibration.txt", "kzoo_card.json"
+ALIGNMENT = 16  # of constants, which the schema of TFLite asks for
 DATE = (1980, 1, 1, 0, 0, 0)  # of packed files, so that an export is the same to the byte whenever it is made
 
 # Fields of the tables that are written, in the schema's order
@@ -72,9 +72,10 @@ def with_metadata(content: bytes, told: dict, output: Output) -> bytes:
         The file, with an archive of `labels.txt` (where the classes have names) and `kzoo_card.json` behind it.
     """
     from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
 
     files = {CARD: json.dumps(told, indent=2, ensure_ascii=False) + "\n"} | _files(output)
-    model = read_file(content)
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     packed = np.frombuffer(_model(told, output, files), "uint8")
     former = [entry for entry in model.metadata or [] if entry.name == BUFFER.encode()]
     if former:
@@ -85,11 +86,20 @@ def with_metadata(content: bytes, told: dict, output: Output) -> bytes:
         entry.name, entry.buffer = BUFFER, len(model.buffers)
         model.buffers.append(buffer)
         model.metadata = [*(model.metadata or []), entry]
-    archive = io.BytesIO(pack_file(model))
+    builder = _Aligned(len(content) + len(packed) + 1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    archive = io.BytesIO(bytes(builder.Output()))
     with zipfile.ZipFile(archive, "a") as zipped:
         for name, text in files.items():
             zipped.writestr(zipfile.ZipInfo(name, DATE), text.encode("utf-8"))
     return archive.getvalue()
+
+
+class _Aligned(flatbuffers.Builder):
+    """Constants begin at multiples of 16 bytes, as in the converter's files; the generated code forgets it."""
+
+    def StartVector(self, elemSize, numElems, alignment):
+        return super().StartVector(elemSize, numElems, ALIGNMENT if elemSize == 1 else alignment)
 
 
 def _files(output: Output) -> dict[str, str]:
@@ -118,16 +128,11 @@ def _model(told: dict, output: Output, files: dict[str, str]) -> bytes:
         options = _table("ImageSegmenterOptions", activation=np.int8(activation), min_parser_version="1.0.0")
         data = np.frombuffer(_packed(options, SEGMENTER_IDENTIFIER), "uint8")
         custom = [_table("CustomMetadata", name="SEGMENTER_METADATA", data=data)]
-    inputs = [*told.get("inputs", {"": told["input"]}).values()]
-    outputs = [*told.get("outputs", {"": told["output"]}).values()]
     graph = _table(
         "SubGraphMetadata",
         name=told["signature"],
-        input_tensor_metadata=[_input(told), *(_other(told, tensor) for tensor in inputs[1:])],
-        output_tensor_metadata=[
-            _output(told, output, files) if tensor["name"] == told["output"]["name"] else _other(told, tensor)
-            for tensor in outputs
-        ],
+        input_tensor_metadata=[_input(told), *(_other(told, each) for each in [*told.get("inputs", {}).values()][1:])],
+        output_tensor_metadata=_outputs(told, output, files),
         custom_metadata=custom,
     )
     card = dict(name=CARD, description="All that kzoo knows of the file, as JSON.", type=np.int8(DESCRIPTIONS))
@@ -159,12 +164,21 @@ def _input(told: dict) -> Table:
         units = [_unit("NormalizationOptions", mean=_floats(0), std=_floats(1))]
     return _table(
         "TensorMetadata",
-        name=given["argument"] or given["name"],
+        name=given["argument"],
         description="; ".join(filter(None, words)) + ".",
         content=content,
         process_units=units,
         stats=_table("Stats", max=_floats(255), min=_floats(0)) if of_pixels else None,
     )
+
+
+def _outputs(told: dict, output: Output, files: dict[str, str]) -> list[Table]:
+    """The outputs in their order, of which one is the answer."""
+    answer = told["output"]["argument"]
+    tensors = told.get("outputs", {answer: told["output"]})
+    return [
+        _output(told, output, files) if name == answer else _other(told, tensor) for name, tensor in tensors.items()
+    ]
 
 
 def _output(told: dict, output: Output, files: dict[str, str]) -> Table:
@@ -181,7 +195,7 @@ def _output(told: dict, output: Output, files: dict[str, str]) -> Table:
     bounded = output.values in ("softmax", "sigmoid")
     return _table(
         "TensorMetadata",
-        name=wanted["argument"] or wanted["name"],
+        name=wanted["argument"],
         description="; ".join(filter(None, [wanted["meaning"], _formula(told, wanted)])) + ".",
         content=_content("FeatureProperties"),
         process_units=units,
@@ -191,10 +205,9 @@ def _output(told: dict, output: Output, files: dict[str, str]) -> Table:
 
 
 def _other(told: dict, tensor: dict) -> Table:
-    """One of several inputs or outputs of which nothing but name and numbers are known."""
-    description = _formula(told, tensor)
-    name = tensor["argument"] or tensor["name"]
-    return _table("TensorMetadata", name=name, description=description, content=_content("FeatureProperties"))
+    """A tensor besides the image and the answer."""
+    content = _content("FeatureProperties")
+    return _table("TensorMetadata", name=tensor["argument"], description=_formula(told, tensor), content=content)
 
 
 def _formula(told: dict, tensor: dict) -> str:

@@ -68,6 +68,12 @@ class LiteRTModel:
         return tuple(int(size) for size in self.input["shape"])
 
     @property
+    def signature(self) -> str | None:
+        """Name of the signature whose names inputs and outputs have; None where there is none, or several."""
+        names = list(self._interpreter.get_signature_list())
+        return names[0] if len(names) == 1 else None
+
+    @property
     def batch_size(self) -> int:
         """Number of images in one invocation."""
         return int(next(iter(self.inputs.values()))["shape"][0])

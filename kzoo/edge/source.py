@@ -158,9 +158,9 @@ class Source:
         _log.info("%s: quantizing, and comparing with Keras", precision)
         content, policy, lite = file or self.make(precision)
         found = self._scores(precision, lite)
-        measured = {metric: values["file"] for metric, values in found.items()}
+        values = {metric: each["file"] for metric, each in found.items()}
         tested = 0 if self.evaluation is None else len(self.evaluation[0])
-        content, told = describe(content, self.card, self.model, precision, measured, tested)
+        content, told = describe(content, self.card, self.model, precision, values, tested)
         lite = LiteRTModel(content)
         chosen = self.compared(precision)
         images = {name: array[chosen] for name, array in self.images.items()}

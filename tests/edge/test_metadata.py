@@ -114,7 +114,7 @@ def maps():
     """A model that gives maps, and its file."""
     image = keras.Input(SHAPE)
     model = keras.Model(image, layers.Conv2D(3, 1)(layers.Rescaling(1 / 255)(image)))
-    return model, convert(model)
+    return model, convert(model, (1, *SHAPE))
 
 
 def test_name_version_licence_and_way_stand_in_the_file(file):
