@@ -13,13 +13,13 @@ import zipfile
 import flatbuffers
 import numpy as np
 
+from kzoo.edge.flatbuffer import pack_file, read_file
 from kzoo.output import Output
 from kzoo.preprocessing import PIXELS
 
 BUFFER = "TFLITE_METADATA"  # its name in the model
 IDENTIFIER, SEGMENTER_IDENTIFIER = b"M001", b"V001"
 LABELS, CALIBRATION, CARD = "labels.txt", "score_calibration.txt", "kzoo_card.json"
-ALIGNMENT = 16  # of constants, which the schema of TFLite asks for
 DATE = (1980, 1, 1, 0, 0, 0)  # of packed files, so that an export is the same to the byte whenever it is made
 
 # Fields of the tables that are written, in the schema's order
@@ -72,10 +72,9 @@ def with_metadata(content: bytes, told: dict, output: Output) -> bytes:
         The file, with an archive of `labels.txt` (where the classes have names) and `kzoo_card.json` behind it.
     """
     from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.tools import flatbuffer_utils
 
     files = {CARD: json.dumps(told, indent=2, ensure_ascii=False) + "\n"} | _files(output)
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    model = read_file(content)
     packed = np.frombuffer(_model(told, output, files), "uint8")
     former = [entry for entry in model.metadata or [] if entry.name == BUFFER.encode()]
     if former:
@@ -86,20 +85,11 @@ def with_metadata(content: bytes, told: dict, output: Output) -> bytes:
         entry.name, entry.buffer = BUFFER, len(model.buffers)
         model.buffers.append(buffer)
         model.metadata = [*(model.metadata or []), entry]
-    builder = _Aligned(len(content) + len(packed) + 1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    archive = io.BytesIO(bytes(builder.Output()))
+    archive = io.BytesIO(pack_file(model))
     with zipfile.ZipFile(archive, "a") as zipped:
         for name, text in files.items():
             zipped.writestr(zipfile.ZipInfo(name, DATE), text.encode("utf-8"))
     return archive.getvalue()
-
-
-class _Aligned(flatbuffers.Builder):
-    """Constants begin at multiples of 16 bytes, as in the converter's files; the generated code forgets it."""
-
-    def StartVector(self, elemSize, numElems, alignment):
-        return super().StartVector(elemSize, numElems, ALIGNMENT if elemSize == 1 else alignment)
 
 
 def _files(output: Output) -> dict[str, str]:

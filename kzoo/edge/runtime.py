@@ -129,12 +129,6 @@ class LiteRTModel:
             raise InvalidValueError(f"the inputs have {sorted(counts)} images; each needs as many")
         return arrays
 
-    @property
-    def signature(self) -> str | None:
-        """Name of the file's signature; None where it has none, or several."""
-        names = list(self._interpreter.get_signature_list())
-        return names[0] if len(names) == 1 else None
-
     def op_histogram(self) -> dict[str, int]:
         """How often each built-in op stands in the file."""
         return dict(Counter(op["op_name"] for op in self._plain_ops()).most_common())
