@@ -21,6 +21,7 @@ from kzoo.console import make_table, show, show_json
 from kzoo.edge import Card, ExportReport, draw_reports, export, export_all
 from kzoo.edge.arguments import check_path
 from kzoo.edge.export_report import threads_of
+from kzoo.edge.gpu import gpu_in_words
 from kzoo.errors import InvalidValueError
 from kzoo.escape import printable, terminal
 from kzoo.files import refuse_unwritable
@@ -181,8 +182,10 @@ def _table(reports: dict[str, ExportReport]) -> Table:
     names = ", ".join(Path(report.path).name for report in reports.values())
     keras_scores = (f"{metric.replace('_', ' ')} {told['keras']:.4f}" for metric, told in any_report.scores.items())
     compared: dict[str, list[str]] = {}
+    on_gpu: dict[str, list[str]] = {}
     for report in reports.values():
         compared.setdefault(report.verified_on, []).append(report.precision)
+        on_gpu.setdefault(gpu_in_words(report.gpu_refuses), []).append(report.precision)
     lines = [
         f"{names} in {folder}",
         f"{any_report.macs / 1e9:.3f} G multiply-adds",
@@ -194,6 +197,7 @@ def _table(reports: dict[str, ExportReport]) -> Table:
             for report in reports.values()
             if report.ops_outside_xnnpack
         ),
+        *(f"GPU: {told} ({', '.join(group)})" for told, group in on_gpu.items()),
     ]
     table.caption = "\n".join(map(terminal, lines))
     table.caption_justify = "left"

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from kzoo.edge.gpu import gpu_in_words
 from kzoo.escape import markdown
 from kzoo.files import atomic_path, write_text
 
@@ -37,6 +38,8 @@ class ExportReport:
         scores: metric -> "keras" and "file" -> its value on the evaluation images; empty without any.
         layers: (tensor, relative error) where most is lost, worst first; empty unless asked for.
         latency_ms: threads -> median time of one invocation; empty unless asked for.
+        gpu_refuses: what a mobile GPU delegate would leave to the CPU -> how often, see `kzoo.edge.gpu`; empty where
+            the file runs whole on a GPU.
     """
 
     path: str
@@ -59,6 +62,7 @@ class ExportReport:
     scores: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     layers: tuple[tuple[str, float], ...] = ()
     latency_ms: dict[int, float] = dataclasses.field(default_factory=dict)
+    gpu_refuses: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
         """Every attribute, as indented JSON."""
@@ -75,6 +79,7 @@ class ExportReport:
             "multiply-adds": f"{self.macs / 1e9:.3f} G for one image",
             "XNNPACK partitions": self.xnnpack_partitions,
             "ops outside XNNPACK": outside,
+            "GPU": gpu_in_words(self.gpu_refuses),
             "ops": ", ".join(f"{count} {op}" for op, count in self.ops.items()),
             f"error on {self.verified_on}": f"{self.relative_error:.2e} of the norm, at most {self.max_abs_error:.2e}",
             "cosine": f"{self.cosine:.6f}",

@@ -59,7 +59,7 @@ def find_ranges(content: bytes, images: Mapping[str, np.ndarray]) -> Ranges:
     ]
     rules = recipe_manager.RecipeManager()
     rules.load_quantization_recipe(recipe.static_wi8_ai8())
-    with _quiet():
+    with _quiet(), _maxima():
         mode = calibrator.CalibrationMode.CALIBRATION_PROFILER_BASED  # three times as fast as the default, and equal
         run = calibrator.Calibrator(content, num_threads=os.cpu_count(), mode=mode, qsv_update_func=update)
         run.calibrate({"serving_default": batches}, rules)
@@ -102,7 +102,7 @@ def quantize(content: bytes, precision: str, ranges: Ranges | None = None) -> tu
         policy = next(name for name, policy in STATIC_POLICIES.items() if policy.shown_by in ("", *ops))
         recipe = _static(precision, policy)
     chosen = ranges and (ranges.whole if precision == "int16x8" else ranges.averaged)  # 16 bits need not cut
-    with _quiet(), _large_kernels():
+    with _quiet(), _large_kernels(), _maxima():
         result = _quantizer(content, recipe).quantize(chosen, None, False, False)
     return bytes(result.quantized_model), policy
 
@@ -119,7 +119,7 @@ def layer_errors(content: bytes, quantized: bytes, images: Mapping[str, np.ndarr
     from litert_quantizer.utils.validation_utils import ValidationErrorMetric
 
     lite = LiteRTModel(content)
-    with _quiet(), _large_kernels():
+    with _quiet(), _large_kernels(), _maxima():
         result = _quantizer(content, recipe.static_wi8_ai8(), quantized).validate(
             {"serving_default": [dict(images)]},
             error_metrics=[ValidationErrorMetric.SNR],
@@ -235,6 +235,24 @@ def _large_kernels():
         yield
     finally:
         uniform_quantize_tensor.uniform_quantize = whole
+
+
+@contextlib.contextmanager
+def _maxima():
+    """Lets the quantizer treat REDUCE_MAX as REDUCE_MIN: its table (0.11) has the one alone.
+
+    Left in floating point, CBAM's maxima cost a DEQUANTIZE of the whole map each; among integers of one scale the
+    largest is the largest.
+    """
+    from litert_quantizer.qtyping import BuiltinOperator, TFLOperationName
+    from litert_quantizer.utils import tfl_flatbuffer_utils
+
+    known = tfl_flatbuffer_utils.TFL_OP_CODE_TO_NAME
+    tfl_flatbuffer_utils.TFL_OP_CODE_TO_NAME = {BuiltinOperator.REDUCE_MAX: TFLOperationName.REDUCE_MIN} | dict(known)
+    try:
+        yield
+    finally:
+        tfl_flatbuffer_utils.TFL_OP_CODE_TO_NAME = known
 
 
 def _widen_dead_ranges(ranges: dict[str, dict]) -> None:

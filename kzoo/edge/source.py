@@ -14,6 +14,7 @@ from kzoo.computable import why_not_computed
 from kzoo.edge.card import Card, card_path, describe, write_card
 from kzoo.edge.compare import agreement, output_errors, scores
 from kzoo.edge.export_report import WORST_LAYERS, ExportReport
+from kzoo.edge.gpu import gpu_refuses
 from kzoo.edge.interface import with_io
 from kzoo.edge.precisions import PRECISIONS
 from kzoo.edge.quantize import Ranges, find_ranges, layer_errors, quantize
@@ -196,6 +197,7 @@ class Source:
             scores=found,
             layers=self._worst_layers(precision, content) if find_layers else (),
             latency_ms={count: LiteRTModel(content, count).latency_ms() for count in threads},
+            gpu_refuses=gpu_refuses(content),
         )
         with atomic_path(card_path(path)) as partial_card, atomic_path(path) as partial:
             partial.write_bytes(content)

@@ -7,6 +7,7 @@ from keras import ops
 from kzoo.errors import check_choice
 from kzoo.layers import checks
 from kzoo.layers.checks import check_feature_map, check_flag, check_odd
+from kzoo.layers.column_convolution import column_convolution
 from kzoo.layers.maximum import maximum
 from kzoo.layers.squeeze_excite import DESCRIPTORS, ChannelAttention
 
@@ -73,7 +74,8 @@ class SpatialAttention(keras.layers.Layer):
             descriptors.append(ops.mean(x, axis=-1, keepdims=True))
         if self.descriptor != "avg":
             descriptors.append(maximum(x, axis=-1, training=training))
-        logits = self.conv(descriptors[0] if len(descriptors) == 1 else ops.concatenate(descriptors, axis=-1))
+        x = descriptors[0] if len(descriptors) == 1 else ops.concatenate(descriptors, axis=-1)
+        logits = column_convolution(x, self.conv.kernel, self.conv.bias)
         if self.batch_norm:
             logits = self.batch_norm(logits)
         return self.gate_activation(logits)

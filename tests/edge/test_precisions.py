@@ -331,6 +331,14 @@ def test_16_bits_hold_whole_ranges(model, exported):
         assert (ranges.whole[name]["min"] <= values["min"]).all()
 
 
+@pytest.mark.parametrize("precision", ["int8", "int16x8"])
+def test_attention_stays_in_integers(precision, exported):
+    _, reports = exported
+    ops = reports[precision].ops
+    assert ops["REDUCE_MAX"] == 4  # of channels and of positions, in two blocks
+    assert "DEQUANTIZE" not in ops
+
+
 def test_average_pooling_stays_float_in_int8(tmp_path):
     inputs = keras.Input((16, 16, 3))
     x = keras.layers.Conv2D(8, 3, activation="relu")(inputs)
