@@ -53,8 +53,9 @@ def store_example(example: Example, number: int, folder: Path, lite: LiteRTModel
     names = {"picture": f"examples/{number}.png", "pixels": f"examples/{number}_pixels.png"}
     (folder / "examples").mkdir(exist_ok=True)
     example.picture.save(folder / names["picture"])
-    pixels = card.pixels.apply(example.picture, lite.input_shape[1:])
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(folder / names["pixels"])
+    _, height, width, channels = lite.input_shape
+    pixels = card.pixels.apply(example.picture, (height, width, channels))
+    Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(folder / names["pixels"])
     probabilities = card.output.probabilities(lite.predict(pixels[None])[0])
     step = 1
     if probabilities.ndim == 3:

@@ -377,7 +377,7 @@ async function start() {
   page.bytes = new Uint8Array(await (await fetchFile("model.tflite")).arrayBuffer());
   await loadRuntime(page.told.runtime);
   const devices = page.litert.getWebGpuDevice() ? ["webgpu", "wasm"] : ["wasm"];
-  await useDevice(devices[0]);
+  await inTurn(() => useDevice(devices[0]));
   find("of-devices").hidden = devices.length === 1;
   listen();
   showExamples();
@@ -409,6 +409,15 @@ async function loadRuntime({ wasm, network }) {
         : "LiteRT.js is missing or broken in the folder litert. Make the page again.",
     );
   }
+}
+
+let turn = Promise.resolve();
+
+/** Does one thing with the model after the other: nothing takes it away from what still computes. */
+function inTurn(work) {
+  const result = turn.then(work);
+  turn = result.catch(() => {});
+  return result;
 }
 
 /** Compiles the model for a device, and runs it once; what a graphics card does not run, the processor does. */
@@ -467,7 +476,7 @@ function listen() {
   });
   find("camera").addEventListener("click", () => attempt(page.stream ? stopCamera : startCamera));
   find("opacity").addEventListener("input", () => (find("mask").style.opacity = find("opacity").value / 100));
-  find("device").addEventListener("change", () => attempt(() => useDevice(find("device").value)));
+  find("device").addEventListener("change", () => attempt(() => inTurn(() => useDevice(find("device").value))));
   find("check").addEventListener("click", () => attempt(check));
 }
 
@@ -500,9 +509,12 @@ function readPixels(source, width, height) {
 async function answer(source, width = source.width, height = source.height) {
   const picture = readPixels(source, width, height);
   const pixels = toPixels(picture, imageShape(page.card), page.card.pixels);
-  const begun = performance.now();
-  const numbers = await run(page.litert, page.model, page.card, pixels);
-  showTime(performance.now() - begun);
+  const numbers = await inTurn(async () => {
+    const begun = performance.now();
+    const found = await run(page.litert, page.model, page.card, pixels);
+    showTime(performance.now() - begun);
+    return found;
+  });
   const probabilities = toProbabilities(numbers, page.card.output);
   const size = drawPicture(source, width, height);
   if (page.card.output.task === "segmentation") showMap(probabilities, picture, size);
@@ -525,7 +537,7 @@ function drawPicture(source, width, height) {
   for (const canvas of [find("picture"), find("mask")]) {
     Object.assign(canvas, size);
     canvas.classList.toggle("enlarged", longer <= SMALL);
-    canvas.style.width = longer <= SMALL ? `${Math.round((320 * size.width) / longer)}px` : "";
+    canvas.style.width = `${((longer <= SMALL ? LARGEST_SHOWN / 2 : LARGEST_SHOWN) * size.width) / Math.max(size.width, size.height)}px`;
   }
   find("picture").getContext("2d").drawImage(source, 0, 0, size.width, size.height);
   find("picture").hidden = false;
@@ -618,7 +630,7 @@ async function startCamera() {
     await video.play();
     const { stream } = page;
     while (page.stream === stream) {
-      if (page.model) await answer(video, video.videoWidth, video.videoHeight);
+      await answer(video, video.videoWidth, video.videoHeight);
       await new Promise(requestAnimationFrame);
     }
   } finally {
@@ -675,7 +687,7 @@ async function checkExample({ picture, pixels, step, probabilities: expected }, 
   const wanted = toChannels(readPixels(await decodeStored(pixels), width, height), channels).data;
   found.forEach((level, index) => (worst.levels = Math.max(worst.levels, Math.abs(level - wanted[index]))));
   const classes = countClasses(page.card.output);
-  const numbers = toProbabilities(await run(page.litert, page.model, page.card, found), page.card.output);
+  const numbers = toProbabilities(await inTurn(() => run(page.litert, page.model, page.card, found)), page.card.output);
   const compared = page.card.output.task === "segmentation" ? everyNth(numbers, [height, width, classes], step) : numbers;
   compared.forEach((number, index) => {
     worst.probability = Math.max(worst.probability, Math.abs(number - expected[index]));
