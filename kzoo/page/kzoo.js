@@ -487,7 +487,7 @@ async function answerFile(files) {
 }
 
 /** A picture from a file, upright, in its own colours and with its alpha, as Python reads it. */
-async function decode(blob, name) {
+export async function decode(blob, name) {
   const options = { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" };
   try {
     return await createImageBitmap(blob, options);
@@ -497,7 +497,7 @@ async function decode(blob, name) {
 }
 
 /** The pixels of a bitmap or of a camera's frame. */
-function readPixels(source, width, height) {
+export function readPixels(source, width, height) {
   if (width * height > MOST_PIXELS) throw new Mistake("The picture has more than 100 million pixels; reduce it.");
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d", { willReadFrequently: true });

@@ -1,15 +1,5 @@
-"""What the tests of pages share: small files with their cards, LiteRT.js where it is, a server, a browser.
+"""Small files with their cards, and pictures of every kind, for the tests of pages."""
 
-LiteRT.js, and sharp for the sample, are taken from the folder `node_modules` that the environment variable
-KZOO_NODE_MODULES names. The browser is Chromium, driven by Playwright (`pip install -e ".[browser]"`).
-"""
-
-import contextlib
-import functools
-import os
-import shutil
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import keras
@@ -24,15 +14,6 @@ from kzoo.output import Output
 
 BIRDS = ("crow", "<b>tit</b>", "robin", "wren", "rook", "owl")
 GROUND = ("path", "grass", "water")
-
-
-@pytest.fixture(scope="session")
-def node_modules() -> Path:
-    """The folder of the npm packages."""
-    folder = os.environ.get("KZOO_NODE_MODULES")
-    if folder is None:
-        pytest.skip("needs KZOO_NODE_MODULES, the node_modules of npm install @litertjs/core@2.5.3")
-    return Path(folder)
 
 
 @pytest.fixture(scope="session")
@@ -95,32 +76,3 @@ def pictures(tmp_path_factory) -> dict[str, Path]:
     for name, (picture, options) in made.items():
         picture.save(folder / name, **options)
     return {name: folder / name for name in made}
-
-
-@contextlib.contextmanager
-def serve(folder: Path):
-    """A static server of a folder; its address."""
-    handler = functools.partial(_Quiet, directory=folder)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *told):
-        pass
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """Path of the browser."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("needs Chromium")
-    return found

@@ -7,24 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import NODE_MODULES, needs_packages
 
 from kzoo.images import read_picture
 from kzoo.page import SCRIPT
 from kzoo.predict.classifier import open_classifier, open_model
 from kzoo.predict.segmenter import as_segmenter, class_areas
 
-pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+pytestmark = [needs_packages, pytest.mark.skipif(shutil.which("node") is None, reason="needs node")]
 SAMPLE = Path(__file__).parents[2] / "recipes/samples/javascript"
 
 
 @pytest.fixture(scope="module")
-def sample(node_modules, tmp_path_factory) -> Path:
+def sample(tmp_path_factory) -> Path:
     """The sample as its page says: kzoo.js beside it, and the packages of npm."""
-    if not (node_modules / "sharp").is_dir():
-        pytest.skip("the sample needs sharp in KZOO_NODE_MODULES")
     folder = shutil.copytree(SAMPLE, tmp_path_factory.mktemp("sample") / "javascript")
     shutil.copy(SCRIPT, folder)
-    (folder / "node_modules").symlink_to(node_modules.resolve(), target_is_directory=True)
+    (folder / "node_modules").symlink_to(NODE_MODULES.resolve(), target_is_directory=True)
     return folder
 
 
