@@ -4,6 +4,7 @@ from .fused_batch_norm import use_fused_batch_norm
 from .meaning import with_classes
 from .models.backbone import backbone
 from .models.transfer import freeze_backbone, replace_head
+from .page import write_page
 from .predict.tiles import predict_tiles
 from .registry import list_models
 from .surgery import fold_batch_norm
@@ -42,5 +43,6 @@ __all__ = [
     "use_fused_batch_norm",
     "weights",
     "with_classes",
+    "write_page",
     "zoo",
 ]

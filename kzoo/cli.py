@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "Measure the accuracy of a file on a dataset, or the mean IoU of a model for segmentation.",
     "predict": "Name what pictures show, or segment them, with a model of the zoo or a file.",
     "export": "Fold a model and write it as LiteRT files that were checked against Keras.",
+    "page": "Write a folder that shows a LiteRT file at work in any browser, without a server of its own.",
     "check": "Check that models build, save, learn, fold, export and agree with JAX.",
     "bench": "Time a model as LiteRT files and in Keras, by turns, and show the ratios.",
     "completion": "Print a script that completes commands, names and options in a shell.",

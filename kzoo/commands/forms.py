@@ -232,6 +232,21 @@ class Export(TruthOptions, PixelOptions, JsonOption):
 
 
 @dataclasses.dataclass(frozen=True)
+class Page(JsonOption):
+    """Options of `kzoo page`."""
+
+    model: Annotated[Positional[Path], arg(metavar="FILE")]
+    """Model file, which ends in .tflite, with its card beside it. Browsers take float32 and uint8 alone."""
+    output: Path
+    """Folder to write. A page that is there is replaced, anything else is left alone."""
+    runtime: Path | None = None
+    """Folder of the npm package @litertjs/core, such as node_modules/@litertjs/core, to copy: the page then works
+    offline. Default: the page loads it from a public mirror."""
+    examples: tuple[Path, ...] = ()
+    """Pictures to choose from in the page, which are stored in it."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Check(JsonOption):
     """Options of `kzoo check`."""
 
@@ -295,6 +310,7 @@ FORMS = {
     "evaluate": Evaluate,
     "predict": Predict,
     "export": Export,
+    "page": Page,
     "check": Check,
     "bench": Bench,
     "plan": Plan,
