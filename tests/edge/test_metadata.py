@@ -114,7 +114,7 @@ def maps():
     """A model that gives maps, and its file."""
     image = keras.Input(SHAPE)
     model = keras.Model(image, layers.Conv2D(3, 1)(layers.Rescaling(1 / 255)(image)))
-    return model, convert(model, (1, *SHAPE))
+    return model, convert(model, 1)
 
 
 def test_name_version_licence_and_way_stand_in_the_file(file):
@@ -280,3 +280,19 @@ def test_what_nobody_knows_is_not_told(file, model):
 def test_a_line_break_in_a_name_makes_no_second_label(file, model):
     content = described(file, model, Output("classification", "softmax", 3, ("a\r\nb", "c\n", "")))
     assert packed_files(content)["labels.txt"] == "a b\nc \n\n"
+
+
+def test_each_output_has_its_metadata_and_labels_belong_to_the_answer(tmp_path):
+    image = keras.Input(SHAPE)
+    x = layers.Conv2D(5, 3, activation="relu")(layers.Rescaling(1 / 255)(image))
+    answer = layers.Dense(3, "softmax")(layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(image, {"maps": x, "classes": answer})
+    kzoo.export(
+        model, tmp_path / "m.tflite", card=Card(Output("classification", "softmax", 3, NAMES), answer="classes")
+    )
+    content = (tmp_path / "m.tflite").read_bytes()
+    graph = schema.Model.GetRootAs(content).Subgraphs(0)
+    shapes = [tuple(graph.Tensors(index).ShapeAsNumpy()) for index in graph.OutputsAsNumpy()]
+    tensors = metadata_of(content).many(3)[0].many(3)
+    found = {shape: (tensor.text(0), len(tensor.many(6))) for shape, tensor in zip(shapes, tensors, strict=True)}
+    assert found == {(1, 7, 11, 5): ("maps", 0), (1, 3): ("classes", 1)}
