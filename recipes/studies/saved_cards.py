@@ -58,7 +58,7 @@ def _describe(run: Path, told: dict, name: str) -> None:
     row = told["models"][name]
     path = run / row["file"]
     before = path.read_bytes()
-    model = _model(run, told, LiteRTModel(before))
+    model = model_of(run, told, LiteRTModel(before))
     output = known_output(str(run / "model.keras"), model)
     segments = output.task == SEGMENTATION
     card = Card(output, known_pixels(str(run / "model.keras"), model, segments=segments))
@@ -76,7 +76,7 @@ def _describe(run: Path, told: dict, name: str) -> None:
     write_text(run / "report.json", json.dumps(told, indent=2) + "\n")
 
 
-def _model(run: Path, told: dict, lite: LiteRTModel) -> keras.Model:
+def model_of(run: Path, told: dict, lite: LiteRTModel) -> keras.Model:
     """The model that was exported, or one that does the same to its pixels."""
     if (run / "model.keras").exists():
         return keras.saving.load_model(run / "model.keras")
