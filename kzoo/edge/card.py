@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import keras
 
@@ -77,13 +78,22 @@ def describe(
         >>> content, told = describe(path.read_bytes(), card, model, "int8", {"accuracy": 0.9170}, 10_000)
         >>> write_card(told, content, card_path(path))
     """
-    told = _tell(LiteRTModel(content), card, model, precision, measured, images)
+    told = tell(LiteRTModel(content), card, model, precision, measured, images)
     return with_metadata(content, told, card.output), told
 
 
-def _tell(
-    lite: LiteRTModel, card: Card, model: keras.Model, precision: str, measured: dict[str, float], images: int
-) -> dict:
+class File(Protocol):
+    """A file, as far as its card tells of its tensors."""
+
+    inputs: dict[str, dict]
+    outputs: dict[str, dict]
+
+    @property
+    def signature(self) -> str | None: ...
+
+
+def tell(lite: File, card: Card, model: keras.Model, precision: str, measured: dict[str, float], images: int) -> dict:
+    """All that the card of a file tells, as `describe`, of one whose metadata nobody writes too."""
     inputs = {name: _tensor(name, detail) for name, detail in lite.inputs.items()}
     outputs = {name: _tensor(name, detail) for name, detail in lite.outputs.items()}
     given = next(iter(inputs.values()))
@@ -116,9 +126,13 @@ def write_card(told: dict, content: bytes, path: Path) -> None:
 
 
 def _tensor(name: str, detail: dict) -> dict:
-    """Names in the file and in its signature, shape and type; an integer stands for what the formula says."""
+    """Names in the file and in its signature, shape with None for a batch of any size, and type; an integer stands
+    for what the formula says."""
     told = {"name": detail["name"], "argument": name}
-    told |= {"shape": [int(size) for size in detail["shape"]], "dtype": detail["dtype"].__name__}
+    told |= {
+        "shape": [None if size is None else int(size) for size in detail["shape"]],
+        "dtype": detail["dtype"].__name__,
+    }
     scale, zero_point = detail["quantization"]
     return told | ({"scale": float(scale), "zero_point": int(zero_point)} if scale else {})
 
