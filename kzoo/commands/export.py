@@ -61,8 +61,9 @@ def run(form: Export) -> None:
             reports = _litert(form, one, folded, calibration=calibration, **options)
         else:
             other = exporter(folded, form.output, calibration, form.batch_size, **options)
+    answers = "labels" if card.output.multi_label else "class"
     if exporter is not None:
-        return show_format(form, other)
+        return show_format(form, other, answers)
     if form.report:
         for report in reports.values():
             report.save(Path(report.path).parent)
@@ -71,7 +72,7 @@ def run(form: Export) -> None:
     if form.json:
         show_json([dataclasses.asdict(report) for report in reports.values()])
     else:
-        show(_table(reports))
+        show(_table(reports, answers))
 
 
 def _litert(form: Export, one: bool, model: keras.Model, **options: Any) -> dict[str, ExportReport]:
@@ -170,15 +171,15 @@ def _latency(threads: int, report: ExportReport) -> str:
     return f"{report.latency_ms[threads]:.2f} ms"
 
 
-def _table(reports: dict[str, ExportReport]) -> Table:
-    """A row for each file, with what differs between them; the caption tells the rest."""
+def _table(reports: dict[str, ExportReport], answers: str) -> Table:
+    """A row for each file, with what differs between them, `answers` among it; the caption tells the rest."""
     any_report = next(iter(reports.values()))
     columns: dict[str, Callable[[ExportReport], str]] = {
         "precision": lambda r: r.precision,
         "size": lambda r: f"{r.size_bytes / 1e6:.2f} MB",
         "XNNPACK\npartitions": lambda r: str(r.xnnpack_partitions),
         "relative\nerror": lambda r: f"{r.relative_error:.1e}",
-        "same\nclass": lambda r: "-" if r.agreement is None else f"{r.agreement:.1%}",
+        f"same\n{answers}": lambda r: "-" if r.agreement is None else f"{r.agreement:.1%}",
     }
     for metric in any_report.scores:
         columns[metric.replace("_", "\n")] = partial(_score, metric)

@@ -40,20 +40,20 @@ def other_exporter(form: Export) -> Callable[..., FormatReport] | None:
     return export_onnx
 
 
-def show_format(form: Export, report: FormatReport) -> None:
-    """Prints what is told of the file, and writes its report where that is asked for."""
+def show_format(form: Export, report: FormatReport, answers: str) -> None:
+    """Prints what is told of the file, and writes its report where that is asked for; `answers` are of the model."""
     if form.report:
         report.save(Path(report.path).parent)
-    show_json([dataclasses.asdict(report)]) if form.json else show(_table(report))
+    show_json([dataclasses.asdict(report)]) if form.json else show(_table(report, answers))
 
 
-def _table(report: FormatReport) -> Table:
+def _table(report: FormatReport, answers: str) -> Table:
     columns = {
         "format": report.format,
         "size": f"{report.size_bytes / 1e6:.2f} MB",
         "batch": "any" if report.input_shape[0] is None else str(report.input_shape[0]),
         "relative\nerror": f"{report.relative_error:.1e}",
-        "same\nanswers": "-" if report.agreement is None else f"{report.agreement:.1%}",
+        f"same\n{answers}": "-" if report.agreement is None else f"{report.agreement:.1%}",
     }
     columns |= {metric.replace("_", "\n"): f"{told['file']:.4f}" for metric, told in report.scores.items()}
     table = make_table(*columns)

@@ -3,7 +3,7 @@
 from kzoo.commands.forms import Recipes
 from kzoo.commands.recipe_catalogue import ListedRecipe, read_recipes
 from kzoo.console import make_table, show, show_json
-from kzoo.errors import UnknownNameError, did_you_mean
+from kzoo.errors import UnknownNameError, counted, did_you_mean
 
 MINUTE = 60  # seconds
 
@@ -49,8 +49,8 @@ def _time(recipe: ListedRecipe) -> str:
     """How long its run took, and of how many epochs it was where these are others."""
     if recipe.measured_seconds is None:
         return "none"
-    epochs = "" if recipe.measured_epochs == recipe.epochs else f" for {recipe.measured_epochs} epochs"
-    return f"{recipe.measured_seconds / MINUTE:.0f} minutes{epochs}"
+    epochs = "" if recipe.measured_epochs == recipe.epochs else f" for {counted(recipe.measured_epochs, 'epoch')}"
+    return f"{counted(round(recipe.measured_seconds / MINUTE), 'minute')}{epochs}"
 
 
 def _score(recipe: ListedRecipe) -> str:
