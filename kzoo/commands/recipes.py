@@ -42,14 +42,15 @@ def run(form: Recipes) -> None:
             _time(recipe),
             _score(recipe),
         )
-    show(table, f"{len(found)} recipe{'' if len(found) == 1 else 's'}")
+    show(table, counted(len(found), "recipe"))
 
 
 def _time(recipe: ListedRecipe) -> str:
     """How long its run took, and of how many epochs it was where these are others."""
     if recipe.measured_seconds is None:
         return "none"
-    epochs = "" if recipe.measured_epochs == recipe.epochs else f" for {counted(recipe.measured_epochs, 'epoch')}"
+    others = recipe.measured_epochs is not None and recipe.measured_epochs != recipe.epochs
+    epochs = f" for {counted(recipe.measured_epochs or 0, 'epoch')}" if others else ""
     return f"{counted(round(recipe.measured_seconds / MINUTE), 'minute')}{epochs}"
 
 
