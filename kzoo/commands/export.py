@@ -52,7 +52,7 @@ def run(form: Export) -> None:
     calibration, evaluation = _images(form, form.dataset, model, card) if form.dataset else (None, None)
     if card.output.class_names is None and trained and len(names := imagenet_classes()) == card.output.num_classes:
         card = dataclasses.replace(card, output=card.output.named(names))
-    options = dict(evaluation=evaluation, card=card, reference=model, auxiliary=form.auxiliary)
+    options = dict(evaluation=evaluation, card=card, reference=model, auxiliary=form.auxiliary, heatmap=form.heatmap)
     with _stages():
         folded = fold_batch_norm(model)
         if form.fold_preprocessing:

@@ -221,6 +221,9 @@ class Export(TruthOptions, PixelOptions, JsonOption):
     """Type of input and output of int8 and int4 files; default: int8. Browsers take float32 and uint8."""
     auxiliary: bool = False
     """Whether auxiliary heads, which serve training alone, become outputs of the file too."""
+    heatmap: bool = False
+    """Whether a classifier tells where in the picture it sees each class too, as a second output, of nets that end in
+    global average pooling and one dense layer."""
     weights: str | None = None
     """Weights for a name of the zoo, such as "imagenet" or a path."""
     labels: Path | None = None

@@ -18,6 +18,7 @@ from kzoo.images import Pixels
 from kzoo.output import Output
 from kzoo.preprocessing import input_in_words
 from kzoo.reading import read_bytes, read_json
+from kzoo.surgery.heatmap import HEATMAP
 
 VERSION = 3
 LICENSE = "Apache-2.0 for what is of kzoo; the weights have the licence of whoever trained them"
@@ -111,12 +112,23 @@ def tell(lite: File, card: Card, model: keras.Model, precision: str, measured: d
         "input": given,
         "pixels": card.pixels.to_json(),
         "output": card.output.to_json() | {"meaning": card.output.in_words()} | wanted,
-        "how": way_in_words(given, card.pixels, wanted, card.output),
+        "how": [*way_in_words(given, card.pixels, wanted, card.output), *_heatmap_in_words(outputs)],
         "measured": {metric: {"value": value, "images": images} for metric, value in measured.items()},
     }
     if len(inputs) > 1 or len(outputs) > 1:
         told |= {"answer": card.answer, "inputs": inputs, "outputs": outputs}
     return told
+
+
+def _heatmap_in_words(outputs: dict[str, dict]) -> list[str]:
+    """What the map of each class says, of a file that has them."""
+    if HEATMAP not in outputs:
+        return []
+    _, height, width, classes = outputs[HEATMAP]["shape"]
+    return [
+        f"The output {HEATMAP!r} holds {classes} maps of {height} x {width} places, one for each class: how much each "
+        "place of the image adds to the logit of the class. Stretch the map of a class over the image."
+    ]
 
 
 def write_card(told: dict, content: bytes, path: Path) -> None:

@@ -9,7 +9,15 @@ from typing import NamedTuple, Protocol
 import keras
 import numpy as np
 
-from kzoo.edge.arguments import check_card, check_images, check_is_model, check_model, check_options, check_reference
+from kzoo.edge.arguments import (
+    add_heatmap,
+    check_card,
+    check_images,
+    check_is_model,
+    check_model,
+    check_options,
+    check_reference,
+)
 from kzoo.edge.card import Card, card_path, tell, write_card
 from kzoo.edge.compare import agreement, scores
 from kzoo.edge.convert import named_for_tensorflow
@@ -66,6 +74,7 @@ def export_onnx(
     class_names: Sequence[str] | None = None,
     reference: keras.Model | None = None,
     auxiliary: bool = False,
+    heatmap: bool = False,
 ) -> FormatReport:
     """Writes `model` as an ONNX file and proves that onnxruntime computes with it what Keras computes.
 
@@ -78,11 +87,12 @@ def export_onnx(
         images: images (n, height, width, channels) of 0 to 255, the first 16 of which serve to compare; without any,
             noise does. Of a model with several inputs a dict, input name -> array.
         batch_size: number of images per call; None for any.
-        evaluation: as in `kzoo.export`; the next four too.
+        evaluation: as in `kzoo.export`; the next five too.
         card: see `kzoo.export`.
         class_names: see `kzoo.export`.
         reference: see `kzoo.export`.
         auxiliary: see `kzoo.export`.
+        heatmap: see `kzoo.export`.
 
     Returns:
         A `FormatReport`.
@@ -101,7 +111,7 @@ def export_onnx(
     need_tensorflow_backend("exporting")
     need_onnx()
     path = check_onnx_path(path)
-    return _export(ONNX, model, path, images, batch_size, evaluation, card, class_names, reference, auxiliary)
+    return _export(ONNX, model, path, images, batch_size, evaluation, card, class_names, reference, auxiliary, heatmap)
 
 
 def export_saved_model(
@@ -115,6 +125,7 @@ def export_saved_model(
     class_names: Sequence[str] | None = None,
     reference: keras.Model | None = None,
     auxiliary: bool = False,
+    heatmap: bool = False,
 ) -> FormatReport:
     """Writes `model` as a SavedModel of TensorFlow, and proves that it computes what Keras computes without Keras.
 
@@ -133,7 +144,9 @@ def export_saved_model(
     need_tensorflow_backend("exporting")
     path = Path(path)
     check_folder(path)
-    return _export(SAVED_MODEL, model, path, images, batch_size, evaluation, card, class_names, reference, auxiliary)
+    return _export(
+        SAVED_MODEL, model, path, images, batch_size, evaluation, card, class_names, reference, auxiliary, heatmap
+    )
 
 
 def check_onnx_path(path: str | Path) -> Path:
@@ -147,12 +160,24 @@ def check_onnx_path(path: str | Path) -> Path:
 
 
 def _export(
-    format: _Format, model, path: Path, images, batch_size, evaluation, card, class_names, reference, auxiliary
+    format: _Format,
+    model,
+    path: Path,
+    images,
+    batch_size,
+    evaluation,
+    card,
+    class_names,
+    reference,
+    auxiliary,
+    heatmap,
 ) -> FormatReport:
     check_is_model(model)
     check_options(("float32",), 1 if batch_size is None else batch_size, ())
     if not auxiliary:
         model = without_auxiliary(model)
+    if heatmap:
+        model, reference = add_heatmap(model, reference)
     shapes = check_model(model)
     reference = check_reference(model, reference)
     card = check_card(model, card, class_names)
