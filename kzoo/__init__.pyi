@@ -1,5 +1,5 @@
 from . import check, edge, images, layers, models, output, registry, surgery, taps, train, weights, zoo
-from .edge import ExportReport, export, export_all
+from .edge import ExportReport, FormatReport, export, export_all, export_onnx, export_saved_model
 from .fused_batch_norm import use_fused_batch_norm
 from .meaning import with_classes
 from .models.backbone import backbone
@@ -15,6 +15,7 @@ from .zoo import ModelInfo, build, describe
 __version__: str
 __all__ = [
     "ExportReport",
+    "FormatReport",
     "ModelInfo",
     "WeightsReport",
     "__version__",
@@ -25,6 +26,8 @@ __all__ = [
     "edge",
     "export",
     "export_all",
+    "export_onnx",
+    "export_saved_model",
     "fold_batch_norm",
     "freeze_backbone",
     "images",

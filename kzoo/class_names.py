@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from kzoo.edge import LiteRTModel, read_card
-from kzoo.errors import InvalidValueError
+from kzoo.errors import InvalidValueError, counted
 from kzoo.output import UNKNOWN, Output, Values
 from kzoo.reading import read_report, read_text
 
@@ -70,7 +70,7 @@ def match_classes(output: Output, class_names: Sequence[str], model: str, datase
     names = output.class_names
     if names is None and output.num_classes != len(class_names):
         raise InvalidValueError(
-            f"{model} gives {output.num_classes} classes, {dataset} has {len(class_names)} classes; use the dataset "
+            f"{model} gives {output.num_classes} classes, {dataset} has {len(class_names)}; use the dataset "
             "that the model was trained on, or name the model's classes with --labels: then some may be missing"
         )
     if names is None or names == tuple(class_names):
@@ -113,7 +113,9 @@ def read_class_names(path: Path) -> list[str]:
 def check_class_names(class_names: Sequence[str], count: int, model: str) -> tuple[str, ...]:
     """The names; raises `InvalidValueError` unless there is one for each class of the model."""
     if len(class_names) != count:
-        raise InvalidValueError(f"there are labels for {len(class_names)} classes, {model} has {count}")
+        raise InvalidValueError(
+            f"there are labels for {counted(len(class_names), 'class', 'classes')}, {model} has {count}"
+        )
     return tuple(class_names)
 
 

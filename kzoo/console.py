@@ -26,6 +26,8 @@ from kzoo.errors import KzooError
 from kzoo.escape import printable
 
 T = TypeVar("T")
+# how tyro calls what a value may be -> in words; None is what stands where an option is left out
+_KINDS = {"INT": "a whole number", "FLOAT": "a number", "{INT INT}": "two whole numbers", "STR": "text", "{None}": ""}
 USER_ERROR, INTERRUPTED = 2, 130
 DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
@@ -58,8 +60,31 @@ def _first_paragraph(box: str) -> str:
     # without Unicode the title stands before the first rule, as a paragraph of its own
     message = parts[0] if "╭" in box or len(parts) == 1 else parts[1]
     message = re.sub(r"^Error parsing [\w.]+: ", "", message)  # which part of a form a value is of
+    message = _in_words(message)
     meant = re.search(r"Perhaps you meant:[^-]*(?:-{3,}[^-]*)?(--[\w-]+)", box)
     return message + (f"; did you mean {meant[1]}?" if meant else "")
+
+
+def _in_words(message: str) -> str:
+    """A message on a value that cannot be read, in place of the parser's words on Python's types."""
+    if not (option := re.match(r"Error parsing (--[\w-]+): (.*)", message)):
+        return message
+    flag, reason = option.groups()
+    if union := re.match(r"no type matching (.*) could be instantiated from (\[.*?\])\. Got errors", reason):
+        kinds, given = union.groups()
+    elif plain := re.search(r"(int\(\)|to float).*: '(.*)'$", reason):
+        kinds, given = "INT" if plain[1] == "int()" else "FLOAT", plain[2]
+    elif values := re.match(r"Could not find valid parse for arguments: (.*)", reason):
+        return f"{flag} {_values(values[1])} is not accepted"
+    else:
+        return message
+    accepted = [_KINDS.get(kind, f"one of {kind.strip('{}').replace(',', ', ')}") for kind in kinds.split("|")]
+    return f"{flag} {_values(given)} is not accepted; it must be {' or '.join(filter(None, accepted))}"
+
+
+def _values(shown: str) -> str:
+    """Words of a command, of a list of them as Python shows it."""
+    return " ".join(re.findall(r"'([^']*)'", shown)) or shown
 
 
 def fail(message: str) -> None:

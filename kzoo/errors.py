@@ -76,6 +76,15 @@ def explain(error: BaseException) -> str:
     return f"{reason} (from {explain(origin)})" if origin else reason
 
 
+def counted(number: int, noun: str, nouns: str | None = None) -> str:
+    """A number and what it is of, such as "1 epoch"; `nouns` is what several are called, if not with an "s".
+
+    >>> counted(1, "class", "classes"), counted(1200, "image")
+    ('1 class', '1,200 images')
+    """
+    return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
+
+
 def check_choice(what: str, value: object, choices: Iterable[object]) -> None:
     """Raises `InvalidValueError` unless `value` is one of `choices`."""
     choices = list(choices)

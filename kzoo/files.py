@@ -43,6 +43,19 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yields the path of a folder to be made, and moves it to `path`, in the place of one there, when the block
+    succeeds; if it fails, `path` is as it was."""
+    path = Path(path)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}{PARTIAL}", dir=path.parent) as hidden:
+        new = Path(hidden, "new")
+        yield new
+        if path.exists():
+            path.rename(Path(hidden, "old"))
+        new.rename(path)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Writes `text` to `path` as UTF-8, whole or not at all."""
     with atomic_path(path) as partial:

@@ -134,7 +134,7 @@ def test_the_command_exports_one_sigmoid_with_two_names_and_judges_it(binary, ca
     message = fails(
         capsys, "export", files["model.keras"], str(tmp_path / "y.tflite"), "--labels", str(tmp_path / "one.txt")
     )
-    assert "labels for 1 classes" in message
+    assert "labels for 1 class" in message
     assert "has 2" in message
 
 

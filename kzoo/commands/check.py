@@ -12,7 +12,7 @@ from kzoo.check.matrix import MatrixFile, Verdict, check_models, summary
 from kzoo.check.page import MARKS, draw_matrix, list_failures, write_markdown
 from kzoo.commands.forms import Check
 from kzoo.console import make_table, show, show_json
-from kzoo.errors import InvalidValueError
+from kzoo.errors import InvalidValueError, counted
 from kzoo.escape import terminal
 from kzoo.files import ensure_writable, refuse_unwritable
 from kzoo.needs import need_tensorflow_backend
@@ -37,7 +37,7 @@ def run(form: Check) -> None:
         verdicts = {name: verdict for name, verdict in file.verdicts.items() if name in names and not verdict.failed}
     console = Console(stderr=True)
     if verdicts and form.output is not None:
-        console.print(f"{len(verdicts)} models passed before, in {form.output / 'matrix.json'}")
+        console.print(f"{counted(len(verdicts), 'model')} passed before, in {form.output / 'matrix.json'}")
     todo = [name for name in names if name not in verdicts]
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("checking", total=len(todo))

@@ -17,6 +17,7 @@ from rich.table import Table
 from kzoo.class_names import imagenet_classes, known_output, match_classes, read_class_names
 from kzoo.commands.dataset import load, training_images
 from kzoo.commands.forms import ALL, Export
+from kzoo.commands.other_formats import other_exporter, show_format
 from kzoo.console import make_table, show, show_json
 from kzoo.edge import Card, ExportReport, draw_reports, export, export_all
 from kzoo.edge.arguments import check_path
@@ -37,13 +38,10 @@ from kzoo.zoo import build
 
 def run(form: Export) -> None:
     need_tensorflow_backend("kzoo export")
-    one = len(form.precision) == 1 and ALL not in form.precision
-    if one:
-        check_path(form.output)
-    elif form.output.suffix == ".tflite":
-        raise InvalidValueError(f"{form.output} is one file; for several precisions give a folder")
-    elif "auto" in form.precision:
-        raise InvalidValueError("--precision auto chooses one of all; it stands alone")
+    exporter = other_exporter(form)
+    one = exporter is not None or (len(form.precision) == 1 and ALL not in form.precision)
+    if exporter is None:
+        _check_path(form, one)
     if form.images < 1 or form.evaluate < 0:
         raise InvalidValueError(f"--images {form.images} must be at least 1, --evaluate {form.evaluate} at least 0")
     if form.evaluate and not form.dataset:
@@ -54,27 +52,18 @@ def run(form: Export) -> None:
     calibration, evaluation = _images(form, form.dataset, model, card) if form.dataset else (None, None)
     if card.output.class_names is None and trained and len(names := imagenet_classes()) == card.output.num_classes:
         card = dataclasses.replace(card, output=card.output.named(names))
-    options = dict(
-        calibration=calibration,
-        batch_size=form.batch_size,
-        evaluation=evaluation,
-        card=card,
-        threads=form.threads,
-        find_layers=form.report,
-        reference=model,
-        io=form.io,
-        auxiliary=form.auxiliary,
-    )
+    options = dict(evaluation=evaluation, card=card, reference=model, auxiliary=form.auxiliary, heatmap=form.heatmap)
     with _stages():
         folded = fold_batch_norm(model)
         if form.fold_preprocessing:
             folded = fold_preprocessing(folded)
-        if one:
-            report = export(folded, form.output, form.precision[0], **options)
-            reports = {report.precision: report}
+        if exporter is None:
+            reports = _litert(form, one, folded, calibration=calibration, **options)
         else:
-            chosen = None if ALL in form.precision else form.precision
-            reports = export_all(folded, form.output, chosen, **options)
+            other = exporter(folded, form.output, calibration, form.batch_size, **options)
+    answers = "labels" if card.output.multi_label else "class"
+    if exporter is not None:
+        return show_format(form, other, answers)
     if form.report:
         for report in reports.values():
             report.save(Path(report.path).parent)
@@ -83,7 +72,29 @@ def run(form: Export) -> None:
     if form.json:
         show_json([dataclasses.asdict(report) for report in reports.values()])
     else:
-        show(_table(reports))
+        show(_table(reports, answers))
+
+
+def _litert(form: Export, one: bool, model: keras.Model, **options: Any) -> dict[str, ExportReport]:
+    """Writes LiteRT files, one or several; returns precision -> report."""
+    options |= dict(threads=form.threads, find_layers=form.report, io=form.io)
+    options["batch_size"] = 1 if form.batch_size is None else form.batch_size
+    if one:
+        report = export(model, form.output, form.precision[0], **options)
+        return {report.precision: report}
+    return export_all(model, form.output, None if ALL in form.precision else form.precision, **options)
+
+
+def _check_path(form: Export, one: bool) -> None:
+    """Raises `InvalidValueError` unless the output is a LiteRT file, or for several a folder."""
+    if form.output.suffix == ".onnx":
+        raise InvalidValueError(f"{form.output} is an ONNX file; say --onnx")
+    if one:
+        check_path(form.output)
+    elif form.output.suffix == ".tflite":
+        raise InvalidValueError(f"{form.output} is one file; for several precisions give a folder")
+    elif "auto" in form.precision:
+        raise InvalidValueError("--precision auto chooses one of all; it stands alone")
 
 
 def _open(form: Export) -> tuple[keras.Model, Card]:
@@ -160,15 +171,15 @@ def _latency(threads: int, report: ExportReport) -> str:
     return f"{report.latency_ms[threads]:.2f} ms"
 
 
-def _table(reports: dict[str, ExportReport]) -> Table:
-    """A row for each file, with what differs between them; the caption tells the rest."""
+def _table(reports: dict[str, ExportReport], answers: str) -> Table:
+    """A row for each file, with what differs between them, `answers` among it; the caption tells the rest."""
     any_report = next(iter(reports.values()))
     columns: dict[str, Callable[[ExportReport], str]] = {
         "precision": lambda r: r.precision,
         "size": lambda r: f"{r.size_bytes / 1e6:.2f} MB",
         "XNNPACK\npartitions": lambda r: str(r.xnnpack_partitions),
         "relative\nerror": lambda r: f"{r.relative_error:.1e}",
-        "same\nclass": lambda r: "-" if r.agreement is None else f"{r.agreement:.1%}",
+        f"same\n{answers}": lambda r: "-" if r.agreement is None else f"{r.agreement:.1%}",
     }
     for metric in any_report.scores:
         columns[metric.replace("_", "\n")] = partial(_score, metric)

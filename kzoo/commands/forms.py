@@ -196,7 +196,11 @@ class Export(TruthOptions, PixelOptions, JsonOption):
     model: Annotated[Positional[str], arg(metavar="MODEL")]
     """Model: a .keras file, or a name of the zoo."""
     output: Annotated[Positional[Path], arg(metavar="OUTPUT")]
-    """File to write, which ends in .tflite; for several precisions a folder."""
+    """File to write, which ends in .tflite; for several precisions and --savedmodel a folder."""
+    onnx: bool = False
+    """Whether to write an ONNX file, which ends in .onnx; needs tf2onnx, onnx and onnxruntime."""
+    savedmodel: bool = False
+    """Whether to write a SavedModel of TensorFlow, a folder."""
     precision: tuple[PrecisionChoice, ...] = ("float32",)
     """Precisions of the files; "auto" takes the fastest that keeps the error small, "all" makes one of each."""
     dataset: str | None = None
@@ -211,12 +215,15 @@ class Export(TruthOptions, PixelOptions, JsonOption):
     fold_preprocessing: bool = False
     """Whether to fold the normalisation of pixels into the first convolution too: large int8 files run up to a tenth
     faster, and 4-bit ones lose accuracy."""
-    batch_size: int = 1
-    """Number of images that the file takes at once."""
+    batch_size: int | None = None
+    """Number of images that the file takes at once; default: 1, or with --onnx and --savedmodel any number."""
     io: Io | None = None
     """Type of input and output of int8 and int4 files; default: int8. Browsers take float32 and uint8."""
     auxiliary: bool = False
     """Whether auxiliary heads, which serve training alone, become outputs of the file too."""
+    heatmap: bool = False
+    """Whether a classifier tells where in the picture it sees each class too, as a second output, of nets that end in
+    global average pooling and one dense layer."""
     weights: str | None = None
     """Weights for a name of the zoo, such as "imagenet" or a path."""
     labels: Path | None = None

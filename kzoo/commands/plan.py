@@ -12,7 +12,7 @@ from rich.table import Table
 from kzoo.commands.forms import Plan
 from kzoo.commands.train_words import check_flags
 from kzoo.console import make_table, show, show_json
-from kzoo.errors import InvalidValueError, UnknownNameError, did_you_mean
+from kzoo.errors import InvalidValueError, UnknownNameError, counted, did_you_mean
 from kzoo.escape import terminal
 from kzoo.planning.order import Order, carry_out, need_compilers
 from kzoo.planning.topology import CPU, Topology, topology_of
@@ -76,7 +76,7 @@ def _table(plan: Verdict) -> Table:
     share = program.batch_size // program.devices
     rows = [
         ("model", f"{answer['model']}, {answer['precision']}, {program.parameters:,} parameters"),
-        ("batch", f"{program.batch_size:,} images, {share:,} on each of {program.devices} devices"),
+        ("batch", f"{program.batch_size:,} images, {share:,} on each of {counted(program.devices, 'device')}"),
         ("weights", filesize.decimal(program.parameter_bytes)),
         ("optimizer", filesize.decimal(program.optimizer_bytes)),
     ]
@@ -94,12 +94,12 @@ def _table(plan: Verdict) -> Table:
         parts = ", ".join(f"{part} {1e3 * seconds:.2f}" for part, seconds in plan.time.parts.items())
         rows += [
             (f"step, {how}", f"{1e3 * plan.time.step:.2f} ms, bound by {plan.time.bound} ({parts})"),
-            ("images/s then", f"{plan.images_per_s:,.0f}, read by {program.hosts} host(s)"),
-            (f"epoch, {how}", f"{plan.epoch_s:,.1f} s, {plan.steps:,} steps"),
-            (f"run, {how}", f"{plan.hours:,.2f} h, {answer['epochs']} epochs"),
+            ("images/s then", f"{plan.images_per_s:,.0f}, read by {counted(program.hosts, 'host')}"),
+            (f"epoch, {how}", f"{plan.epoch_s:,.1f} s, {counted(plan.steps, 'step')}"),
+            (f"run, {how}", f"{plan.hours:,.2f} h, {counted(answer['epochs'], 'epoch')}"),
         ]
         if plan.cost is not None:
-            rows.append((f"cost, {how}", f"{plan.cost:,.2f} for {answer['chips']} chips"))
+            rows.append((f"cost, {how}", f"{plan.cost:,.2f} for {counted(answer['chips'], 'chip')}"))
     for row in rows:
         table.add_row(*map(terminal, row))
     if answer["estimated"]:

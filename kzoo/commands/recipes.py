@@ -3,7 +3,7 @@
 from kzoo.commands.forms import Recipes
 from kzoo.commands.recipe_catalogue import ListedRecipe, read_recipes
 from kzoo.console import make_table, show, show_json
-from kzoo.errors import UnknownNameError, did_you_mean
+from kzoo.errors import UnknownNameError, counted, did_you_mean
 
 MINUTE = 60  # seconds
 
@@ -42,15 +42,16 @@ def run(form: Recipes) -> None:
             _time(recipe),
             _score(recipe),
         )
-    show(table, f"{len(found)} recipe{'' if len(found) == 1 else 's'}")
+    show(table, counted(len(found), "recipe"))
 
 
 def _time(recipe: ListedRecipe) -> str:
     """How long its run took, and of how many epochs it was where these are others."""
     if recipe.measured_seconds is None:
         return "none"
-    epochs = "" if recipe.measured_epochs == recipe.epochs else f" for {recipe.measured_epochs} epochs"
-    return f"{recipe.measured_seconds / MINUTE:.0f} minutes{epochs}"
+    others = recipe.measured_epochs is not None and recipe.measured_epochs != recipe.epochs
+    epochs = f" for {counted(recipe.measured_epochs or 0, 'epoch')}" if others else ""
+    return f"{counted(round(recipe.measured_seconds / MINUTE), 'minute')}{epochs}"
 
 
 def _score(recipe: ListedRecipe) -> str:

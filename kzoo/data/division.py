@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kzoo.errors import DatasetError, check_pattern
+from kzoo.errors import DatasetError, check_pattern, counted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,8 +144,8 @@ def hold_out(
     if not held_out.any():
         grouped = f" in {apart} groups" if apart < len(labels) else ""
         raise DatasetError(
-            f"{option}={fraction} of {len(labels)} images{grouped} leaves nothing to hold out, or nothing to train "
-            "on: each class keeps one to train on; take another share or more images"
+            f"{option}={fraction} of {counted(len(labels), 'image')}{grouped} leaves nothing to hold out, or nothing "
+            "to train on: each class keeps one to train on; take another share or more images"
         )
     return held_out
 

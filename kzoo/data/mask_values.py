@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from kzoo.data.split import VOID
-from kzoo.errors import DatasetError, InvalidValueError
+from kzoo.errors import DatasetError, InvalidValueError, counted
 
 UNKNOWN = 254  # while reading: a value that nobody declared
 NUMBERED = ("L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of one number for each pixel
@@ -45,7 +45,8 @@ class Labels:
             )
         if not 2 <= len(self.classes) < UNKNOWN:
             raise InvalidValueError(
-                f"{len(self.classes)} classes; 2 to {UNKNOWN - 1} can be told apart: name each on a line of its own"
+                f"{counted(len(self.classes), 'class', 'classes')}; 2 to {UNKNOWN - 1} can be told apart: name "
+                "each on a line of its own"
             )
         twice = next((name for name in self.classes if self.classes.count(name) > 1), None)
         if twice is not None:

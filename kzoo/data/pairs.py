@@ -29,7 +29,7 @@ from kzoo.data.split import (
 )
 from kzoo.data.tables import is_table
 from kzoo.data.tfds_sets import image_shape, prepared_builder, tfds_splits, undecoded
-from kzoo.errors import DatasetError, InvalidValueError
+from kzoo.errors import DatasetError, InvalidValueError, counted
 from kzoo.images import STRETCHED, SUFFIXES, Pixels, list_folder, read_numbers, read_picture
 
 DIGITS = "digits"
@@ -171,7 +171,7 @@ def _hold_out(
     else:
         drawn = draw_groups(np.zeros(len(pairs), int), join(keys), names, count, seed)
     if not 0 < len(drawn) < len(pairs):
-        raise DatasetError(f"{option}={fraction} of {len(pairs)} images leaves one part without any")
+        raise DatasetError(f"{option}={fraction} of {counted(len(pairs), 'image')} leaves one part without any")
     chosen = set(drawn.tolist())
     kept = [pair for index, pair in enumerate(pairs) if index not in chosen]
     return kept, [pair for index, pair in enumerate(pairs) if index in chosen]

@@ -5,6 +5,7 @@ With a separator a cell of `label` holds any number of classes, such as "cat|dog
 
 import csv
 import io
+import itertools
 import logging
 import os
 import unicodedata
@@ -12,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kzoo.data.listing import SPLIT_NAMES, TABLES, Listing
-from kzoo.errors import DatasetError, InvalidValueError
+from kzoo.errors import DatasetError, InvalidValueError, counted
 from kzoo.reading import read_text
 
 _log = logging.getLogger("kzoo")
 LARGEST_BYTES = 2**28  # of a table of text
 COLUMNS = ("path", "label", "split")
+SEPARATORS = "|;,+&/"  # that are in use between labels
 Row = tuple[str, dict[str, str]]  # its place in the file, for errors, and its cells by column
 
 
@@ -50,7 +52,7 @@ def list_rows(table: Path, separator: str | None = None) -> Listing:
         raise DatasetError(f"{table} has no rows under its header; each row is a picture with its class")
     divided = any(cells.get("split") for _, cells in rows)
     places: dict[str, str] = {}
-    labels, splits = [], []
+    labels, splits, twice = [], [], []
     for place, cells in rows:
         for column in COLUMNS if divided else COLUMNS[:2]:
             if not cells[column] and (column != "label" or separator is None):
@@ -59,14 +61,22 @@ def list_rows(table: Path, separator: str | None = None) -> Listing:
         if path in places:
             raise DatasetError(f"{table}, {place}: {path} is there twice, first in {places[path]}; remove one")
         places[path] = place
-        labels.append(_names(table, place, unicodedata.normalize("NFC", cells["label"]), separator))
+        names = _names(table, place, unicodedata.normalize("NFC", cells["label"]), separator)
+        labels.append(set(names))
+        if len(set(names)) < len(names):
+            twice.append(f"{place}: label {cells['label']!r}")
         if divided:
             split = SPLIT_NAMES.get(cells["split"].lower())
             if split is None:
                 known = ", ".join(SPLIT_NAMES)
                 raise DatasetError(f"{table}, {place}: split {cells['split']!r} is not accepted; use one of {known}")
             splits.append(split)
+    if twice:
+        others = counted(len(twice) - 1, "more row")
+        more = f"; so {'does' if len(twice) == 2 else 'do'} {others}" if len(twice) > 1 else ""
+        _log.warning(f"{table}, {twice[0]} names a class twice, which counts once{more}")
     if separator is not None and max(map(len, labels)) < 2:
+        _refuse_other_separator(table, separator, {name for names in labels for name in names})
         _log.warning(
             f"{table} has no image with two labels, such as 'a{separator}b': label_separator is what stands between "
             "the classes of a picture"
@@ -79,14 +89,25 @@ def list_rows(table: Path, separator: str | None = None) -> Listing:
     return Listing(str(table), table.parent, paths, ordered, splits if divided else None, classes, separator)
 
 
-def _names(table: Path, place: str, cell: str, separator: str | None) -> set[str]:
+def _refuse_other_separator(table: Path, separator: str, names: set[str]) -> None:
+    """Raises if what are no labels by the separator are some by another one: parts of them stand alone elsewhere."""
+    for name, other in itertools.product(sorted(names), SEPARATORS):
+        parts = {part.strip() for part in name.split(other)}
+        if len(parts) > 1 and parts & names:
+            raise DatasetError(
+                f"{table}: label_separator={separator!r} parts no label, and {name!r} has {other!r} between labels; "
+                f"give label_separator={other!r}"
+            )
+
+
+def _names(table: Path, place: str, cell: str, separator: str | None) -> list[str]:
     """The classes that a cell names."""
     if separator is None:
-        return {cell}
+        return [cell]
     names = [name.strip() for name in cell.split(separator)] if cell else []
     if not all(names):
         raise DatasetError(f"{table}, {place}: label {cell!r} has nothing before or behind a {separator!r}; remove it")
-    return set(names)
+    return names
 
 
 def _text_rows(table: Path) -> Iterator[Row]:

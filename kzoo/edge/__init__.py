@@ -13,6 +13,8 @@ export report: what a file costs and what it lost, `ExportReport`.
 from kzoo.edge.card import Card, read_card
 from kzoo.edge.export_report import ExportReport, draw_reports
 from kzoo.edge.exporting import export, export_all, export_each
+from kzoo.edge.format_report import FormatReport
+from kzoo.edge.formats import export_onnx, export_saved_model
 from kzoo.edge.interface import with_io
 from kzoo.edge.precisions import PRECISIONS
 from kzoo.edge.runtime import LiteRTModel
@@ -21,11 +23,14 @@ __all__ = [
     "PRECISIONS",
     "Card",
     "ExportReport",
+    "FormatReport",
     "LiteRTModel",
     "draw_reports",
     "export",
     "export_all",
     "export_each",
+    "export_onnx",
+    "export_saved_model",
     "read_card",
     "with_io",
 ]

@@ -17,6 +17,7 @@ from kzoo.meaning import carried_pixels
 from kzoo.models.inception import without_auxiliary
 from kzoo.output import UNKNOWN, Output
 from kzoo.preprocessing import normalisation
+from kzoo.surgery import with_heatmap
 
 NO_ANSWER = Output(UNKNOWN, UNKNOWN, 1)  # of several outputs, none of which is one
 
@@ -100,6 +101,18 @@ def check_reference(model: keras.Model, reference: keras.Model | None) -> keras.
                 "was made of"
             )
     return reference
+
+
+def add_heatmap(model: keras.Model, reference: keras.Model | None) -> tuple[keras.Model, keras.Model | None]:
+    """Model and reference, each with a heat map (`kzoo.surgery.with_heatmap`).
+
+    Raises:
+        InvalidValueError: one of them has none.
+    """
+    if reference is None:
+        return with_heatmap(model), None
+    check_is_model(reference)
+    return with_heatmap(model), with_heatmap(without_auxiliary(reference))
 
 
 def check_card(model: keras.Model, card: Card | None, class_names: Sequence[str] | None = None) -> Card:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import keras
 
@@ -17,6 +18,7 @@ from kzoo.images import Pixels
 from kzoo.output import Output
 from kzoo.preprocessing import input_in_words
 from kzoo.reading import read_bytes, read_json
+from kzoo.surgery.heatmap import HEATMAP
 
 VERSION = 3
 LICENSE = "Apache-2.0 for what is of kzoo; the weights have the licence of whoever trained them"
@@ -77,13 +79,22 @@ def describe(
         >>> content, told = describe(path.read_bytes(), card, model, "int8", {"accuracy": 0.9170}, 10_000)
         >>> write_card(told, content, card_path(path))
     """
-    told = _tell(LiteRTModel(content), card, model, precision, measured, images)
+    told = tell(LiteRTModel(content), card, model, precision, measured, images)
     return with_metadata(content, told, card.output), told
 
 
-def _tell(
-    lite: LiteRTModel, card: Card, model: keras.Model, precision: str, measured: dict[str, float], images: int
-) -> dict:
+class File(Protocol):
+    """A file, as far as its card tells of its tensors."""
+
+    inputs: dict[str, dict]
+    outputs: dict[str, dict]
+
+    @property
+    def signature(self) -> str | None: ...
+
+
+def tell(lite: File, card: Card, model: keras.Model, precision: str, measured: dict[str, float], images: int) -> dict:
+    """All that the card of a file tells, as `describe`, of one whose metadata nobody writes too."""
     inputs = {name: _tensor(name, detail) for name, detail in lite.inputs.items()}
     outputs = {name: _tensor(name, detail) for name, detail in lite.outputs.items()}
     given = next(iter(inputs.values()))
@@ -101,12 +112,23 @@ def _tell(
         "input": given,
         "pixels": card.pixels.to_json(),
         "output": card.output.to_json() | {"meaning": card.output.in_words()} | wanted,
-        "how": way_in_words(given, card.pixels, wanted, card.output),
+        "how": [*way_in_words(given, card.pixels, wanted, card.output), *_heatmap_in_words(outputs)],
         "measured": {metric: {"value": value, "images": images} for metric, value in measured.items()},
     }
     if len(inputs) > 1 or len(outputs) > 1:
         told |= {"answer": card.answer, "inputs": inputs, "outputs": outputs}
     return told
+
+
+def _heatmap_in_words(outputs: dict[str, dict]) -> list[str]:
+    """What the map of each class says, of a file that has them."""
+    if HEATMAP not in outputs:
+        return []
+    _, height, width, classes = outputs[HEATMAP]["shape"]
+    return [
+        f"The output {HEATMAP!r} holds {classes} maps of {height} x {width} places, one for each class: how much each "
+        "place of the image adds to the logit of the class. Stretch the map of a class over the image."
+    ]
 
 
 def write_card(told: dict, content: bytes, path: Path) -> None:
@@ -116,9 +138,13 @@ def write_card(told: dict, content: bytes, path: Path) -> None:
 
 
 def _tensor(name: str, detail: dict) -> dict:
-    """Names in the file and in its signature, shape and type; an integer stands for what the formula says."""
+    """Names in the file and in its signature, shape with None for a batch of any size, and type; an integer stands
+    for what the formula says."""
     told = {"name": detail["name"], "argument": name}
-    told |= {"shape": [int(size) for size in detail["shape"]], "dtype": detail["dtype"].__name__}
+    told |= {
+        "shape": [None if size is None else int(size) for size in detail["shape"]],
+        "dtype": detail["dtype"].__name__,
+    }
     scale, zero_point = detail["quantization"]
     return told | ({"scale": float(scale), "zero_point": int(zero_point)} if scale else {})
 

@@ -29,9 +29,7 @@ def convert(model: keras.Model, batch_size: int = 1) -> bytes:
             A layer has a name that TensorFlow does not take.
         OutputError: the folder for temporary files takes no more.
     """
-    _check_names(model)
-    if not re.fullmatch(rf"[A-Za-z0-9.]{SCOPE}*", model.name):
-        model = keras.Model(inputs_of(model), outputs_of(model), name="model")
+    model = named_for_tensorflow(model)
     content, failure = _try(model, batch_size)
     if content is not None:
         return in_order(content, input_names(model), tuple(outputs_by_name(model)))
@@ -42,6 +40,27 @@ def convert(model: keras.Model, batch_size: int = 1) -> bytes:
         )
     layer = _named(model, failure.get("error", "")) or _first_that_fails(model, batch_size)
     raise ExportError(_explain(model, layer, **failure))
+
+
+def named_for_tensorflow(model: keras.Model) -> keras.Model:
+    """The model, called "model" where TensorFlow does not take its name.
+
+    Raises:
+        ExportError: a layer has a name that TensorFlow does not take.
+    """
+    _check_names(model)
+    if re.fullmatch(rf"[A-Za-z0-9.]{SCOPE}*", model.name):
+        return model
+    return keras.Model(inputs_of(model), outputs_of(model), name="model")
+
+
+def signature_of(model: keras.Model, batch_size: int | None) -> list:
+    """The `input_signature` of Keras' exporter, for batches of a size, or of any."""
+    specs = [
+        keras.InputSpec(shape=(batch_size, *tensor.shape[1:]), dtype="float32", name=name)
+        for name, tensor in zip(input_names(model), model.inputs, strict=True)
+    ]
+    return [keras.tree.pack_sequence_as(inputs_of(model), specs)]
 
 
 def _check_names(model: keras.Model) -> None:
@@ -58,15 +77,10 @@ def _check_names(model: keras.Model) -> None:
 def _try(model: keras.Model, batch_size: int) -> tuple[bytes | None, dict[str, str]]:
     """The file, or None and the converter's error or how it crashed."""
     _CONVERTER.start()
-    specs = [
-        keras.InputSpec(shape=(batch_size, *tensor.shape[1:]), dtype="float32", name=name)
-        for name, tensor in zip(input_names(model), model.inputs, strict=True)
-    ]
-    signature = [keras.tree.pack_sequence_as(inputs_of(model), specs)]
     with tempfile.TemporaryDirectory() as directory:
         saved_model, output = Path(directory, "saved_model"), Path(directory, "model.tflite")
         try:
-            model.export(saved_model, verbose=False, input_signature=signature)
+            model.export(saved_model, verbose=False, input_signature=signature_of(model, batch_size))
         except Exception as failure:  # of any layer's call
             return None, {"error": explain(failure)}
         answer = _CONVERTER.ask({"saved_model": str(saved_model), "output": str(output)})
@@ -76,10 +90,10 @@ def _try(model: keras.Model, batch_size: int) -> tuple[bytes | None, dict[str, s
 def _named(model: keras.Model, message: str) -> str:
     """The layer that the converter's error speaks of, or nothing."""
     scopes = {scope for place in re.findall(r'"([^"]+/[^"]+)@', message) for scope in place.split("/")}
-    return next((layer.name for layer in model.layers if any(_is_scope_of(s, layer.name) for s in scopes)), "")
+    return next((layer.name for layer in model.layers if any(is_scope_of(s, layer.name) for s in scopes)), "")
 
 
-def _is_scope_of(scope: str, layer: str) -> bool:
+def is_scope_of(scope: str, layer: str) -> bool:
     """Whether TensorFlow named `scope` after `layer`; it adds a number where the name was taken."""
     return re.fullmatch(rf"{re.escape(layer)}(_\d+)?", scope) is not None
 

@@ -83,7 +83,7 @@ class ExportReport:
             "ops": ", ".join(f"{count} {op}" for op, count in self.ops.items()),
             f"error on {self.verified_on}": f"{self.relative_error:.2e} of the norm, at most {self.max_abs_error:.2e}",
             "cosine": f"{self.cosine:.6f}",
-            "same most probable class": "unknown" if self.agreement is None else f"{self.agreement:.2%}",
+            "same answers": "unknown" if self.agreement is None else f"{self.agreement:.2%}",
         }
         rows |= {
             f"error of {name!r}": f"{told['relative_error']:.2e} of the norm, at most {told['max_abs_error']:.2e}"

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from kzoo.edge.arguments import (
+    add_heatmap,
     check_card,
     check_images,
     check_io,
@@ -49,6 +50,7 @@ def export(
     reference: keras.Model | None = None,
     io: Io | None = None,
     auxiliary: bool = False,
+    heatmap: bool = False,
 ) -> ExportReport:
     """Writes `model` as a LiteRT file and proves that it computes what Keras computes.
 
@@ -82,6 +84,8 @@ def export(
             `"uint8"` or `"float32"`, which browsers and MediaPipe take. The numbers between are the same; a softmax
             behind them is not rounded in `"float32"`. See `kzoo.edge.with_io`.
         auxiliary: whether auxiliary heads, which serve training alone, become outputs of the file too.
+        heatmap: whether a classifier that ends in global average pooling and one dense layer gives a map for each
+            class too, as the output `heatmap` behind `answer`: see `kzoo.surgery.with_heatmap`.
 
     Returns:
         An `ExportReport`.
@@ -89,7 +93,7 @@ def export(
     Raises:
         BackendError: TensorFlow, whose converter does it, is not installed or not what Keras computes with.
         InvalidValueError: unknown precision, `io` that it does not have, no `.tflite` suffix, images of the wrong
-            shape, range or number.
+            shape, range or number, or a model without a heat map.
         OutputError: the directory cannot be written.
         ExportError: the model needs another op, or the file disagrees with Keras. No file is left.
 
@@ -104,7 +108,7 @@ def export(
     names = _possible(calibration, slow=False) if automatic else (precision,)
     check_options(names, batch_size, threads, max_error, others=(AUTO,))
     images = dict(calibration=calibration, evaluation=evaluation)
-    told = dict(card=card, class_names=class_names, io=io, auxiliary=auxiliary)
+    told = dict(card=card, class_names=class_names, io=io, auxiliary=auxiliary, heatmap=heatmap)
     source = _open(model, reference, names, batch_size, path.parent, **images, **told)
     file = None
     if automatic:
@@ -128,6 +132,7 @@ def export_each(
     reference: keras.Model | None = None,
     io: Io | None = None,
     auxiliary: bool = False,
+    heatmap: bool = False,
 ) -> Iterator[tuple[str, ExportReport | ExportError]]:
     """Writes `NAME_PRECISION.tflite` for several precisions, from one conversion.
 
@@ -156,7 +161,7 @@ def export_each(
     names = _possible(calibration) if precisions is None else tuple(precisions)
     check_options(names, batch_size, threads)
     images = dict(calibration=calibration, evaluation=evaluation)
-    told = dict(card=card, class_names=class_names, io=io, auxiliary=auxiliary)
+    told = dict(card=card, class_names=class_names, io=io, auxiliary=auxiliary, heatmap=heatmap)
     source = _open(model, reference, names, batch_size, directory, **images, **told)
 
     def results() -> Iterator[tuple[str, ExportReport | ExportError]]:
@@ -220,11 +225,25 @@ def _possible(calibration, slow: bool = True) -> tuple[str, ...]:
 
 
 def _open(
-    model, reference, precisions, batch_size, directory, *, calibration, evaluation, card, class_names, io, auxiliary
+    model,
+    reference,
+    precisions,
+    batch_size,
+    directory,
+    *,
+    calibration,
+    evaluation,
+    card,
+    class_names,
+    io,
+    auxiliary,
+    heatmap,
 ) -> Source:
     """Checks every argument, then converts."""
     if not auxiliary:
         model = without_auxiliary(model)
+    if heatmap:
+        model, reference = add_heatmap(model, reference)
     check_io(io, precisions)
     shapes = check_model(model)
     reference = check_reference(model, reference)

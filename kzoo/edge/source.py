@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -70,21 +70,12 @@ class Source:
     @functools.cached_property
     def images(self) -> dict[str, np.ndarray]:
         """Input name -> images to compare on."""
-        if self.calibration is not None:
-            return {name: array[:VERIFY_IMAGES] for name, array in self.calibration.items()}
-        names, tensors = input_names(self.model), self.model.inputs
-        return {name: _noise(tuple(tensor.shape[1:])) for name, tensor in zip(names, tensors, strict=True)}
+        return images_to_compare(self.model, self.calibration)
 
     @functools.cached_property
     def expected(self) -> dict[str, np.ndarray]:
         """Output name -> what Keras says of the images."""
-        try:
-            return run(self.reference, list(self.images.values()))
-        except Exception as error:  # of any layer's call
-            raise ExportError(
-                f"{self.reference.name} cannot run, so that no file can be compared with it: "
-                f"{why_not_computed(error) or explain(error)}; nothing was written"
-            ) from error
+        return keras_outputs(self.reference, self.images)
 
     @functools.cached_property
     def answer(self) -> str:
@@ -136,8 +127,8 @@ class Source:
             except ExportError as error:
                 _log.warning("%s", error)
                 continue
-            errors = _errors(file.lite.predict_each(self.images), self.expected)
-            found[precision] = errors[_worst(errors)]["relative_error"]
+            errors = errors_by_output(file.lite.predict_each(self.images), self.expected)
+            found[precision] = errors[worst_output(errors)]["relative_error"]
             if found[precision] <= max_error:
                 latency = file.lite.latency_ms()
                 if best is None or latency < best[0]:
@@ -169,8 +160,8 @@ class Source:
         outputs = lite.predict_each(images)
         count = len(next(iter(images.values())))
         verified_on = f"{count} {'images of noise' if self.calibration is None else 'calibration images'}"
-        errors = _errors(outputs, expected)
-        worst = _worst(errors)
+        errors = errors_by_output(outputs, expected)
+        worst = worst_output(errors)
         distances = errors[worst]
         if not distances["relative_error"] <= PRECISIONS[precision].bound:  # a NaN fails too
             named = f"output {worst!r} of the" if len(errors) > 1 else "the"
@@ -221,12 +212,35 @@ class Source:
         return tuple(sorted(found.items(), key=lambda item: -item[1])[:WORST_LAYERS])
 
 
-def _errors(outputs: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+def images_to_compare(model: keras.Model, given: Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray]:
+    """Input name -> the first of the images that are given, or noise."""
+    if given is not None:
+        return {name: array[:VERIFY_IMAGES] for name, array in given.items()}
+    names, tensors = input_names(model), model.inputs
+    return {name: _noise(tuple(tensor.shape[1:])) for name, tensor in zip(names, tensors, strict=True)}
+
+
+def keras_outputs(model: keras.Model, images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Output name -> what Keras says of images.
+
+    Raises:
+        ExportError: the model cannot run.
+    """
+    try:
+        return run(model, list(images.values()))
+    except Exception as error:  # of any layer's call
+        raise ExportError(
+            f"{model.name} cannot run, so that no file can be compared with it: "
+            f"{why_not_computed(error) or explain(error)}; nothing was written"
+        ) from error
+
+
+def errors_by_output(outputs: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """Output name -> its distances to what Keras gives."""
     return {name: output_errors(outputs[name], values) for name, values in expected.items()}
 
 
-def _worst(errors: dict[str, dict[str, float]]) -> str:
+def worst_output(errors: dict[str, dict[str, float]]) -> str:
     """Name of the output that is furthest from Keras'; one that is no number is further than all."""
     return max(errors, key=lambda name: np.nan_to_num(errors[name]["relative_error"], nan=np.inf))
 

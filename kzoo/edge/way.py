@@ -35,7 +35,7 @@ def way_in_words(given: dict, pixels: Pixels, wanted: dict, output: Output) -> l
     """
     batch, *image = given["shape"]
     if len(image) != 3:
-        return [f"Feed {given['dtype']} of shape {given['shape']}.", *_answer(wanted, output)]
+        return [f"Feed {given['dtype']} of shape {_shape(given)}.", *_answer(wanted, output)]
     height, width, channels = image
     kind = {1: GREY, 3: "RGB"}.get(channels, f"{channels} channels, as in training")
     steps = [
@@ -44,12 +44,17 @@ def way_in_words(given: dict, pixels: Pixels, wanted: dict, output: Output) -> l
         *_resize(pixels, height, width),
         *_feed(given),
     ]
-    if batch > 1:
+    if batch is not None and batch > 1:
         steps.append(f"The file takes {batch} images at once: fill up fewer with zeros.")
     steps += _answer(wanted, output)
     if output.task == "segmentation":
         steps += _mask(pixels, image, wanted["shape"][1:])
     return steps
+
+
+def _shape(tensor: dict) -> str:
+    """The shape of an input or output in words."""
+    return "[" + ", ".join("any" if size is None else str(size) for size in tensor["shape"]) + "]"
 
 
 def _resize(pixels: Pixels, height: int, width: int) -> list[str]:
@@ -89,7 +94,7 @@ def _feed(given: dict) -> list[str]:
     else:
         fed = f"round(pixel / {scale:.9g}) + {zero_point}, {EVEN} and clipped,"
     order = f"rows, columns, channels ({CHANNELS.get(given['shape'][-1], 'as trained')})"
-    steps = [f"Feed {fed} as {given['dtype']} of shape {given['shape']}: {order}."]
+    steps = [f"Feed {fed} as {given['dtype']} of shape {_shape(given)}: {order}."]
     if given["values"] != PIXELS:
         steps.append(f"The values are to be {given['values']}; kzoo itself feeds pixels of 0 to 255.")
     if "preprocessing" in given:
@@ -106,7 +111,7 @@ def _answer(wanted: dict, output: Output) -> list[str]:
     of = "Each pixel of the map has" if output.task == "segmentation" else "The answer is"
     count, names = output.units, output.names
     if output.task == UNKNOWN:
-        return [*steps, f"The output has shape {wanted['shape']}; what it means is not told."]
+        return [*steps, f"The output has shape {_shape(wanted)}; what it means is not told."]
     if output.units == 1:
         kind = {"logits": "logit x", UNKNOWN: "number x, of unknown meaning,"}.get(output.values, "probability x")
         steps.append(f"{of} one {kind} of class 1, {names[1]!r}, against class 0, {names[0]!r}.")

@@ -29,13 +29,16 @@ def recipe_beside(model: Path, dataset: str) -> dict[str, Any]:
 
     Args:
         model: file of a run, which has its `report.json` beside it.
-        dataset: name, or a path however it is spelled; of another one the recipe says nothing.
+        dataset: name, or a path however it is spelled and wherever from; of another one the recipe says nothing.
 
     Raises:
         InvalidValueError: the report cannot be read, or has a field of a wrong type.
     """
-    recipe = stored_flags(read_report(model).get("recipe", {}))
-    if not _is_same(dataset, recipe.get("dataset")):
+    report = read_report(model)
+    recipe = stored_flags(report.get("recipe", {}))
+    place = report.get("dataset", {}).get("place")
+    is_there = isinstance(place, str) and _is_same(dataset, str(model.parent / place))
+    if not is_there and not _is_same(dataset, recipe.get("dataset")):
         return {}
     found = {field: recipe[field] for field in _OF_DATA if field in recipe}
     check_flags(found, str(model.with_name("report.json")))

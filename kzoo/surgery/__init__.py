@@ -15,6 +15,7 @@ from kzoo.surgery.equalize import EqualizationPlan, equalize_ranges, plan_equali
 from kzoo.surgery.fake_quantization import insert_fake_quantization, remove_fake_quantization
 from kzoo.surgery.fold_batch_norm import fold_batch_norm, plan_folding
 from kzoo.surgery.fold_preprocessing import fold_preprocessing, plan_preprocessing
+from kzoo.surgery.heatmap import with_heatmap
 from kzoo.surgery.plan import FoldPlan
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "plan_preprocessing",
     "pooling_to_conv",
     "remove_fake_quantization",
+    "with_heatmap",
 ]

@@ -1,5 +1,6 @@
 """The model card of a run, in Markdown, with measured numbers only."""
 
+from kzoo.errors import counted
 from kzoo.escape import markdown
 from kzoo.recipe import Recipe
 from kzoo.tasks import Task
@@ -63,7 +64,7 @@ def model_card(recipe: Recipe, task: Task, report: dict) -> str:
         for row in report["models"].values()
     )
     exports = "\n".join(
-        f"- `{name}`: {item['xnnpack_partitions']} XNNPACK partition(s), {_ops(item['ops'])}; largest error "
+        f"- `{name}`: {counted(item['xnnpack_partitions'], 'XNNPACK partition')}, {_ops(item['ops'])}; largest error "
         f"{item['max_abs_error']:.1e} absolute and {item['max_rel_error']:.1e} relative on {item['verified_on']}"
         for name, item in report["exports"].items()
     )

@@ -17,7 +17,7 @@ import kzoo
 from kzoo.console import show
 from kzoo.data.split import ImageDataset
 from kzoo.edge import Card, LiteRTModel, export_each
-from kzoo.errors import ExportError
+from kzoo.errors import ExportError, counted
 from kzoo.escape import terminal
 from kzoo.files import atomic_path, write_text
 from kzoo.keras_file import open_keras
@@ -118,6 +118,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
         "environment": environment(),
         "dataset": {
             "name": data.name,
+            "place": place_of(recipe.data.dataset, directory),
             "classes": list(data.classes),
             "train": data.train.size,
             "validation": data.validation.size,
@@ -141,9 +142,17 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     return report
 
 
+def place_of(dataset: str, directory: Path) -> str | None:
+    """The path of a dataset of files from the folder of a run, as it is found from anywhere; None for other ones."""
+    try:
+        return os.path.relpath(dataset, directory) if Path(dataset).exists() else None
+    except ValueError:  # on another drive
+        return str(Path(dataset).absolute())
+
+
 def print_measurements(measurements: dict[str, Measurement], data: ImageDataset, columns: Sequence[Column]) -> None:
     """One table: scores, size, latency and largest output difference of each model."""
-    table = Table(title=f"{terminal(data.name)}, {data.test.size} test images")
+    table = Table(title=f"{terminal(data.name)}, {counted(data.test.size, 'test image')}")
     table.add_column("model")
     for title in (*(column.title for column in columns), "size", "latency, 1 image", "largest difference"):
         table.add_column(title, justify="right")

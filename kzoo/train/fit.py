@@ -13,7 +13,7 @@ import numpy as np
 from kzoo.console import show
 from kzoo.data.seeds import EpochSeeds
 from kzoo.data.split import ImageDataset
-from kzoo.errors import KzooError, OutputError
+from kzoo.errors import KzooError, OutputError, counted
 from kzoo.escape import terminal
 from kzoo.recipe import Recipe
 from kzoo.tasks import Task
@@ -137,9 +137,10 @@ def fit(
             f"cannot write to {directory}: {error}{'; the last checkpoint is kept' if checkpoints.marks() else ''}"
         ) from error
     reached = len(checkpoint.rows)
-    show(terminal(f"trained {reached - done} epochs in {time.perf_counter() - started:.0f} s"))
+    show(terminal(f"trained {counted(reached - done, 'epoch')} in {time.perf_counter() - started:.0f} s"))
     if is_over(checkpoint.rows, task.monitor, schedule.patience):
-        show(f"ended early: the last {schedule.patience} epochs were no better than the best before")
+        last = "epoch was" if schedule.patience == 1 else f"{schedule.patience} epochs were"
+        show(f"ended early: the last {last} no better than the best before")
     elif reached < schedule.epochs:
         raise KzooError(
             f"the loss became NaN in epoch {reached + 1}; lower --learning-rate (it was "

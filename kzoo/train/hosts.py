@@ -22,7 +22,7 @@ import numpy as np
 
 import kzoo
 from kzoo.data.split import ImageDataset
-from kzoo.errors import BackendError, InvalidValueError, KzooError, explain
+from kzoo.errors import BackendError, InvalidValueError, KzooError, counted, explain
 from kzoo.recipe import Hardware, Recipe
 from kzoo.recipe.hardware import FOUND
 from kzoo.train.checkpoints import Checkpoints, Found, Mark
@@ -30,6 +30,7 @@ from kzoo.train.command import PLACES
 from kzoo.train.splits import places_of
 
 MEETING_SECONDS = 300  # in which all processes have to be there
+TOLD_SECONDS = 5  # after which a process tells whom it waits for
 SILENT_SECONDS = 30  # without a sign of life, after which a process counts as dead
 PART_BYTES = 2**28  # that are told at once
 # words in the errors of JAX of processes that are gone, or cannot be reached
@@ -235,6 +236,7 @@ def _meet(hardware: Hardware) -> None:
     import jax
 
     where: dict[str, Any] = {}
+    missing = "the other processes of its job"
     late = f"not all processes of the run came together within {MEETING_SECONDS} s; are all started?"
     if hardware.coordinator not in (None, FOUND):
         _check_address(hardware.coordinator, hardware.process_id == 0)
@@ -244,7 +246,9 @@ def _meet(hardware: Hardware) -> None:
             process_id=hardware.process_id,
             cluster_detection_method="deactivate",
         )
+        missing = f"{counted((hardware.processes or 1) - 1, 'other process', 'other processes')} of the run"
         if hardware.process_id:
+            missing = f"process 0 at {hardware.coordinator}"
             late = (
                 f"process 0 was not at {hardware.coordinator} within {MEETING_SECONDS} s, or others are missing; "
                 "is it started there, and does a firewall let its port through?"
@@ -254,9 +258,14 @@ def _meet(hardware: Hardware) -> None:
         print(f"kzoo: {late}", file=sys.stderr)
         _leave(2)
 
-    timer = threading.Timer(MEETING_SECONDS, end)
-    timer.daemon = True
-    timer.start()
+    def tell() -> None:
+        number = "" if hardware.process_id is None else f" {hardware.process_id}"
+        print(f"kzoo: process{number} waits for {missing}, for up to {MEETING_SECONDS} s", file=sys.stderr, flush=True)
+
+    timers = threading.Timer(TOLD_SECONDS, tell), threading.Timer(MEETING_SECONDS, end)
+    for timer in timers:
+        timer.daemon = True
+        timer.start()
     try:
         jax.distributed.initialize(
             **where, initialization_timeout=2 * MEETING_SECONDS, heartbeat_timeout_seconds=SILENT_SECONDS
@@ -268,7 +277,8 @@ def _meet(hardware: Hardware) -> None:
             ) from error
         raise KzooError(f"coordinator={hardware.coordinator!r}: {explain(error)}") from error
     finally:
-        timer.cancel()
+        for timer in timers:
+            timer.cancel()
 
 
 def _check_address(address: str, mine: bool) -> None:

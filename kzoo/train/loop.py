@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import keras
 import kzoo
 from kzoo.console import show
 from kzoo.data.split import ImageDataset, readable_images
-from kzoo.errors import InvalidValueError
+from kzoo.errors import InvalidValueError, counted
 from kzoo.escape import terminal
 from kzoo.files import ensure_writable, exclusive, refuse_unwritable
 from kzoo.recipe import Classify, Recipe, Segment
@@ -34,6 +35,7 @@ from kzoo.weights import fetch_source, resolve
 from kzoo.zoo import build, count_parameters
 
 SMOKE_EPOCHS = 2
+_log = logging.getLogger("kzoo")
 
 
 def train(recipe: Recipe) -> dict:
@@ -66,8 +68,11 @@ def train(recipe: Recipe) -> dict:
     for flag, value in (("freeze_backbone", recipe.freeze_backbone), ("freeze_epochs", recipe.schedule.freeze_epochs)):
         if value and recipe.weights is None and recipe.backbone_weights is None:
             raise InvalidValueError(f"{flag} would keep random weights; give weights or backbone_weights too")
+    asked = recipe.schedule
     recipe = _shrink(recipe, task) if recipe.smoke else recipe
     with joined(recipe.hardware) as hosts:
+        if hosts.first and asked.patience is not None and asked.patience >= asked.epochs:
+            _log.warning(f"patience={asked.patience} ends no run of {counted(asked.epochs, 'epoch')} early")
         hosts.agree(facts_of(recipe))
         devices = choose_devices(recipe.hardware, recipe.schedule.batch_size, hosts)
         check_recipe(recipe, devices)
@@ -102,7 +107,7 @@ def _train(recipe: Recipe, task: Task, data: ImageDataset, devices: Devices) -> 
         raise InvalidValueError(f"batch_size={batch_size} is more than the {data.train.size} training images")
     _say(
         f"  {data.train.size} training, {data.validation.size} validation, {data.test.size} test images of "
-        f"{data.image_shape}, {len(data.classes)} classes"
+        f"{data.image_shape}, {counted(len(data.classes), 'class', 'classes')}"
     )
 
     _check_crop(recipe, data)
@@ -112,7 +117,7 @@ def _train(recipe: Recipe, task: Task, data: ImageDataset, devices: Devices) -> 
         with devices.scope():
             probed = compiled_model(recipe, task, data, steps)
         epochs = epochs_within(recipe, task, probed, data, devices)
-        _say(f"{epochs} epochs for {recipe.schedule.minutes:g} minutes")
+        _say(f"{counted(epochs, 'epoch')} for {recipe.schedule.minutes:g} minutes")
         recipe = recipe.replace(epochs=epochs)
     keras.utils.set_random_seed(recipe.seed)
     model_at = _models(recipe, task, data, steps, devices)
@@ -177,8 +182,8 @@ def _run(
     if rows and hosts.first:
         checkpoints.best(best_epoch(rows, task.monitor), averaged=recipe.optimizer.ema is not None)
     if mark > Mark(0):
-        inside = f" and {mark.batches} batches" if mark.batches else ""
-        show(f"resuming after {mark.epochs} of {epochs} epochs{inside}" if left else "all epochs are done")
+        inside = f" and {counted(mark.batches, 'batch', 'batches')}" if mark.batches else ""
+        show(f"resuming after {mark.epochs} of {counted(epochs, 'epoch')}{inside}" if left else "all epochs are done")
     if hosts.first:
         run_directory.describe(recipe, data, directory)
     if left:

@@ -10,7 +10,7 @@ import keras
 
 from kzoo.console import show
 from kzoo.data.split import ImageDataset
-from kzoo.errors import InvalidValueError, OutputError
+from kzoo.errors import InvalidValueError, OutputError, counted
 from kzoo.escape import terminal
 from kzoo.files import LOCK, PARTIAL, ensure_writable, exclusive, write_text
 from kzoo.reading import check_type, read_json
@@ -57,7 +57,9 @@ def prepare(recipe: Recipe, data: ImageDataset, directory: Path) -> None:
     # the first epoch may have been killed behind its row and its best
     told = max(count_rows(directory / HISTORY), *checkpoints.epochs("best"), 0)
     if told > 1:
-        raise OutputError(f"{directory} tells of {told} epochs and holds no checkpoint; put it back, or {AGAIN}")
+        raise OutputError(
+            f"{directory} tells of {counted(told, 'epoch')} and holds no checkpoint; put it back, or {AGAIN}"
+        )
 
 
 def _move_aside(directory: Path) -> None:
@@ -88,9 +90,9 @@ def _check_classes(classes: Sequence[str], directory: Path) -> None:
     for number, (old, new) in enumerate(pairs, start=1):
         if old != new:
             raise OutputError(
-                f"{directory} holds a run on {len(before)} classes and the dataset has {len(classes)}, of which "
-                f"number {number} was {old!r} and is {new!r}; put the dataset back, choose another --output-dir, "
-                f"or {AGAIN}"
+                f"{directory} holds a run on {counted(len(before), 'class', 'classes')} and the dataset has "
+                f"{len(classes)}, of which number {number} was {old!r} and is {new!r}; put the dataset "
+                f"back, choose another --output-dir, or {AGAIN}"
             )
 
 
@@ -112,7 +114,7 @@ def _check_settings(recipe: Recipe, directory: Path, done: int) -> None:
         )
     if done > recipe.schedule.epochs:
         raise OutputError(
-            f"{directory} holds a run of {done} epochs, more than the {recipe.schedule.epochs} asked for; "
+            f"{directory} holds a run of {counted(done, 'epoch')}, more than the {recipe.schedule.epochs} asked for; "
             f"choose another --output-dir, or {AGAIN}"
         )
 

@@ -11,8 +11,10 @@ import pytest
 import rich.console
 
 from kzoo import console
+from kzoo.commands.forms import FORMS
 from kzoo.console import make_table, show, show_json
 from kzoo.escape import terminal
+from kzoo.recipe import Recipe, load_recipe
 
 LONG = "a_name_of_more_than_eighty_characters_" * 3
 
@@ -61,6 +63,27 @@ def test_json_is_strict(capsys):
     text = capsys.readouterr().out
     assert "\x1b" not in text
     assert json.loads(text) == {"a": [None, 1.5, {"b": None}], "c": [1, "\x1b[2J"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["plan", "x", "--price", "abc"], "--price abc is not accepted; it must be a number"),
+        (["plan", "x", "--jobs", "2.5"], "--jobs 2.5 is not accepted; it must be a whole number"),
+        (["train", "quickstart", "--devices", "x"], "--devices x is not accepted; it must be a whole number or one "
+         "of auto, cpu, gpu, tpu"),
+        (["train", "quickstart", "--learning-rate", "x"], "--learning-rate x is not accepted; it must be a number"),
+        (["train", "quickstart", "--image-size", "8", "a"], "--image-size 8 a is not accepted; it must be a whole "
+         "number or two whole numbers"),
+        (["train", "quickstart", "--step-epochs", "a", "b"], "--step-epochs a b is not accepted"),
+    ],
+)  # fmt: skip
+def test_values_that_cannot_be_read_are_told_in_words(arguments, message, capsys):
+    command, *options = arguments
+    default = {"default": load_recipe(options.pop(0))} if command == "train" else {}
+    with pytest.raises(SystemExit):
+        console.parse(FORMS.get(command, Recipe), options, f"kzoo {command}", **default)
+    assert capsys.readouterr().err == f"kzoo: {message} (see kzoo {command} --help)\n"
 
 
 def test_a_warning_is_told_once(capsys):

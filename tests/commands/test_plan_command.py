@@ -63,13 +63,21 @@ def test_a_plan_says_what_is_needed_how_long_it_takes_and_what_it_costs(orders, 
     assert (first["weights"], first["optimizer"], first["activations and the rest"]) == ("4.0 MB", "8.0 MB", "1.9 GB")
     assert (first["memory in use"], first["headroom"]) == ("1.9 GB of 16.0 GB", "14.1 GB")
     assert first["step, at least"].startswith("20.00 ms, bound by memory (matrix units 4.00, memory 20.00, network 0.")
-    assert first["images/s then"] == "12,800, read by 2 host(s)"
+    assert first["images/s then"] == "12,800, read by 2 hosts"
     assert (first["epoch, at least"], first["run, at least"]) == ("78.1 s, 3,906 steps", "1.95 h, 90 epochs")
     assert (first["cost, at least"], second["cost, at least"]) == ("18.75 for 8 chips", "75.00 for 32 chips")
     assert [(order.topology, order.settings) for order in given] == [
         ("v5e:2x4", ["--batch-size", "256"]),
         ("v5e:4x8", ["--batch-size", "256"]),
     ]
+
+
+def test_one_device_is_no_devices(orders, capsys):
+    orders[1].update(devices=1, hosts=1)
+    main(["plan", "quickstart"])
+    told = capsys.readouterr().out
+    assert "on each of 1 device\n" in told
+    assert "read by 1 host\n" in told
 
 
 def _parts(capsys) -> list[str]:

@@ -300,7 +300,7 @@ def test_bad_folders_are_refused_by_the_name_of_the_file(what, folder):
     [
         (b"hintergrund\nb\xe4ll\nx\n", r"cannot read the labels in .*classes\.txt"),
         (b" \n\n", r"classes\.txt is empty; it must name the classes"),
-        (b"all\n", r"classes\.txt: 1 classes; 2 to 253"),
+        (b"all\n", r"classes\.txt: 1 class; 2 to 253"),
         (b"sky\nroad\nsky\n", r"classes\.txt: several classes are called 'sky'"),
     ],
 )
@@ -333,7 +333,7 @@ def test_void_must_be_declared(folder):
         (dict(mask_values=(1, 2)), "2 values for the 3 classes"),
         (dict(void=(2,)), "must differ"),
         (dict(void=(256,)), "must differ and be 0 to 255"),
-        (dict(class_names=("all",)), "1 classes; 2 to"),
+        (dict(class_names=("all",)), "1 class; 2 to"),
     ],
 )
 def test_declarations_that_cannot_be(options, message, folder):

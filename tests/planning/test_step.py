@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -140,6 +141,12 @@ print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
     assert lines[1::2] == ["exit 2"] * len(MISTAKES)
     for line, message in zip(lines[::2], MISTAKES.values(), strict=True):
         assert message in line
+
+
+def test_how_to_install_what_compiles_is_said_in_one_way():
+    wanted, root = "pip install 'jax[tpu]'", Path(__file__).parents[2]
+    for page in ("README.md", "kzoo/planning/README.md", "recipes/studies/planned.py", "kzoo/planning/order.py"):
+        assert wanted in (root / page).read_text()
 
 
 def test_a_batch_that_the_devices_do_not_divide_is_refused():

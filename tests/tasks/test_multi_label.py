@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 
 import keras
 import numpy as np
@@ -13,7 +14,7 @@ import kzoo
 from kzoo.cli import main
 from kzoo.errors import DatasetError, InvalidValueError
 from kzoo.output import Output
-from kzoo.recipe import Classify, Data
+from kzoo.recipe import Classify, Data, recipe_beside
 from kzoo.tasks import Classification, MultiLabel, task_of
 from kzoo.tasks.multi_label import all_right
 from kzoo.train import train
@@ -132,9 +133,12 @@ def test_evaluate_tells_the_same_of_the_file_and_of_another_order_of_classes(run
 def test_an_integer_file_is_made_again_with_images_and_labels_of_the_table(run, table, tmp_path, capsys):
     recipe, _ = run
     command = ["export", str(recipe.run_dir / "folded.keras"), str(tmp_path / "again.tflite"), "--precision", "int8"]
-    main([*command, "--dataset", str(table), "--evaluate", "24", "--json"])
-    (told,) = json.loads(capsys.readouterr().out)
-    assert told["scores"]["accuracy"]["file"] > 0.6
+    capsys.readouterr()
+    main([*command, "--dataset", str(table), "--evaluate", "24"])
+    header, row, *_ = (line.split("\t") for line in capsys.readouterr().out.splitlines())
+    told = dict(zip(header, row, strict=True))
+    assert float(told["accuracy"]) > 0.6
+    assert float(told["same labels"].rstrip("%")) > 90
 
 
 def test_the_loss_is_the_mean_binary_cross_entropy_of_the_labels(table, tiny):
@@ -209,10 +213,45 @@ def test_pictures_without_labels_calibrate_too(table):
 
 
 def test_a_separator_that_no_label_has_is_told(table, caplog):
+    lone = table.with_name("lone.csv")
+    lone.write_text("\n".join(line.split(" ")[0] for line in table.read_text().splitlines()))
     with caplog.at_level(logging.WARNING):
-        data = MultiLabel().load(Data(str(table), image_size=8, label_separator="|"), Classify(), 0)
+        data = MultiLabel().load(Data(str(lone), image_size=8, label_separator="|"), Classify(), 0)
     assert "has no image with two labels, such as 'a|b'" in caplog.text
-    assert "green + blue" in data.classes
+    assert data.classes == NAMES
+
+
+def test_a_wrong_separator_is_one_line_with_the_right_one(run, table, capsys):
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(run[0].run_dir / "model.keras"), "--dataset", str(table), "--label-separator", "|"])
+    (line,) = capsys.readouterr().err.splitlines()
+    told = "label_separator='|' parts no label, and 'green + blue' has '+' between labels; give label_separator='+'"
+    assert line == f"kzoo: {table}: {told}"
+
+
+def test_a_class_that_a_row_names_twice_counts_once_and_is_told_once(table, caplog):
+    twice = table.with_name("twice.csv")
+    lines = table.read_text().splitlines()
+    lines[2:4] = ["1.png,blue + blue", "2.png,green+blue + green"]
+    twice.write_text("\n".join(lines))
+    with caplog.at_level(logging.WARNING):
+        data = MultiLabel().load(Data(str(twice), image_size=8, label_separator="+"), Classify(), 0)
+    same = MultiLabel().load(Data(str(table), image_size=8, label_separator="+"), Classify(), 0)
+    told = f"{twice}, line 3: label 'blue + blue' names a class twice, which counts once; so does 1 more row"
+    assert [record.message for record in caplog.records if "twice" in record.message] == [told]
+    labels = {file.path: file.label for split in (data.train, data.validation, data.test) for file in split.files}
+    assert (labels["1.png"], labels["2.png"], data.classes) == ("blue", "blue+green", same.classes)
+
+
+def test_the_report_of_a_run_is_found_wherever_its_pictures_are_named_from(run, table, tmp_path, monkeypatch, capsys):
+    model = run[0].run_dir / "model.keras"
+    monkeypatch.chdir(table.parent)
+    for place, spelled in ((table.parent, "labels.csv"), (tmp_path, os.path.relpath(table, tmp_path))):
+        monkeypatch.chdir(place)
+        assert recipe_beside(model, spelled)["label_separator"] == "+"
+    (tmp_path / "labels.csv").touch()
+    assert recipe_beside(model, "labels.csv") == {}
 
 
 def test_a_recipe_of_one_class_stays_one_of_classification(tiny):

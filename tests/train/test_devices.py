@@ -369,6 +369,18 @@ def test_nobody_is_waited_for_for_ever(number, message, monkeypatch, capsys):
     assert capsys.readouterr().err.startswith(f"kzoo: {message}")
 
 
+@pytest.mark.parametrize(
+    ("process", "missing"), [(0, "2 other processes of the run"), (1, "process 0 at 127.0.0.1:1234")]
+)
+def test_who_waits_says_for_whom(process, missing, monkeypatch, capsys):
+    jax = pytest.importorskip("jax")
+    monkeypatch.setattr(hosts, "TOLD_SECONDS", 0.01)
+    monkeypatch.setattr(hosts, "_check_address", lambda *_: None)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **_: time.sleep(0.3))
+    hosts._meet(Hardware(coordinator="127.0.0.1:1234", processes=3, process_id=process))
+    assert capsys.readouterr().err == f"kzoo: process {process} waits for {missing}, for up to 300 s\n"
+
+
 def test_a_job_that_jax_does_not_find_is_told(monkeypatch):
     jax = pytest.importorskip("jax")
 

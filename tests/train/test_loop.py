@@ -321,6 +321,17 @@ def test_a_best_epoch_that_was_killed_before_its_checkpoint_is_forgotten(recipe,
     assert {path.name for path in folder.iterdir()} == {"best_0001.keras", "epoch_0001.keras", "epoch_0002.keras"}
 
 
+@pytest.mark.parametrize(("patience", "warned"), [(9, False), (10, True), (12, True)])
+def test_patience_that_ends_no_run_is_told(patience, warned, recipe, monkeypatch, caplog):
+    def stop(recipe):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "fetch_weights", stop)
+    with caplog.at_level("WARNING"), pytest.raises(KeyboardInterrupt):
+        train(recipe.replace(epochs=10, patience=patience))
+    assert (f"patience={patience} ends no run of 10 epochs early" in caplog.text) is warned
+
+
 def test_diverged_run_says_so(recipe, monkeypatch):
     def nan(self, epoch, logs=None):
         self.model.stop_training = True
