@@ -12,6 +12,7 @@ from kzoo.images import read_picture
 
 LARGEST = 640  # pixels of the longer side that is stored
 MOST_NUMBERS = 20_000  # of a map that are stored; of every second pixel or so
+HEATMAP = "heatmap"  # name of the output that tells where in its image a file sees each class
 DIGITS = 7  # that a float32 has
 
 
@@ -56,11 +57,17 @@ def store_example(example: Example, number: int, folder: Path, lite: LiteRTModel
     _, height, width, channels = lite.input_shape
     pixels = card.pixels.apply(example.picture, (height, width, channels))
     Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(folder / names["pixels"])
-    probabilities = card.output.probabilities(lite.predict(pixels[None])[0])
+    outputs = lite.predict_each(pixels[None])
+    answer = outputs[card.answer] if card.answer else next(iter(outputs.values()))
+    probabilities = card.output.probabilities(answer[0])
     step = 1
     if probabilities.ndim == 3:
         while probabilities[::step, ::step].size > MOST_NUMBERS:
             step += 1
         probabilities = probabilities[::step, ::step]
-    numbers = [float(f"{number:.{DIGITS}g}") for number in probabilities.ravel()]
-    return {"name": example.name, **names, "step": step, "probabilities": numbers}
+    told = {"name": example.name, **names, "step": step, "probabilities": _listed(probabilities)}
+    return told | ({HEATMAP: _listed(outputs[HEATMAP][0])} if HEATMAP in outputs else {})
+
+
+def _listed(numbers: np.ndarray) -> list[float]:
+    return [float(f"{number:.{DIGITS}g}") for number in numbers.ravel()]

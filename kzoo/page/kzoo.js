@@ -277,6 +277,38 @@ export function bestOf(numbers, count) {
 }
 
 /**
+ * The part of a picture that a model sees, as shares of its width and height.
+ *
+ * @returns {{left: number, top: number, width: number, height: number}}
+ */
+export function seenPart(picture, [height, width], pixels) {
+  if (pixels.resize !== "crop") return { left: 0, top: 0, width: 1, height: 1 };
+  const short = SLIMMEST * Math.min(picture.width, picture.height);
+  const kept = { width: Math.min(picture.width, short), height: Math.min(picture.height, short) };
+  const size = resizedSize(kept.width, kept.height, [height, width], pixels);
+  const across = (width * kept.width) / size.width / picture.width;
+  const down = (height * kept.height) / size.height / picture.height;
+  return { left: (1 - across) / 2, top: (1 - down) / 2, width: across, height: down };
+}
+
+/**
+ * One class of a heat map at the size of the part of the picture that the model sees: 0 to 1, of what speaks for it.
+ *
+ * @param {{shape: number[], numbers: Float32Array}} heatmap  (height, width, units), of any size
+ * @param {number} unit
+ * @param {number[]} shape  (height, width, channels) of the model's images
+ * @returns {Float32Array}  (size.height · size.width)
+ */
+export function toHeat({ shape: [rows, columns, units], numbers }, unit, [height, width], picture, pixels, size) {
+  const plane = Float32Array.from({ length: rows * columns }, (_, place) => Math.max(0, numbers[place * units + unit]));
+  const map = resize({ width: columns, height: rows, channels: 1, data: plane }, width, height, "bilinear");
+  const shown = cut(map, shownWindow(picture, [height, width], pixels));
+  const heat = resize(shown, size.width, size.height, "bilinear").data;
+  const most = heat.reduce((highest, each) => Math.max(highest, each), 0);
+  return most > 0 ? heat.map((each) => each / most) : heat;
+}
+
+/**
  * Index of the most probable class of each pixel, after a bilinear resizing to the size of the picture.
  *
  * @param {Float32Array} probabilities  (height · width · classes) of the model
@@ -304,6 +336,8 @@ export function classAreas(mask, names) {
 
 // --------------------------------------------------------------------------------------------------- 4. Runtime
 
+const HEATMAP = "heatmap"; // name of the output of class activation maps
+
 const SIMD = new Uint8Array([
   0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
 ]); // a module of one function that uses it
@@ -322,20 +356,25 @@ export function checkCard(card) {
 }
 
 /**
- * What the file answers to pixels, as numbers.
+ * What the file answers to pixels, as numbers; and where it sees each class, if it tells that too.
  *
  * @param {object} litert  the module "@litertjs/core", after `loadLiteRt`
  * @param {object} model  what `litert.loadAndCompile` gave
  * @param {object} card
  * @param {Uint8ClampedArray} pixels  what `toPixels` gave
- * @returns {Promise<Float32Array>}
+ * @returns {Promise<{numbers: Float32Array, heatmap: {shape: number[], numbers: Float32Array}|null}>}
  */
 export async function run(litert, model, card, pixels) {
+  const names = model.getOutputDetails().map((output) => output.name);
   const input = new litert.Tensor(quantize(pixels, card.input), card.input.shape);
   let outputs = [];
   try {
     outputs = await model.run([input]);
-    return dequantize(await outputs[0].data(), card.output);
+    const numbers = dequantize(await outputs[card.answer ? names.indexOf(card.answer) : 0].data(), card.output);
+    const told = card.outputs?.[HEATMAP];
+    if (!told) return { numbers, heatmap: null };
+    const heat = dequantize(await outputs[names.indexOf(HEATMAP)].data(), told);
+    return { numbers, heatmap: { shape: told.shape.slice(1), numbers: heat } };
   } finally {
     [input, ...outputs].forEach((tensor) => tensor.delete()); // memory of WebAssembly is not collected
   }
@@ -348,7 +387,7 @@ export async function run(litert, model, card, pixels) {
  */
 export async function predict(litert, model, card, picture) {
   const pixels = toPixels(picture, imageShape(card), card.pixels);
-  return toProbabilities(await run(litert, model, card, pixels), card.output);
+  return toProbabilities((await run(litert, model, card, pixels)).numbers, card.output);
 }
 
 /** Height, width and channels of the images that a file takes. */
@@ -366,7 +405,17 @@ const TOLERANCE = 0.02; // of a probability: an integer's step, or the arithmeti
 const find = (id) => document.getElementById(id);
 
 /** What the page knows: what it was told, the model that runs, and what it is busy with. */
-const page = { told: null, card: null, litert: null, bytes: null, model: null, threads: 1, times: [], stream: null };
+const page = {
+  told: null, // page.json
+  card: null,
+  litert: null,
+  bytes: null, // of the file
+  model: null, // that LiteRT.js compiled
+  threads: 1,
+  times: [], // in milliseconds
+  stream: null, // of the camera
+  heat: null, // the last heat map, and what it is of
+};
 
 /** Loads everything, and listens. */
 async function start() {
@@ -477,6 +526,7 @@ function listen() {
   find("camera").addEventListener("click", () => attempt(page.stream ? stopCamera : startCamera));
   find("opacity").addEventListener("input", () => (find("mask").style.opacity = find("opacity").value / 100));
   find("device").addEventListener("change", () => attempt(() => inTurn(() => useDevice(find("device").value))));
+  find("heat").addEventListener("change", () => attempt(showHeat));
   find("check").addEventListener("click", () => attempt(check));
 }
 
@@ -509,7 +559,7 @@ export function readPixels(source, width, height) {
 async function answer(source, width = source.width, height = source.height) {
   const picture = readPixels(source, width, height);
   const pixels = toPixels(picture, imageShape(page.card), page.card.pixels);
-  const numbers = await inTurn(async () => {
+  const { numbers, heatmap } = await inTurn(async () => {
     const begun = performance.now();
     const found = await run(page.litert, page.model, page.card, pixels);
     showTime(performance.now() - begun);
@@ -519,6 +569,8 @@ async function answer(source, width = source.width, height = source.height) {
   const size = drawPicture(source, width, height);
   if (page.card.output.task === "segmentation") showMap(probabilities, picture, size);
   else showClasses(probabilities);
+  page.heat = heatmap && { heatmap, picture: { width, height }, size };
+  if (heatmap) offerHeat(probabilities);
 }
 
 function showTime(milliseconds) {
@@ -583,6 +635,39 @@ function showMap(probabilities, picture, size) {
   find("kind").textContent = "Share of the area of each class, largest first.";
   say(areas.slice(0, 3).map(({ name, share }) => `${name}, ${percent(share, 0)}`).join("; "));
 }
+
+/** Lets the user choose which of the best classes the heat map is of, and shows that of the best. */
+function offerHeat(probabilities) {
+  const best = topClasses(probabilities, namesOf(page.card.output));
+  const options = best.map(({ name, index }) => Object.assign(make("option"), { value: index, textContent: name }));
+  find("heat").replaceChildren(...options);
+  find("of-heat").hidden = find("shown-opacity").hidden = false;
+  showHeat();
+}
+
+/** Lays over the picture what speaks for a class, the more the brighter; around it stays dark. */
+function showHeat() {
+  const { heatmap, picture, size } = page.heat;
+  const { card } = page;
+  const chosen = Number(find("heat").value);
+  const unit = card.output.units === 1 ? 0 : chosen;
+  const against = card.output.units === 1 && chosen === 0; // one unit speaks for the second of two classes
+  const told = against ? { ...heatmap, numbers: heatmap.numbers.map((number) => -number) } : heatmap;
+  const part = seenPart(picture, imageShape(card), card.pixels);
+  const seen = { width: Math.round(part.width * size.width), height: Math.round(part.height * size.height) };
+  const heat = toHeat(told, unit, imageShape(card), picture, card.pixels, seen);
+  const image = new ImageData(seen.width, seen.height);
+  heat.forEach((share, pixel) => image.data.set(heatColour(share), 4 * pixel));
+  const context = find("mask").getContext("2d");
+  context.fillStyle = `rgb(${heatColour(0).slice(0, 3).join(" ")})`;
+  context.fillRect(0, 0, size.width, size.height);
+  context.putImageData(image, Math.round(part.left * size.width), Math.round(part.top * size.height));
+  find("mask").style.opacity = find("opacity").value / 100;
+  find("mask").hidden = false;
+}
+
+/** From black over red and yellow to white, by lightness, for eyes that see no colours too. */
+const heatColour = (share) => [765 * share, 765 * share - 255, 765 * share - 510, 255];
 
 const percent = (share, digits = 2) => `${(100 * share).toFixed(digits)} %`;
 
@@ -671,23 +756,25 @@ async function check() {
   find("checked").textContent = "Checking…";
   const worst = { levels: 0, probability: 0, same: 0, decided: 0 };
   for (const example of page.told.examples) await checkExample(example, worst);
-  const agrees = worst.levels <= 1 && worst.probability <= TOLERANCE;
+  const agrees = worst.levels <= 1 && worst.probability <= TOLERANCE && (worst.heat ?? 0) <= TOLERANCE;
   const many = page.told.examples.length === 1 ? "1 picture" : `${page.told.examples.length} pictures`;
   find("checked").className = agrees ? "agrees" : "differs";
   find("checked").textContent =
     `${agrees ? "Agrees with" : "Differs from"} Python on ${many}: pixels differ by at most ${worst.levels} of 255, ` +
     `probabilities by at most ${worst.probability.toPrecision(2)}; ` +
-    `the best class is the same in ${percent(worst.same / worst.decided, 1)}.`;
+    `the best class is the same in ${percent(worst.same / worst.decided, 1)}` +
+    (worst.heat === undefined ? "." : `; heat maps differ by at most ${worst.heat.toPrecision(2)} of their highest.`);
 }
 
-async function checkExample({ picture, pixels, step, probabilities: expected }, worst) {
+async function checkExample({ picture, pixels, step, probabilities: expected, heatmap }, worst) {
   const [height, width, channels] = imageShape(page.card);
   const stored = await decodeStored(picture);
   const found = toPixels(readPixels(stored, stored.width, stored.height), [height, width, channels], page.card.pixels);
   const wanted = toChannels(readPixels(await decodeStored(pixels), width, height), channels).data;
   found.forEach((level, index) => (worst.levels = Math.max(worst.levels, Math.abs(level - wanted[index]))));
   const classes = countClasses(page.card.output);
-  const numbers = toProbabilities(await inTurn(() => run(page.litert, page.model, page.card, found)), page.card.output);
+  const answered = await inTurn(() => run(page.litert, page.model, page.card, found));
+  const numbers = toProbabilities(answered.numbers, page.card.output);
   const compared = page.card.output.task === "segmentation" ? everyNth(numbers, [height, width, classes], step) : numbers;
   compared.forEach((number, index) => {
     worst.probability = Math.max(worst.probability, Math.abs(number - expected[index]));
@@ -695,6 +782,14 @@ async function checkExample({ picture, pixels, step, probabilities: expected }, 
   const [ours, python] = [bestOf(compared, classes), bestOf(expected, classes)];
   worst.same += ours.filter((best, index) => best === python[index]).length;
   worst.decided += ours.length;
+  if (heatmap) worst.heat = Math.max(worst.heat ?? 0, relativeDifference(answered.heatmap.numbers, heatmap));
+}
+
+/** The largest difference over the largest number. */
+function relativeDifference(numbers, expected) {
+  const most = expected.reduce((highest, each) => Math.max(highest, Math.abs(each)), 0);
+  const difference = expected.reduce((worst, each, index) => Math.max(worst, Math.abs(each - numbers[index])), 0);
+  return most > 0 ? difference / most : difference;
 }
 
 /** The numbers of every n-th row and column of a map. */
@@ -708,6 +803,11 @@ function everyNth(map, [height, width, channels], step) {
   }
   return Float32Array.from(kept);
 }
+
+const tellMeasured = ([metric, { value, images }]) => [
+  metric.replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase()),
+  `${value.toPrecision(4)} on ${images} images`,
+];
 
 /** What the card tells, for people. */
 function showFacts() {
@@ -724,6 +824,7 @@ function showFacts() {
     Gives: card.output.meaning,
     Classes: `${countClasses(card.output)}`,
     ...Object.fromEntries((card.how ?? []).map((sentence, number) => [`Step ${number + 1}`, sentence])),
+    ...Object.fromEntries(Object.entries(card.measured ?? {}).map(tellMeasured)),
     Licence: card.license,
     "Made by": `kzoo ${told.kzoo}, LiteRT.js ${told.runtime.version}${told.runtime.network ? " from the network" : ""}`,
   };

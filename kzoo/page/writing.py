@@ -18,7 +18,7 @@ from kzoo.errors import InvalidValueError, OutputError
 from kzoo.escape import html
 from kzoo.files import ensure_writable
 from kzoo.images.overlay import colours
-from kzoo.page.examples import Example, read_examples, store_example
+from kzoo.page.examples import HEATMAP, Example, read_examples, store_example
 from kzoo.page.runtime import CORE, MIRROR, VERSION, find_runtime, import_map, package_place
 from kzoo.reading import read_bytes, read_json
 
@@ -87,7 +87,7 @@ def write_page(
     runtime_files = {} if runtime is None else find_runtime(Path(runtime))
     _check_replaceable(folder)
     pictures = read_examples([Path(path) for path in examples])
-    lite = LiteRTModel(content)
+    lite = LiteRTModel(content, answer=card.answer)
     _check_runs(model, lite, card)
     sizes = [len(content), *(source.stat().st_size for source in runtime_files.values())]
     ensure_writable(folder.parent, need_bytes=2 * sum(sizes))
@@ -128,7 +128,10 @@ def _read(model: Path) -> tuple[bytes, Card, dict[str, Any]]:
 
 def _check_runs(model: Path, lite: LiteRTModel, card: Card) -> None:
     """Raises `InvalidValueError` unless a browser runs the file and a page can show its answer."""
-    for what, detail in (("takes", lite.input), ("gives", lite.output)):
+    tensors = [("takes", lite.input), ("gives", lite.output)]
+    if heatmap := lite.outputs.get(HEATMAP):
+        tensors.append(("gives", heatmap))
+    for what, detail in tensors:
         if detail["dtype"].__name__ not in TYPES:
             raise InvalidValueError(
                 f"{model} {what} {detail['dtype'].__name__}, and LiteRT.js has no such tensors; export it again with "
@@ -148,6 +151,11 @@ def _check_runs(model: Path, lite: LiteRTModel, card: Card) -> None:
             "the size of the image"
         )
     output.check_known(str(model))
+    if heatmap and (len(heatmap["shape"]) != 4 or heatmap["shape"][3] != output.units):
+        raise InvalidValueError(
+            f"{model} gives a heat map of shape {tuple(map(int, heatmap['shape']))}; one of (1, height, width, "
+            f"{output.units}) is shown"
+        )
 
 
 def _check_replaceable(folder: Path) -> None:

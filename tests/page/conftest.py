@@ -14,20 +14,58 @@ from kzoo.output import Output
 
 BIRDS = ("crow", "<b>tit</b>", "robin", "wren", "rook", "owl")
 GROUND = ("path", "grass", "water")
+CLASSES = Output("classification", "softmax", len(BIRDS), BIRDS)
+
+
+class Files(dict):
+    """Paths of small files by what they give, each of which is made when it is asked for.
+
+    Their weights are random, and large enough for answers that differ from picture to picture.
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.folder = folder
+
+    def __missing__(self, kind: str) -> Path:
+        path = self[kind] = self.folder / f"{kind}.tflite"
+        model, card, options = MAKE[kind]()
+        kzoo.export(model, path, card=card, **options)
+        return path
 
 
 @pytest.fixture(scope="session")
-def files(tmp_path_factory) -> dict[str, Path]:
-    """Small files by what they give; their weights are random, and large enough for answers that differ."""
-    folder = tmp_path_factory.mktemp("files")
-    made = {
-        "classes": (classifier(len(BIRDS), "softmax"), BIRDS, Pixels("crop", 0.875, "bicubic")),
-        "grey": (classifier(1, None, channels=1), ("cat", "dog"), Pixels("pad")),
-        "map": (segmenter(), GROUND, Pixels("pad")),
-    }
-    for name, (model, classes, pixels) in made.items():
-        kzoo.export(model, folder / f"{name}.tflite", card=Card(Output.of_model(model, classes), pixels))
-    return {name: folder / f"{name}.tflite" for name in made}
+def files(tmp_path_factory) -> Files:
+    return Files(tmp_path_factory.mktemp("files"))
+
+
+def of_classes() -> tuple[keras.Model, Card, dict]:
+    return classifier(len(BIRDS), "softmax"), Card(CLASSES, Pixels("crop", 0.875, "bicubic")), {}
+
+
+def of_grey() -> tuple[keras.Model, Card, dict]:
+    card = Card(Output("classification", "logits", 1, ("cat", "dog")), Pixels("pad"))
+    return classifier(1, None, channels=1), card, {}
+
+
+def in_bytes() -> tuple[keras.Model, Card, dict]:
+    images = np.random.default_rng(3).integers(0, 256, (16, 29, 37, 3)).astype("float32")
+    return *of_classes()[:2], {"precision": "int8", "io": "uint8", "calibration": images}
+
+
+def with_heat() -> tuple[keras.Model, Card, dict]:
+    keras.utils.set_random_seed(4)
+    image = keras.Input((29, 37, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1)(image)
+    x = keras.layers.Conv2D(8, 3, strides=4, kernel_initializer="he_normal", activation="relu")(x)
+    logits = keras.layers.Conv2D(len(BIRDS), 1, kernel_initializer=keras.initializers.RandomNormal(stddev=3))(x)
+    answer = keras.layers.Softmax()(keras.layers.GlobalAveragePooling2D()(logits))
+    model = keras.Model(image, {"answer": answer, "heatmap": logits}, name="birds")
+    return model, Card(CLASSES, Pixels("crop", 0.875, "bicubic"), answer="answer"), {}
+
+
+def of_map() -> tuple[keras.Model, Card, dict]:
+    return segmenter(), Card(Output("segmentation", "softmax", len(GROUND), GROUND), Pixels("pad")), {}
 
 
 def classifier(units: int, activation: str | None, channels: int = 3) -> keras.Model:
@@ -48,6 +86,9 @@ def segmenter() -> keras.Model:
     x = keras.layers.Conv2D(8, 5, padding="same", kernel_initializer="he_normal", activation="relu")(x)
     x = keras.layers.Conv2D(len(GROUND), 1, kernel_initializer=keras.initializers.RandomNormal(stddev=3))(x)
     return keras.Model(image, keras.layers.Softmax()(x), name="ground")
+
+
+MAKE = {"classes": of_classes, "grey": of_grey, "bytes": in_bytes, "heat": with_heat, "map": of_map}
 
 
 @pytest.fixture(scope="session")

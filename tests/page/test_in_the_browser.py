@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import BIRDS
 from pages import CHROMIUM, NODE_MODULES, needs_packages, serve
+from PIL import Image
 
+from kzoo.edge import LiteRTModel, read_card
 from kzoo.images import Pixels, read_picture
 from kzoo.page import write_page
 from kzoo.page.runtime import CORE
@@ -26,14 +29,22 @@ READY = "main:not([hidden]), #error:not([hidden])"
 NO_ADAPTER = ("No available adapters.", "Failed to create default WebGPU device")  # of a machine without graphics
 
 
+class Sites(dict):
+    """Folders of pages by what their files give, with two examples and LiteRT.js, each made when it is asked for."""
+
+    def __init__(self, folder: Path, files: dict[str, Path], examples: list[Path]):
+        super().__init__()
+        self.folder, self.files, self.examples = folder, files, examples
+
+    def __missing__(self, kind: str) -> Path:
+        self[kind] = self.folder / kind
+        write_page(self.files[kind], self[kind], runtime=NODE_MODULES / CORE, examples=self.examples)
+        return self[kind]
+
+
 @pytest.fixture(scope="module")
-def sites(files, pictures, tmp_path_factory) -> dict[str, Path]:
-    """A page of each file, with two examples, and LiteRT.js in it."""
-    folder = tmp_path_factory.mktemp("sites")
-    examples = [pictures["photo.jpg"], pictures["turned6.jpg"]]
-    for kind, path in files.items():
-        write_page(path, folder / kind, runtime=NODE_MODULES / CORE, examples=examples)
-    return {kind: folder / kind for kind in files}
+def sites(files, pictures, tmp_path_factory) -> Sites:
+    return Sites(tmp_path_factory.mktemp("sites"), files, [pictures["photo.jpg"], pictures["turned6.jpg"]])
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +87,16 @@ def answer(page) -> dict[str, float]:
     return dict(zip(names, (float(number.removesuffix(" %").removeprefix("< ")) for number in numbers), strict=True))
 
 
+def mask_of(page) -> np.ndarray:
+    """What is drawn over the picture, (height, width, 4)."""
+    drawn = page.evaluate("""() => {
+        const { width, height } = document.getElementById("mask");
+        const context = document.getElementById("mask").getContext("2d");
+        return { width, height, data: Array.from(context.getImageData(0, 0, width, height).data) };
+    }""")
+    return np.array(drawn["data"]).reshape(drawn["height"], drawn["width"], 4)
+
+
 def check(page) -> str:
     page.click("#check")
     page.wait_for_selector("#checked.agrees, #checked.differs")
@@ -91,7 +112,7 @@ def assert_quiet(page, address: str) -> None:
 
 
 @pytest.mark.parametrize("window", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("kind", ["classes", "grey"])
+@pytest.mark.parametrize("kind", ["classes", "grey", "bytes"])
 def test_classes_are_those_of_python(kind, window, browse, sites, files, pictures):
     classifier = open_classifier(str(files[kind]))
     with serve(sites[kind]) as address:
@@ -123,19 +144,41 @@ def test_maps_are_those_of_python(window, browse, sites, files, pictures):
         page = browse(address, **window)
         give(page, pictures["photo.png"])
         assert answer(page) == pytest.approx(expected, abs=0.1)
-        drawn = page.evaluate("""() => {
-            const { width, height } = document.getElementById("mask");
-            const context = document.getElementById("mask").getContext("2d");
-            return { width, height, data: Array.from(context.getImageData(0, 0, width, height).data) };
-        }""")
-        shown = np.array(drawn["data"]).reshape(drawn["height"], drawn["width"], 4)
-        assert (shown[..., :3] == colours[mask]).all(axis=-1).mean() > 0.995
+        assert (mask_of(page)[..., :3] == colours[mask]).all(axis=-1).mean() > 0.995
         page.fill("#opacity", "20")
         assert page.evaluate("() => document.getElementById('mask').style.opacity") == "0.2"
         assert check(page).startswith("Agrees with Python on 2 pictures: pixels differ by at most 0 of 255")
         page.locator("#examples button").nth(1).click()
         page.wait_for_timeout(500)
         assert page.evaluate("() => document.getElementById('picture').height") == 130
+        assert_quiet(page, address)
+
+
+def test_a_heat_map_lies_where_the_model_looks(browse, sites, files, pictures):
+    lite, card = LiteRTModel(files["heat"]), read_card(files["heat"])
+    pixels = card.pixels.read(pictures["photo.png"], (29, 37, 3))
+    outputs = {name: output[0] for name, output in lite.predict_each(pixels[None]).items()}
+    best = int(outputs["answer"].argmax())
+    plane = Image.fromarray(np.maximum(outputs["heatmap"][..., best], 0).astype("float32"))
+    with serve(sites["heat"]) as address:
+        page = browse(address)
+        give(page, pictures["photo.png"])
+        assert next(iter(answer(page))) == BIRDS[best]
+        assert page.locator("#heat option").all_inner_texts() == list(answer(page))
+        shown = mask_of(page)
+        wide, high = 130 * 37 / 47, 90 * 29 / 33  # it sees 37 × 29 of the picture at 47 × 33
+        width, height = round(wide), round(high)
+        left, top = round((130 - wide) / 2), round((90 - high) / 2)
+        around = shown.copy()
+        around[top : top + height, left : left + width] = (0, 0, 0, 255)
+        assert (around == (0, 0, 0, 255)).all()
+        large = plane.resize((37, 29), Image.Resampling.BILINEAR).resize((width, height), Image.Resampling.BILINEAR)
+        expected = np.asarray(large) / np.asarray(large).max()
+        found = shown[top : top + height, left : left + width, :3].sum(axis=-1) / 765
+        assert np.abs(found - expected).max() < 0.01
+        page.select_option("#heat", index=1)
+        assert (mask_of(page) != shown).any()
+        assert re.search(r"; heat maps differ by at most \d\.\d+e-\d of their highest\.$", check(page))
         assert_quiet(page, address)
 
 
@@ -285,7 +328,7 @@ def test_the_keyboard_reaches_everything_in_order(browse, sites, pictures):
                 return [name.trim(), outlined];
             }""")
             )
-        names = ["Choose a picture", "Start the camera", "Opacity of the classes", "photo", "turned6"]
+        names = ["Choose a picture", "Start the camera", "Opacity over the picture", "photo", "turned6"]
         assert reached == [[name, True] for name in [*names, "Check against Python"]]
 
 

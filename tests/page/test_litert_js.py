@@ -37,7 +37,7 @@ def answers(sample: Path, model: Path, *pictures: Path) -> list:
     return [each["answer"] for each in told]
 
 
-@pytest.mark.parametrize("kind", ["classes", "grey"])
+@pytest.mark.parametrize("kind", ["classes", "grey", "bytes"])
 def test_classes_are_those_of_python(kind, sample, files, pictures):
     shown = [pictures[name] for name in ("photo.png", "clear.png", "grey.jpg", "turned6.jpg")]
     classifier = open_classifier(str(files[kind]))

@@ -61,7 +61,7 @@ def test_a_page_is_whole(files, package, pictures, tmp_path, capsys):
     assert not list(tmp_path.glob(".site*"))
 
 
-@pytest.mark.parametrize("kind", ["classes", "grey", "map"])
+@pytest.mark.parametrize("kind", ["classes", "grey", "map", "heat"])
 def test_the_numbers_of_an_example_are_those_of_the_file(kind, files, pictures, tmp_path):
     write_page(files[kind], tmp_path / "site", examples=[pictures["turned6.jpg"]])
     (example,) = json.loads((tmp_path / "site/page.json").read_text())["examples"]
@@ -73,7 +73,10 @@ def test_the_numbers_of_an_example_are_those_of_the_file(kind, files, pictures, 
         pixels = card.pixels.apply(stored, lite.input_shape[1:])
     with Image.open(tmp_path / "site" / example["pixels"]) as stored:
         np.testing.assert_array_equal(np.asarray(stored).reshape(pixels.shape), pixels)
-    expected = card.output.probabilities(lite.predict(pixels[None])[0])
+    outputs = lite.predict_each(pixels[None])
+    if kind == "heat":
+        np.testing.assert_allclose(example["heatmap"], outputs["heatmap"].ravel(), rtol=1e-6)
+    expected = card.output.probabilities(outputs[card.answer or next(iter(outputs))][0])
     if kind == "map":
         expected = expected[:: example["step"], :: example["step"]]
     np.testing.assert_allclose(example["probabilities"], expected.ravel(), rtol=1e-6)
@@ -266,6 +269,12 @@ SHAPES = {
         Output("segmentation", "softmax", 6),
         r"gives maps of 4×4 for images of 8×8; a page shows maps of the size of the image",
     ),
+    "a heat map of others": (
+        {},
+        {},
+        CLASSES,
+        r"gives a heat map of shape \(1, 3, 3, 5\); one of \(1, height, width, 6\)",
+    ),
     "unknown values": ({}, {}, Output("classification", "unknown", 6), r"does not tell whether its outputs are"),
 }
 
@@ -274,10 +283,11 @@ SHAPES = {
 def test_a_file_that_a_page_cannot_show_is_one_line(kind, files, tmp_path, monkeypatch):
     taken, given, output, message = SHAPES[kind]
 
-    def lite(content):
+    def lite(content, answer):
         told = {"shape": (1, 8, 8, 3), "dtype": np.float32} | taken
         answer = {"shape": (1, 6), "dtype": np.float32} | given
-        return types.SimpleNamespace(input=told, output=answer, input_shape=told["shape"])
+        heat = {"shape": (1, 3, 3, 5), "dtype": np.float32}
+        return types.SimpleNamespace(input=told, output=answer, outputs={"heatmap": heat}, input_shape=told["shape"])
 
     monkeypatch.setattr("kzoo.page.writing.LiteRTModel", lite)
     monkeypatch.setattr("kzoo.page.writing.read_card", lambda path: Card(output))
