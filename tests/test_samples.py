@@ -1,7 +1,12 @@
 """The samples do what their pages say: each is run without kzoo in it, and answers what kzoo answers."""
 
+import os
+import re
 import runpy
+import shutil
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import keras
@@ -12,7 +17,7 @@ from keras import layers
 from PIL import Image
 
 import kzoo
-from kzoo.edge import Card
+from kzoo.edge import Card, LiteRTModel, read_card
 from kzoo.edge.card import card_path, describe, write_card
 from kzoo.images import Pixels, read_picture
 from kzoo.output import Output
@@ -132,3 +137,84 @@ def test_the_python_sample_refuses_the_card_of_another_file(models, contents, pi
     path.write_bytes(contents["classification"])
     with pytest.raises(SystemExit, match=r"m\.tflite\.json is the card of another file"):
         run(path, pictures, capsys, monkeypatch, tmp_path)
+
+
+SAVED = SAMPLES.parents[1] / "saved_models" / "cifar10_resnet20"
+needs_saved = pytest.mark.skipif(not SAVED.exists(), reason="a checkout alone has saved models")
+
+
+@pytest.fixture
+def array(tmp_path, monkeypatch, capsys):
+    """The header that is made of the saved int8 file, and what was printed."""
+    arguments = [str(SAVED / "model_int8.tflite"), str(tmp_path / "model_data.h")]
+    monkeypatch.setattr(sys, "argv", ["c_array.py", *arguments])
+    runpy.run_path(str(SAMPLES / "microcontrollers" / "c_array.py"), run_name="__main__")
+    return (tmp_path / "model_data.h").read_text(), capsys.readouterr().out
+
+
+@needs_saved
+def test_the_c_array_is_the_model_without_what_lies_behind_it(array):
+    header, _ = array
+    content = bytes(int(byte, 16) for byte in re.findall(r"0x([0-9a-f]{2})", header))
+    whole = (SAVED / "model_int8.tflite").read_bytes()
+    assert content == whole[: whole.index(b"PK\3\4")]
+    assert f"const unsigned int model_data_len = {len(content)};" in header
+    images = pixels(2, 32, 32, 3)
+    np.testing.assert_array_equal(LiteRTModel(content).predict(images), LiteRTModel(whole).predict(images))
+
+
+@needs_saved
+def test_the_program_on_the_page_registers_the_operators_that_the_model_needs(array):
+    page = (SAMPLES / "microcontrollers" / "README.md").read_text()
+    needed = array[1].strip().split("operators: ")[1].split(", ")
+    assert sorted(re.findall(r"resolver\.(Add\w+)\(\)", page)) == needed
+    assert f"MicroMutableOpResolver<{len(needed)}>" in page
+
+
+@needs_saved
+def test_the_model_runs_in_the_arena_of_the_page(array):
+    """In the interpreter for microcontrollers, whose kernels round otherwise."""
+    micro = pytest.importorskip("tflite_micro", reason="pip install tflite-micro").runtime.Interpreter
+    content = bytes(int(byte, 16) for byte in re.findall(r"0x([0-9a-f]{2})", array[0]))
+    interpreter = micro.from_bytes(content, arena_size=83 * 1024)
+    images = pixels(4, 32, 32, 3)
+    expected = LiteRTModel(content).predict(images)
+    for image, scores in zip(images, expected, strict=True):
+        interpreter.set_input((image - 128).astype("int8")[None], 0)
+        interpreter.invoke()
+        found = (interpreter.get_output(0).astype("float32") + 128) / 256
+        assert np.abs(found - scores).max() <= 6 / 256
+
+
+@needs_saved
+@pytest.mark.parametrize("name", ["model_float32.tflite", "model_int8.tflite"])
+def test_the_c_sample_gives_the_probabilities_of_kzoo(name, tmp_path):
+    """LITERT_HEADERS leads to a folder with litert/c of google-ai-edge/LiteRT, which no package has."""
+    headers, compiler = os.environ.get("LITERT_HEADERS"), shutil.which("cc")
+    if not headers or not compiler:
+        pytest.skip("LITERT_HEADERS does not lead to LiteRT's headers, or there is no compiler")
+    library = Path(pytest.importorskip("ai_edge_litert").__file__).parent
+    program = [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", f"-I{headers}", SAMPLES / "c" / "classify.c"]
+    linked = [library / "libLiteRt.so", f"-Wl,-rpath,{library}", "-lm", "-o", tmp_path / "classify"]
+    subprocess.run([*program, *linked], check=True)
+    (image,) = pixels(1, 32, 32, 3).astype("uint8")
+    (tmp_path / "picture.ppm").write_bytes(b"P6\n32 32\n255\n" + image.tobytes())
+    with zipfile.ZipFile(SAVED / name) as archive:
+        archive.extract("labels.txt", tmp_path)
+    arguments = [tmp_path / "classify", SAVED / name, "picture.ppm", "labels.txt"]
+    told = subprocess.run(arguments, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    found = [line.split(" ", 1) for line in told.splitlines()]
+    assert [name for _, name in found] == list(read_card(SAVED / name).output.class_names)
+    (expected,) = LiteRTModel(SAVED / name).predict(image[None])
+    np.testing.assert_allclose([float(score) for score, _ in found], expected, atol=1e-6)
+
+
+def test_every_sample_of_the_table_is_there():
+    page = (SAMPLES / "README.md").read_text()
+    links = re.findall(r"\]\(([\w./]+)\)", page)
+    assert len(links) >= 5
+    for link in links:
+        assert (SAMPLES / link).exists()
+    for name in ("android", "c", "microcontrollers"):
+        for link in re.findall(r"\]\(([\w./]+)\)", (SAMPLES / name / "README.md").read_text()):
+            assert (SAMPLES / name / link).exists()
