@@ -27,6 +27,7 @@ from kzoo.precisions import Io
 
 VERIFY_IMAGES = 16
 SLOW_IMAGES, SLOW_MACS = 2, 8e9  # at least so many, and more of a model that takes no more multiply-adds for them
+DYNAMIC_ERROR = 0.1  # of an int8_dynamic file, from which on it is looked whether int8_weights does better
 _log = logging.getLogger("kzoo")
 
 
@@ -170,6 +171,8 @@ class Source:
                 f"{distances['relative_error']:.2g} on {verified_on}, accepted {PRECISIONS[precision].bound:g}; "
                 "nothing was written"
             )
+        if precision == "int8_dynamic" and distances["relative_error"] > DYNAMIC_ERROR:
+            self._say_if_weights_are_better(distances["relative_error"], images, expected)
         report = ExportReport(
             path=str(path),
             precision=precision,
@@ -202,6 +205,19 @@ class Source:
         name = next(iter(lite.inputs))
         found = scores(lambda batch: lite.predict_each({name: batch})[self.answer], *self.evaluation, self.card.output)
         return {metric: {"keras": value, "file": found[metric]} for metric, value in self.keras_scores.items()}
+
+    def _say_if_weights_are_better(self, error: float, images: dict, expected: dict) -> None:
+        """Warns where the integers of the activations cost most of what a dynamic file loses."""
+        errors = errors_by_output(self.make("int8_weights").lite.predict_each(images), expected)
+        weights = errors[worst_output(errors)]["relative_error"]
+        if weights < error / 2:
+            _log.warning(
+                "the int8_dynamic file of %s has a relative error of %.2g, and int8_weights, of the same size, one of "
+                "%.2g: its activations do not bear 8 bits; take int8_weights",
+                self.model.name,
+                error,
+                weights,
+            )
 
     def _worst_layers(self, precision: str, content: bytes) -> tuple[tuple[str, float], ...]:
         if precision == "float32":

@@ -386,3 +386,22 @@ def test_measures():
     assert scores(
         lambda images: maps, np.zeros((1, 2, 2, 3)), masks, Output("segmentation", "softmax", 2)
     ) == pytest.approx({"mean_iou": (1 / 2 + 1 / 2) / 2, "pixel_accuracy": 2 / 3})
+
+
+@pytest.mark.parametrize("loud", [600.0, 1.0])
+def test_a_dynamic_file_whose_activations_do_not_bear_8_bits_is_told_of(loud, tmp_path, caplog):
+    """One channel is far larger than the others, and the gates read the others alone."""
+    image = keras.Input((6, 7, 3))
+    features = keras.layers.Conv2D(4, 1, name="features")(image)
+    gates = keras.layers.Conv2D(4, 1, name="gates")(features)
+    model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(gates), name="gated")
+    rng = np.random.default_rng(0)
+    kernel, gate = rng.normal(size=(1, 1, 3, 4)), rng.normal(size=(1, 1, 4, 4))
+    kernel[..., 0] *= loud
+    gate[:, :, 0] = 0
+    model.get_layer("features").set_weights([kernel, np.zeros(4)])
+    model.get_layer("gates").set_weights([gate, np.zeros(4)])
+    with caplog.at_level("WARNING"):
+        report = kzoo.export(model, tmp_path / "model.tflite", "int8_dynamic", pixels(8, 6, 7, 3))
+    told = f"the int8_dynamic file of gated has a relative error of {report.relative_error:.2g}, and int8_weights"
+    assert (told in caplog.text) is (report.relative_error > 0.1) is (loud > 1)
