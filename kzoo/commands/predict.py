@@ -15,6 +15,7 @@ from kzoo.escape import printable, terminal
 from kzoo.files import refuse_unwritable
 from kzoo.images import find_pictures
 from kzoo.predict.classifier import BATCH_SIZE, Opened, as_classifier, classify, open_model
+from kzoo.predict.heatmaps import check_heatmap_paths, heatmaps_of, write_heatmap
 from kzoo.predict.segmenter import as_segmenter, output_paths, segment
 
 
@@ -54,7 +55,8 @@ def run(form: Predict) -> None:
         show_json(read)
     else:
         for image in read:
-            title = f"{image['image']} → {image['overlay']}" if segments else image["image"]
+            drawing = image.get("overlay" if segments else "heatmap")
+            title = f"{image['image']} → {drawing}" if drawing else image["image"]
             several = opened.output.multi_label
             show(terminal(title), _areas(image["classes"]) if segments else _ranking(image["predictions"], several))
     for error in broken:
@@ -65,18 +67,38 @@ def run(form: Predict) -> None:
 
 def _classify(form: Predict, opened: Opened, paths: Sequence[Path]) -> Iterator[dict | InvalidValueError]:
     classifier = as_classifier(opened)
-    _refuse(form, "a model for segmentation", output_dir=form.output_dir, tiles=form.tiles or None)
+    directory = form.output_dir if not form.heatmap else None
+    _refuse(form, "a model for segmentation", output_dir=directory, tiles=form.tiles or None)
     top = 5 if form.top is None else form.top
-    return (
+    results = (
         result
         if isinstance(result, InvalidValueError)
         else {"image": str(path), "predictions": classifier.top(result, top)}
         for path, result in classify(classifier, paths)
     )
+    return _with_heatmaps(form, opened, paths, results) if form.heatmap else results
+
+
+def _with_heatmaps(
+    form: Predict, opened: Opened, paths: Sequence[Path], results: Iterator[dict | InvalidValueError]
+) -> Iterator[dict | InvalidValueError]:
+    """The results, each with the path of its drawing."""
+    maps, directory = heatmaps_of(opened), form.output_dir or Path("predictions")
+    check_heatmap_paths(paths, directory)
+    refuse_unwritable(directory)
+    classifier = as_classifier(opened)
+
+    def drawn(result: dict | InvalidValueError) -> dict | InvalidValueError:
+        if isinstance(result, InvalidValueError):
+            return result
+        best = result["predictions"][0]["index"]
+        return result | {"heatmap": str(write_heatmap(classifier, maps, Path(result["image"]), best, directory))}
+
+    return map(drawn, results)
 
 
 def _segment(form: Predict, opened: Opened, paths: Sequence[Path]) -> Iterator[dict | InvalidValueError]:
-    _refuse(form, "a classifier", top=form.top, crop=form.crop)
+    _refuse(form, "a classifier", top=form.top, crop=form.crop, heatmap=form.heatmap or None)
     segmenter = as_segmenter(opened)
     for option in ("interpolation", "resize"):
         if form.tiles and getattr(form, option):

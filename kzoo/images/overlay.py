@@ -1,4 +1,4 @@
-"""Drawing classes of pixels over a picture, with a legend."""
+"""Drawing over a picture: the classes of its pixels, with a legend, or where a class is seen."""
 
 import colorsys
 from collections.abc import Sequence
@@ -31,6 +31,7 @@ PALETTE = (
 OPACITY = 0.55
 SMALLEST, LARGEST = 640, 4096  # pixels of the longer side between which a picture is shown as it is
 FEWEST_ROWS = 12  # of the legend, beside a flat picture too
+HEAT = (255, 30, 0)
 PAPER, INK = (255, 255, 255), (33, 33, 33)
 
 
@@ -65,10 +66,7 @@ def draw_overlay(picture: Image.Image, mask: np.ndarray, class_names: Sequence[s
         The picture, enlarged by a whole number if it is small and reduced if it is huge, with a legend to the right
         of those classes that it has, the largest first.
     """
-    longer = max(picture.size)
-    factor = max(1, round(SMALLEST / longer)) * min(1, LARGEST / longer)
-    width, height = (max(1, round(side * factor)) for side in picture.size)
-    size = width, height
+    size = _shown_size(picture)
     shown = np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BICUBIC), "float32")
     large = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
     tints = colours(class_names)
@@ -83,6 +81,33 @@ def draw_overlay(picture: Image.Image, mask: np.ndarray, class_names: Sequence[s
     sheet.paste(Image.fromarray(blend.astype("uint8")), (0, 0))
     sheet.paste(legend, (size[0], 0))
     return sheet
+
+
+def draw_heatmap(image: np.ndarray, heatmap: np.ndarray) -> Image.Image:
+    """The image in grey, with what speaks for a class tinted red, the more the more it does.
+
+    Args:
+        image: (height, width, channels) of 0 to 255, RGB or grey.
+        heatmap: (rows, columns), how much each place adds to the class; what is below zero speaks against it.
+
+    Returns:
+        The image as `draw_overlay` enlarges it. The strongest place has the tint at `OPACITY`; between places it is
+        interpolated.
+    """
+    picture = Image.fromarray(np.squeeze(image.astype("uint8"))).convert("L").convert("RGB")
+    size, strength = _shown_size(picture), np.maximum(heatmap, 0).astype("float32")
+    strength /= max(float(strength.max()), 1e-30)
+    smooth = np.asarray(Image.fromarray(strength).resize(size, Image.Resampling.BILINEAR))[..., None]
+    shown = np.asarray(picture.resize(size, Image.Resampling.BICUBIC), "float32")
+    return Image.fromarray((shown + OPACITY * smooth * (np.array(HEAT) - shown)).round().astype("uint8"))
+
+
+def _shown_size(picture: Image.Image) -> tuple[int, int]:
+    """Width and height in which a picture is drawn: enlarged by a whole number if it is small, reduced if huge."""
+    longer = max(picture.size)
+    factor = max(1, round(SMALLEST / longer)) * min(1, LARGEST / longer)
+    width, height = (max(1, round(side * factor)) for side in picture.size)
+    return width, height
 
 
 def load_font(size: int) -> ImageFont.FreeTypeFont:
