@@ -185,9 +185,9 @@ class Predict(PixelOptions, JsonOption):
     """Directory where segmentation writes NAME_overlay.png, NAME_predicted_mask.png (the index of the class of each
     pixel, 8 bits) and NAME_areas.json; default: "predictions" here."""
     heatmap: bool = False
-    """Whether to write NAME_heatmap.png to --output-dir too: the image that a classifier sees in grey, and in red where
-    it sees its most probable class. For nets that end in global average pooling and one dense layer, and for files that
-    were exported with --heatmap."""
+    """Whether to write NAME_heatmap.png to --output-dir too: the image that a classifier sees in grey, and in red
+    where it sees its most probable class. For nets that end in global average pooling and one dense layer, and for
+    files that were exported with --heatmap."""
     tiles: bool = False
     """Whether to segment a picture at its own size in overlapping tiles; default: it is resized to the model's
     size."""
