@@ -805,7 +805,7 @@ function everyNth(map, [height, width, channels], step) {
 }
 
 const tellMeasured = ([metric, { value, images }]) => [
-  metric.replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase()),
+  metric.replaceAll("_", " ").replace("iou", "IoU").replace(/^./, (first) => first.toUpperCase()),
   `${value.toPrecision(4)} on ${images} images`,
 ];
 
