@@ -253,6 +253,56 @@ FAULTS = (
         "ops.clip(ops.floor(kernel / step), -largest",
         ("surgery/test_fake_quantization.py",),
     ),
+    # page
+    Fault(
+        "pixels of a page are those of Python: Pillow's order of passes",
+        "page/kzoo.js",
+        "const columnsFirst = lost > Math.max(0, 2 * narrowed);",
+        "const columnsFirst = false;",
+        ("page/test_kzoo_js.py::test_pixels_are_those_of_python",),
+    ),
+    Fault(
+        "pixels of a page are those of Python: halves go to the even neighbour",
+        "page/kzoo.js",
+        "return number % 2 === 0 || below % 2 === 0 ? below : below + 1;",
+        "return below;",
+        ("page/test_kzoo_js.py::test_pixels_are_those_of_python",),
+    ),
+    Fault(
+        "one logit tells two classes apart in a page too",
+        "page/kzoo.js",
+        "(i % 2 ? second[i >> 1] : 1 - second[i >> 1])",
+        "second[i >> 1]",
+        ("page/test_kzoo_js.py::test_probabilities_are_those_of_python",),
+    ),
+    Fault(
+        "a page takes the place of a page alone",
+        "page/writing.py",
+        'if others := sorted(files - set(told.get("files", ()))):',
+        "if others := ():",
+        ("page/test_write_page.py::test_a_page_is_replaced_and_nothing_else",),
+    ),
+    Fault(
+        "an example of a page tells nothing of its camera",
+        "page/examples.py",
+        "Image.fromarray(np.asarray(picture))",
+        "picture",
+        ("page/test_write_page.py::test_the_numbers_of_an_example_are_those_of_the_file",),
+    ),
+    Fault(
+        "a page reaches nothing but its folder",
+        "page/writing.py",
+        "connect-src 'self'{mirror}",
+        "connect-src *",
+        ("page/test_write_page.py::test_the_policy_of_a_page_lets_nothing_out",),
+    ),
+    Fault(
+        "a page has the runtime that it was tried with",
+        "page/runtime.py",
+        'if told.get("version") != VERSION:',
+        "if False:",
+        ("page/test_write_page.py::test_a_runtime_that_does_not_fit_is_one_line",),
+    ),
     # edge
     Fault(
         "pixels are shifted by the zero point of an integer input",

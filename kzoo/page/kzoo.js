@@ -805,7 +805,7 @@ function everyNth(map, [height, width, channels], step) {
 }
 
 const tellMeasured = ([metric, { value, images }]) => [
-  metric.replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase()),
+  metric.replaceAll("_", " ").replace("iou", "IoU").replace(/^./, (first) => first.toUpperCase()),
   `${value.toPrecision(4)} on ${images} images`,
 ];
 
@@ -823,7 +823,6 @@ function showFacts() {
     "A picture is": `${fitted[resize]}, ${interpolation}`,
     Gives: card.output.meaning,
     Classes: `${countClasses(card.output)}`,
-    ...Object.fromEntries((card.how ?? []).map((sentence, number) => [`Step ${number + 1}`, sentence])),
     ...Object.fromEntries(Object.entries(card.measured ?? {}).map(tellMeasured)),
     Licence: card.license,
     "Made by": `kzoo ${told.kzoo}, LiteRT.js ${told.runtime.version}${told.runtime.network ? " from the network" : ""}`,
@@ -831,6 +830,8 @@ function showFacts() {
   for (const [name, fact] of Object.entries(facts)) {
     if (typeof fact === "string") find("facts").append(wrap("dt", "", name), wrap("dd", "", fact));
   }
+  find("how").append(...(card.how ?? []).map((sentence) => wrap("li", "", sentence)));
+  find("of-how").hidden = card.how === undefined;
   if (told.runtime.network) find("about").textContent += " LiteRT.js is loaded from the network.";
 }
 

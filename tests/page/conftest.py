@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 import kzoo
 from kzoo.edge import Card
@@ -101,6 +101,7 @@ def pictures(tmp_path_factory) -> dict[str, Path]:
     photo = Image.fromarray((127.5 + 100 * waves + rng.normal(0, 8, waves.shape)).clip(0, 255).astype("uint8"))
     clear = photo.convert("RGBA")
     clear.putalpha(Image.fromarray((2 * x).clip(0, 255).astype("uint8")))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     made = {
         "photo.jpg": (photo, {"quality": 92}),
         "photo.png": (photo, {}),
@@ -112,8 +113,8 @@ def pictures(tmp_path_factory) -> dict[str, Path]:
     }
     for orientation in range(2, 9):
         exif = Image.Exif()
-        exif[0x0112] = orientation
-        made[f"turned{orientation}.jpg"] = (photo, {"quality": 92, "exif": exif})
+        exif[0x0112], exif[0x010F] = orientation, "maker of the camera"
+        made[f"turned{orientation}.jpg"] = (photo, {"quality": 92, "exif": exif, "icc_profile": profile})
     for name, (picture, options) in made.items():
         picture.save(folder / name, **options)
     return {name: folder / name for name in made}
