@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from kzoo.edge.flatbuffer import pack_file, read_file
+from kzoo.edge.metadata import without_metadata
 from kzoo.edge.runtime import LiteRTModel
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.precisions import Io
@@ -27,8 +28,8 @@ def with_io(source: bytes | str | Path, io: Io) -> bytes:
         io: `"int8"`, `"uint8"` or `"float32"`.
 
     Returns:
-        The bytes of the new file, all of whose ops XNNPACK runs as it ran those before. Metadata that TFLite appends
-        to a file is left behind.
+        The bytes of the new file, all of whose ops XNNPACK runs as it ran those before. Metadata and labels inside
+        the file are left out, as they tell of the former types: `kzoo.export(io=)` writes those of the new ones.
 
     Raises:
         InvalidValueError: no such `io`, or integers for a file that computes with others there, or in float32.
@@ -40,6 +41,7 @@ def with_io(source: bytes | str | Path, io: Io) -> bytes:
     content = source if isinstance(source, bytes) else read_bytes(source)
     LiteRTModel(content)  # refuses what is damaged
     model = read_file(content)
+    without_metadata(model)
     graph = _Graph(model)
     for tensor in list(graph.inputs):
         graph.change_input(tensor, io)

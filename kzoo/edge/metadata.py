@@ -92,6 +92,14 @@ def with_metadata(content: bytes, told: dict, output: Output) -> bytes:
     return archive.getvalue()
 
 
+def without_metadata(model) -> None:
+    """Takes the metadata out of the objects of a file, whose archive is left behind when they are packed."""
+    for entry in model.metadata or []:
+        if entry.name == BUFFER.encode():
+            model.buffers[entry.buffer].data = None
+    model.metadata = [entry for entry in model.metadata or [] if entry.name != BUFFER.encode()]
+
+
 def _files(output: Output) -> dict[str, str]:
     """The texts that belong to the output."""
     files = {}

@@ -27,8 +27,8 @@ model = LiteRTModel("{file}")
 {usage}
 ```
 
-Without kzoo, `ai_edge_litert.interpreter.Interpreter` runs it; `input` and `output` of the card tell the shapes and
-types.
+Without kzoo, `ai_edge_litert.interpreter.Interpreter` runs it; `how` of the card tells the whole way in sentences, and
+`recipes/samples` of kzoo has programs to copy. The labels lie in the file too, where MediaPipe and ML Kit read them.
 """
 
 

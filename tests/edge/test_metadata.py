@@ -14,7 +14,7 @@ from helpers import converted_once, pixels
 from keras import layers
 
 import kzoo
-from kzoo.edge import Card, LiteRTModel
+from kzoo.edge import Card, LiteRTModel, with_io
 from kzoo.edge.card import describe
 from kzoo.edge.convert import convert
 from kzoo.edge.metadata import BUFFER
@@ -191,6 +191,18 @@ def without_metadata(content: bytes) -> bytes:
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def test_metadata_of_former_types_are_left_out(file):
+    """Readers of labels that are told of and not there would fail."""
+    path, told, _ = file
+    if told["precision"] == "int8":
+        content = with_io(path, "float32")
+        names = [schema.Model.GetRootAs(content).Metadata(index).Name() for index in range(2)]
+        assert BUFFER.encode() not in names
+        assert b"labels.txt" not in content
+        images = pixels(3, *SHAPE)
+        np.testing.assert_allclose(LiteRTModel(content).predict(images), LiteRTModel(path).predict(images), atol=0.01)
 
 
 def test_metadata_that_are_written_again_replace_the_former(file, model):

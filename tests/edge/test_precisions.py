@@ -158,6 +158,8 @@ def test_the_card_tells_what_to_feed(model, exported):
     assert read_card(path) == CARD
     told = json.loads((directory / f"{path.name}.json").read_text())
     assert told["input"] == {
+        "name": "serving_default_image:0",
+        "argument": "image",
         "shape": [1, 16, 16, 3],
         "dtype": "int8",
         "scale": 1.0,
