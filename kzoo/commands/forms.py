@@ -202,7 +202,7 @@ class Export(TruthOptions, PixelOptions, JsonOption):
     output: Annotated[Positional[Path], arg(metavar="OUTPUT")]
     """File to write, which ends in .tflite; for several precisions and --savedmodel a folder."""
     onnx: bool = False
-    """Whether to write an ONNX file, which ends in .onnx; needs tf2onnx, onnx and onnxruntime."""
+    """Whether to write an ONNX file, which ends in .onnx; needs the extra "onnx": tf2onnx, onnx and onnxruntime."""
     savedmodel: bool = False
     """Whether to write a SavedModel of TensorFlow, a folder."""
     precision: tuple[PrecisionChoice, ...] = ("float32",)

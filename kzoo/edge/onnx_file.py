@@ -22,11 +22,9 @@ PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
 
 def need_onnx() -> None:
     """Raises `BackendError` unless what writes and runs ONNX files is installed; nothing is imported."""
-    lacking = " ".join(name for name in PACKAGES if importlib.util.find_spec(name) is None)
+    lacking = ", ".join(name for name in PACKAGES if importlib.util.find_spec(name) is None)
     if lacking:
-        raise BackendError(
-            f"exporting to ONNX needs {lacking.replace(' ', ', ')}, not installed here; pip install {lacking}"
-        )
+        raise BackendError(f'exporting to ONNX needs {lacking}, not installed here; pip install -e ".[onnx]"')
 
 
 def write_onnx(model: keras.Model, batch_size: int | None, path: Path) -> None:

@@ -51,7 +51,8 @@ def need_compilers(topologies: list[Topology]) -> None:
     tpus = [topology.name for topology in topologies if topology.kind == "tpu"]
     if tpus and importlib.util.find_spec("libtpu") is None:
         raise BackendError(
-            f"compiling for {tpus[0]} needs libtpu, which is not installed; pip install 'jax[tpu]' (no TPU is needed)"
+            f"compiling for {tpus[0]} needs libtpu, which is not installed; "
+            'pip install -e ".[plan]" (no TPU is needed)'
         )
 
 

@@ -1,6 +1,6 @@
 """What the recipes of ImageNet need on slices of TPUs, by `kzoo plan`, beside what is published of such devices.
 
-    pip install 'jax[tpu]'
+    pip install -e ".[plan]"
     python recipes/studies/planned.py
 
 Each plan is one file in saved_models/plan, and takes minutes; what is there already is not made again, so that the

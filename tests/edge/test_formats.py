@@ -17,7 +17,7 @@ from kzoo.edge.saved_model import SavedModel
 from kzoo.errors import BackendError, ExportError, InvalidValueError, OutputError
 
 needs_onnx = pytest.mark.skipif(
-    not all(map(importlib.util.find_spec, PACKAGES)), reason=f"not installed: pip install {' '.join(PACKAGES)}"
+    not all(map(importlib.util.find_spec, PACKAGES)), reason='not installed: pip install -e ".[onnx]"'
 )
 both = pytest.mark.parametrize(
     ("export", "name", "runner"),
@@ -181,7 +181,7 @@ def test_gelu(tmp_path):
 def test_lacking_packages_are_named_before_any_work(small, tmp_path, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: find(name) if name == "tensorflow" else None)
-    message = "^exporting to ONNX needs tf2onnx, onnx, onnxruntime, not installed here; pip install tf2onnx onnx onnx"
+    message = r'^exporting to ONNX needs tf2onnx, onnx, onnxruntime, not installed here; pip install -e "\.\[onnx\]"$'
     with pytest.raises(BackendError, match=message):
         kzoo.export_onnx(small, tmp_path / "new" / "model.onnx")
     assert list(tmp_path.iterdir()) == []
@@ -225,7 +225,7 @@ def test_bad_arguments(small, tmp_path):
 )
 def test_models_of_every_kind(name, export, file, tmp_path):
     if export is kzoo.export_onnx and not all(map(importlib.util.find_spec, PACKAGES)):
-        pytest.skip(f"not installed: pip install {' '.join(PACKAGES)}")
+        pytest.skip('not installed: pip install -e ".[onnx]"')
     narrow = NarrowModel(name, tmp_path)
     report = export(narrow.folded, tmp_path / file, narrow.images, reference=narrow.model)
     assert report.relative_error < 1e-5

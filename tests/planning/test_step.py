@@ -68,7 +68,7 @@ def test_a_plan_for_cards_that_are_not_here_counts_what_each_of_them_needs(order
     assert 1.8 < again["flops"] / program["flops"] < 2.05
 
 
-@pytest.mark.skipif(find_spec("libtpu") is None, reason="libtpu is not installed: pip install 'jax[tpu]'")
+@pytest.mark.skipif(find_spec("libtpu") is None, reason='libtpu is not installed: pip install -e ".[plan]"')
 def test_a_plan_for_a_tpu_compiles_for_it(order):
     answer = carry_out(order("v5e:2x2", "--precision", "mixed_bfloat16"), topology_of("v5e:2x2"))
     assert (answer["program"]["devices"], answer["versions"]["device"]) == (4, "TPU v5 lite")
@@ -116,7 +116,7 @@ MISTAKES = {
     "quickstart --topology h100:2x4": "say how many cards",
     "quickstart --epoch 3": "unknown option --epoch",
     "quickstart --price -1": "--price -1.0 must be above zero",
-    "quickstart --topology v5e:4x8": "needs libtpu, which is not installed; pip install 'jax[tpu]'",
+    "quickstart --topology v5e:4x8": 'needs libtpu, which is not installed; pip install -e ".[plan]"',
 }
 
 
@@ -144,7 +144,7 @@ print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
 
 
 def test_how_to_install_what_compiles_is_said_in_one_way():
-    wanted, root = "pip install 'jax[tpu]'", Path(__file__).parents[2]
+    wanted, root = 'pip install -e ".[plan]"', Path(__file__).parents[2]
     for page in ("README.md", "kzoo/planning/README.md", "recipes/studies/planned.py", "kzoo/planning/order.py"):
         assert wanted in (root / page).read_text()
 
