@@ -71,7 +71,8 @@ def match_classes(output: Output, class_names: Sequence[str], model: str, datase
     if names is None and output.num_classes != len(class_names):
         raise InvalidValueError(
             f"{model} gives {output.num_classes} classes, {dataset} has "
-            f"{counted(len(class_names), 'class', 'classes')}; use the dataset that the model was trained on, or name the model's classes with --labels: then some may be missing"
+            f"{counted(len(class_names), 'class', 'classes')}; use the dataset that the model was trained on, or name "
+            "the model's classes with --labels: then some may be missing"
         )
     if names is None or names == tuple(class_names):
         return lambda labels: labels
