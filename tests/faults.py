@@ -278,7 +278,7 @@ FAULTS = (
     Fault(
         "a page takes the place of a page alone",
         "page/writing.py",
-        'if others := sorted(files - set(told.get("files", ()))):',
+        "if others := sorted(files - set(map(str, ours if isinstance(ours, list) else ()))):",
         "if others := ():",
         ("page/test_write_page.py::test_a_page_is_replaced_and_nothing_else",),
     ),

@@ -104,9 +104,7 @@ def write_page(
         told = _told(card, bool(runtime_files), lite, pictures, made)
         (made / TOLD).write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
         size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
-        if folder.exists():
-            os.replace(folder, Path(temporary) / "old")
-        os.replace(made, folder)
+        _replace(folder, made, Path(temporary) / "old")
     return Page(str(folder), facts["model"], size, VERSION, not runtime_files, len(examples))
 
 
@@ -172,8 +170,21 @@ def _check_replaceable(folder: Path) -> None:
     told = read_json(folder / TOLD) if TOLD in files else None
     if not isinstance(told, dict) or "kzoo_page" not in told:
         raise OutputError(f"{folder} holds other files than a page of kzoo; choose another --output")
-    if others := sorted(files - set(told.get("files", ()))):
+    ours = told.get("files")
+    if others := sorted(files - set(map(str, ours if isinstance(ours, list) else ()))):
         raise OutputError(f"{folder} holds {others[0]}, which kzoo page did not write; choose another --output")
+
+
+def _replace(folder: Path, made: Path, old: Path) -> None:
+    """Puts what was made in the place of the folder, which stays if that fails."""
+    if folder.exists():
+        os.replace(folder, old)
+    try:
+        os.replace(made, folder)
+    except BaseException:
+        if old.exists():
+            os.replace(old, folder)
+        raise
 
 
 def _told(card: Card, copied: bool, lite: LiteRTModel, pictures: Sequence[Example], made: Path) -> dict[str, Any]:

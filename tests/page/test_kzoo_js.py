@@ -127,3 +127,21 @@ def test_masks_are_those_of_python(resize, size):
     counts = np.bincount(expected.ravel(), minlength=4) / expected.size
     assert {each["index"]: each["share"] for each in areas} == pytest.approx(dict(enumerate(counts)))
     assert [each["share"] for each in areas] == sorted(counts, reverse=True)
+
+
+def test_a_heat_map_lies_over_what_the_model_sees():
+    maps, size = np.random.default_rng(4).standard_normal((5, 4, 3)).astype("float32"), (26, 18)
+    picture, shape, pixels = {"width": 130, "height": 90}, (29, 41, 3), Pixels("pad")
+    heatmap, seen = {"shape": maps.shape, "numbers": maps}, {"width": size[0], "height": size[1]}
+    whole, centre, heat = ask(
+        ("seenPart", picture, shape, pixels.to_json()),
+        ("seenPart", picture, (29, 37, 3), Pixels("crop", 0.875).to_json()),
+        ("toHeat", heatmap, 2, shape, picture, pixels.to_json(), seen),
+    )
+    assert whole == {"left": 0, "top": 0, "width": 1, "height": 1}
+    assert (centre["width"], centre["height"]) == pytest.approx((37 / 47, 29 / 33))  # of the picture at 47 × 33
+    assert (centre["left"], centre["top"]) == pytest.approx((5 / 47, 2 / 33))
+    plane = Image.fromarray(np.maximum(maps[..., 2], 0)).resize((41, 29), Image.Resampling.BILINEAR)
+    shown = np.asarray(plane)[pixels.window((130, 90), shape[:2])]
+    expected = np.asarray(Image.fromarray(np.ascontiguousarray(shown)).resize(size, Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(heat.reshape(18, 26), expected / expected.max(), atol=1e-5)

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import re
 import shutil
 import types
@@ -162,9 +163,15 @@ def test_what_fails_on_the_way_leaves_the_old_page(files, tmp_path, monkeypatch)
     def fail(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kzoo.page.writing.json.dumps", fail)
-    with pytest.raises(KeyboardInterrupt):
-        write_page(files["map"], site)
+    def fail_to_place(source, target):
+        replace(source, target) if source.name != "page" else fail()
+
+    replace = os.replace
+    for function, fault in (("json.dumps", fail), ("os.replace", fail_to_place)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"kzoo.page.writing.{function}", fault)
+            with pytest.raises(KeyboardInterrupt):
+                write_page(files["map"], site)
     assert {name: (site / name).read_bytes() for name in listing(site)} == before
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
