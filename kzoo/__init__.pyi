@@ -1,5 +1,6 @@
-from . import check, edge, images, layers, models, output, registry, surgery, taps, train, weights, zoo
+from . import check, edge, explain, images, layers, models, output, registry, surgery, taps, train, weights, zoo
 from .edge import ExportReport, FormatReport, export, export_all, export_onnx, export_saved_model
+from .explain import grad_cam
 from .fused_batch_norm import use_fused_batch_norm
 from .meaning import with_classes
 from .models.backbone import backbone
@@ -24,12 +25,14 @@ __all__ = [
     "check",
     "describe",
     "edge",
+    "explain",
     "export",
     "export_all",
     "export_onnx",
     "export_saved_model",
     "fold_batch_norm",
     "freeze_backbone",
+    "grad_cam",
     "images",
     "layers",
     "list_models",

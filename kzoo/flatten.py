@@ -35,6 +35,15 @@ class Node:
         """The sources, each with which of its tensors is read."""
         return [self._level.tensor(*source) for source in self.call.sources] if self.call else []
 
+    @property
+    def path(self) -> str:
+        """Name of the operation behind those of the models that it stands in: "backbone/stem_conv"."""
+        names, level = [self.operation.name], self._level
+        while level.place is not None:
+            names.append(level.place.operation.name)
+            level = level.place._level
+        return "/".join(reversed(names))
+
 
 class FlatGraph:
     """The calls of a model and of all models inside it, as if it had been built in one piece.
@@ -57,6 +66,11 @@ class FlatGraph:
     def outputs(self) -> list[Node]:
         """The calls that give the outputs of the model, in order."""
         return [self._level.tensor(*history)[0] for history in self._level.outputs]
+
+    @property
+    def output_tensors(self) -> list[tuple[Node, int]]:
+        """The outputs, each as a call and which of its tensors it is."""
+        return [self._level.tensor(*history) for history in self._level.outputs]
 
     def nodes(self) -> Iterator[Node]:
         """Every call but the inputs; those of a model that is called twice come twice."""

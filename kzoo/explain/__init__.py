@@ -1,0 +1,29 @@
+"""What a model sees: maps that tell which places of a picture speak for an answer.
+
+map: (images, height, width) of signed numbers, not normalised; what is positive speaks for the target.
+target: what is explained, a number for each image: a class, one class against another, a region of a mask.
+score: the target's number, of logits where the model tells them.
+explained layer: the feature map that a map with gradients is made of.
+"""
+
+from kzoo.explain.cams import eigen_cam, grad_cam, grad_cam_plus_plus, hires_cam, layer_cam
+from kzoo.explain.layers import explained_layer
+from kzoo.explain.perturbation import occlusion, rise, score_cam
+from kzoo.explain.saliency import integrated_gradients, smooth_grad
+from kzoo.explain.targets import Difference, Region
+
+__all__ = [
+    "Difference",
+    "Region",
+    "eigen_cam",
+    "explained_layer",
+    "grad_cam",
+    "grad_cam_plus_plus",
+    "hires_cam",
+    "integrated_gradients",
+    "layer_cam",
+    "occlusion",
+    "rise",
+    "score_cam",
+    "smooth_grad",
+]

@@ -1,0 +1,178 @@
+"""A model computed call by call, so that any tensor inside, at any depth, can be read, or given in its place."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from kzoo.errors import InvalidValueError, UnknownNameError
+from kzoo.flatten import FlatGraph, Node
+from kzoo.last_operation import LINEAR
+
+Place = tuple[Node, int]  # a call, and which of its tensors
+SOFTMAXES = {"Softmax", "LogSoftmax", "Sigmoid"}  # what turns logits into probabilities and keeps their order
+PASSED = {"Identity", "Meaning", "Cast", "Reshape", "Flatten", "Activation", "Dropout"}  # behind probabilities
+PROBABILITIES = (keras.activations.softmax, keras.activations.sigmoid, keras.activations.log_softmax)
+MARKER = "__keras_tensor__"
+
+
+class Replay:
+    """The calls of a model and of all models inside it, in an order in which they can be computed.
+
+    Args:
+        model: functional or Sequential, with one input.
+
+    Raises:
+        InvalidValueError: a subclassed model, several inputs, or Keras masks inside.
+
+    Example:
+        >>> replay = Replay(model)
+        >>> (features,) = replay.run(images, [replay.place("backbone/p5")])
+    """
+
+    def __init__(self, model: keras.Model):
+        self.name = model.name
+        flat = FlatGraph(model)
+        self.outputs = flat.output_tensors
+        self.nodes = list(_in_order([node for node, _ in self.outputs]))
+        inputs = [node for node in self.nodes if node.call is None]
+        if len(inputs) != 1:
+            raise InvalidValueError(f"{self.name} has {len(inputs)} inputs; a model of one image is explained")
+        if any(node.call is not None and node.call.masks for node in self.nodes):
+            raise InvalidValueError(f"{self.name} passes Keras masks on, which are not explained")
+        self.input: Place = (inputs[0], 0)
+        self._trains = {node for node in self.nodes if _has_training(node.operation)}
+        self._ends = [_before_activation(place) for place in self.outputs]
+
+    def place(self, layer: str) -> Place:
+        """The output of a layer, by its name, or by a path such as "backbone/stage4_block2_out".
+
+        Of a layer that is called more than once it is the last call.
+
+        Raises:
+            UnknownNameError: no such layer before the output, or several of this name.
+        """
+        found = [node for node in self.nodes if node.path == layer or node.path.endswith(f"/{layer}")]
+        if not found:
+            near = [node.path for node in self.nodes if layer.rsplit("/", 1)[-1] in node.path][:10]
+            hint = f"; similar are {', '.join(near)}" if near else f"; the last are {', '.join(self._last_names())}"
+            raise UnknownNameError(f"{self.name} has no layer {layer!r} before its output{hint}")
+        if len(paths := {node.path for node in found}) > 1:
+            raise UnknownNameError(
+                f"{self.name} has several layers {layer!r}: {', '.join(sorted(paths))}; give one path"
+            )
+        return found[-1], 0
+
+    def run(self, images: Any, wanted: Sequence[Place], given: Mapping[Place, Any] | None = None) -> list:
+        """The tensors `wanted`, for images (n, height, width, channels).
+
+        Args:
+            images: what the model takes.
+            wanted: places in it.
+            given: place -> tensor that stands there instead of what is computed.
+        """
+        known: dict[Node, Any] = {self.input[0]: [images]}
+        given = dict(given or {})
+        needed = set(_needed([node for node, _ in wanted], {place[0] for place in given}))
+        for node in self.nodes:
+            if node in needed and node not in known:
+                known[node] = self._call(node, known, given)
+        return [given[place] if place in given else known[place[0]][place[1]] for place in wanted]
+
+    def logits(self, images: Any, given: Mapping[Place, Any] | None = None) -> list:
+        """The outputs, each before a last softmax or sigmoid; takes what `run` takes."""
+        found = self.run(images, [place for place, _ in self._ends], given)
+        return [x if layer is None else layer(x) for x, (_, layer) in zip(found, self._ends, strict=True)]
+
+    def leads_to_outputs(self, place: Place) -> bool:
+        """Whether some logit depends on the tensor at `place`."""
+        return place[0] in set(_needed([node for (node, _), _ in self._ends], set()))
+
+    def _call(self, node: Node, known: Mapping[Node, Any], given: Mapping[Place, Any]) -> list:
+        sources = iter(given[place] if place in given else known[place[0]][place[1]] for place in node.tensors)
+        assert node.call is not None
+        args = [_filled(value, sources) for value in node.call.args]
+        kwargs = {name: _filled(value, sources) for name, value in node.call.kwargs.items() if name != "mask"}
+        if node in self._trains:
+            kwargs["training"] = False  # as a model tells all its layers, whatever their calls were made with
+        return keras.tree.flatten(node.operation(*args, **kwargs))
+
+    def _last_names(self) -> list[str]:
+        return [node.path for node in self.nodes[-8:]]
+
+
+def _in_order(ends: Sequence[Node]) -> Iterator[Node]:
+    """The nodes that lead to `ends`, each behind those that it reads; deep graphs need no recursion."""
+    done: set[Node] = set()
+    stack = [(node, False) for node in reversed(ends)]
+    while stack:
+        node, ready = stack.pop()
+        if node in done:
+            continue
+        if ready:
+            done.add(node)
+            yield node
+            continue
+        stack.append((node, True))
+        stack += [(source, False) for source in node.sources if source not in done]
+
+
+def _needed(ends: Sequence[Node], given: set[Node]) -> Iterator[Node]:
+    """The nodes that `ends` are computed of, without what comes before those that are given."""
+    seen: set[Node] = set()
+    stack = [node for node in ends if node not in given]
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        yield node
+        stack += [source for source in node.sources if source not in given]
+
+
+def _has_training(operation) -> bool:
+    return isinstance(operation, keras.layers.Layer) and "training" in inspect.signature(operation.call).parameters
+
+
+def _filled(value: Any, sources: Iterator) -> Any:
+    """An argument as a call's config has it, with tensors for their descriptions, in the same order."""
+    if isinstance(value, dict):
+        kind = value.get("class_name")
+        if kind == MARKER:
+            return next(sources)
+        if kind is not None:
+            return keras.saving.deserialize_keras_object(value)
+        names = sorted(value, key=lambda name: (type(name).__name__, name))
+        filled = {name: _filled(value[name], sources) for name in names}
+        return {name: filled[name] for name in value}
+    if isinstance(value, (list, tuple)):
+        return [_filled(item, sources) for item in value]
+    return value
+
+
+def _before_activation(place: Place) -> tuple[Place, keras.layers.Layer | None]:
+    """Where logits are read: a place, and a layer without activation that makes them of what is there."""
+    node = place[0]
+    while node.call is not None and len(node.tensors) == 1:
+        operation, kind = node.operation, type(node.operation).__name__
+        if kind in SOFTMAXES or (isinstance(operation, keras.layers.Activation) and _gives_probabilities(operation)):
+            return node.tensors[0], None
+        if isinstance(operation, LINEAR) and _gives_probabilities(operation):
+            return node.tensors[0], _linear(operation)
+        if kind not in PASSED:
+            break
+        node = node.tensors[0][0]
+    return place, None
+
+
+def _gives_probabilities(operation) -> bool:
+    return operation.activation in PROBABILITIES
+
+
+def _linear(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """A copy of a layer that multiplies by weights, without activation."""
+    copy = type(layer).from_config(layer.get_config() | {"activation": "linear"})
+    copy.build(layer.input.shape)
+    copy.set_weights(layer.get_weights())
+    return copy

@@ -1,0 +1,146 @@
+"""Maps on pixels, with gradients and without, for Keras models and for LiteRT files."""
+
+import keras
+import numpy as np
+import pytest
+from helpers import pixels, randomise
+from PIL import Image
+
+import kzoo
+from kzoo.edge import LiteRTModel
+from kzoo.errors import InvalidValueError
+from kzoo.explain import Region, integrated_gradients, occlusion, rise, score_cam, smooth_grad
+
+IMAGES = pixels(3, 12, 9, 3)
+WEIGHTS = np.random.default_rng(5).standard_normal((12 * 9 * 3, 4)).astype("float32") / 100
+
+
+def linear() -> keras.Model:
+    inputs = keras.Input((12, 9, 3))
+    dense = keras.layers.Dense(4, activation="softmax")
+    model = keras.Model(inputs, dense(keras.layers.Flatten()(inputs)))
+    dense.set_weights([WEIGHTS, np.array([1, 2, 3, 4], "float32")])
+    return model
+
+
+def curved() -> keras.Model:
+    inputs = keras.Input((12, 9, 3))
+    x = keras.layers.Conv2D(6, 3, padding="same", activation="gelu")(keras.layers.Rescaling(1 / 64, -2)(inputs))
+    x = keras.layers.Conv2D(5, 3, strides=2, activation="tanh", name="last")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return randomise(keras.Model(inputs, keras.layers.Dense(4, activation="softmax")(x)))
+
+
+def test_a_linear_model_is_its_weights():
+    model, kernel = linear(), WEIGHTS.reshape(12, 9, 3, 4)
+    expected = (IMAGES * kernel[..., 2]).sum(axis=-1)
+    np.testing.assert_allclose(integrated_gradients(model, IMAGES, 2, steps=3), expected, rtol=1e-3, atol=1e-4)
+    gradient = np.broadcast_to(kernel[..., 2].sum(axis=-1), (3, 12, 9))
+    np.testing.assert_allclose(smooth_grad(model, IMAGES, 2, samples=2), gradient, rtol=1e-3, atol=1e-5)
+    filled = ((IMAGES - IMAGES.mean(axis=(1, 2, 3), keepdims=True)) * kernel[..., 2]).sum(axis=-1)
+    np.testing.assert_allclose(occlusion(model, IMAGES, 2, size=1, stride=1), filled, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("baseline", [0.0, 127.0, np.linspace(0, 255, 9)[:, None]])
+def test_integrated_gradients_are_complete(baseline):
+    """Their sum is the difference of the scores of picture and baseline, of logits up to what all classes share."""
+    model = curved()
+    found = integrated_gradients(model, IMAGES, [1, 2, 0], baseline, steps=60)
+    plain = keras.Model(model.input, model.layers[-1].input)
+    kernel, bias = model.layers[-1].get_weights()
+    empty = np.broadcast_to(np.asarray(baseline, "float32"), IMAGES.shape)
+    scores = [(np.array(plain(each)) @ kernel + bias)[np.arange(3), [1, 2, 0]] for each in (IMAGES, empty)]
+    difference = scores[0] - scores[1]
+    np.testing.assert_allclose(found.sum(axis=(1, 2)), difference, atol=0.01 * np.abs(difference).max())
+
+
+def test_noise_is_that_of_the_seed():
+    model = curved()
+    np.testing.assert_array_equal(smooth_grad(model, IMAGES, 1, seed=3), smooth_grad(model, IMAGES, 1, seed=3))
+    assert not np.allclose(smooth_grad(model, IMAGES, 1, seed=3), smooth_grad(model, IMAGES, 1, seed=4))
+
+
+def test_occlusion_by_a_loop():
+    model = curved()
+    found = occlusion(model, IMAGES, 1, size=4, stride=3, value=10.0)
+    total, count = np.zeros((2, 3, 12, 9))
+    for y in (0, 3, 6, 8):
+        for x in (0, 3, 5):
+            hidden = IMAGES.copy()
+            hidden[:, y : y + 4, x : x + 4] = 10
+            total[:, y : y + 4, x : x + 4] += (score(model, IMAGES) - score(model, hidden))[:, None, None]
+            count[:, y : y + 4, x : x + 4] += 1
+    np.testing.assert_allclose(found, total / count, atol=1e-4)
+
+
+def score(model, images, index=1) -> np.ndarray:
+    """The logit of a class, as it is before the softmax."""
+    kernel, bias = model.layers[-1].get_weights()
+    return (np.array(keras.Model(model.input, model.layers[-1].input)(images)) @ kernel + bias)[:, index]
+
+
+def test_rise_finds_the_pixels_that_count():
+    """A model that reads one corner alone."""
+    inputs = keras.Input((12, 9, 3))
+    x = keras.layers.GlobalAveragePooling2D()(inputs[:, 8:, :3])
+    model = randomise(keras.Model(inputs, keras.layers.Dense(2)(x)))
+    model.layers[-1].set_weights([np.array([[1, -1]] * 3, "float32") / 50, np.zeros(2, "float32")])
+    found = rise(model, IMAGES, 0, masks=600, cells=3)
+    corner = np.zeros((12, 9), bool)
+    corner[8:, :3] = True
+    assert (found[:, corner].mean(axis=1) > 3 * np.abs(found[:, ~corner].mean(axis=1))).all()
+    np.testing.assert_array_equal(rise(model, IMAGES, 0, masks=40, seed=2), rise(model, IMAGES, 0, masks=40, seed=2))
+    np.testing.assert_allclose(rise(model, IMAGES, 1, masks=40), -rise(model, IMAGES, 0, masks=40), atol=1e-4)
+
+
+def test_score_cam_by_a_loop():
+    model = curved()
+    maps = np.array(keras.Model(model.input, model.get_layer("last").output)(IMAGES))
+    expected = np.zeros(maps.shape[:3])
+    for i, image in enumerate(IMAGES):
+        scores = []
+        for k in range(maps.shape[-1]):
+            channel = maps[i, :, :, k]
+            scaled = (channel - channel.min()) / np.ptp(channel)
+            large = np.asarray(Image.fromarray(scaled).resize((9, 12), Image.Resampling.BILINEAR))
+            scores.append(score(model, (image * large[..., None])[None])[0])
+        weights = np.exp(scores) / np.exp(scores).sum()
+        expected[i] = (maps[i] * weights).sum(axis=-1)
+    np.testing.assert_allclose(score_cam(model, IMAGES, 1, layer="last"), expected, atol=1e-4)
+
+
+def test_a_file_is_explained_as_its_model(tmp_path):
+    """Files give probabilities; of the model they are explained by a function as target."""
+    model = curved()
+    kzoo.export(model, tmp_path / "model.tflite")
+    lite = LiteRTModel(tmp_path / "model.tflite")
+    logit = keras.Model(model.input, keras.layers.Identity()(keras.ops.log(model.output)))
+    for method, options in ((rise, dict(masks=200, cells=3)), (occlusion, dict(size=3))):
+        expected = method(logit, IMAGES, lambda x: keras.ops.exp(x[:, 1]), **options)
+        found = method(lite, IMAGES, 1, **options)
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max() + 1e-7, err_msg=method.__name__)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        (integrated_gradients, dict(steps=0), "steps=0 must be a positive integer"),
+        (integrated_gradients, dict(baseline=np.zeros(5)), r"baseline has shape \(5,\)"),
+        (smooth_grad, dict(samples=0), "samples=0 must be a positive integer"),
+        (smooth_grad, dict(noise=-1), "noise=-1 at least 0"),
+        (occlusion, dict(size=0), "size=0 and stride=None must be positive integers"),
+        (rise, dict(keep=1), "keep=1 between 0 and 1"),
+        (rise, dict(masks=1), "masks=1 must be an integer of at least 2"),
+        (score_cam, dict(target=9), "target=9: .* has classes 0 to 3"),
+        (occlusion, dict(target=Region(1)), "a Region is of a model that gives maps"),
+    ],
+)
+def test_mistakes(method, options, message):
+    with pytest.raises(InvalidValueError, match=message):
+        method(curved(), IMAGES, **options)
+
+
+def test_images_without_a_picture():
+    for method in (occlusion, rise, score_cam, smooth_grad, integrated_gradients):
+        with pytest.raises(InvalidValueError, match=r"takes \(n, 12, 9, 3\)"):
+            method(curved(), IMAGES[0])
