@@ -85,6 +85,7 @@ else:
 
 
 Io = Literal["int8", "uint8", "float32"]  # what a file of 8-bit integers takes and gives
+Target = Literal["cpu", "gpu"]  # what a file is for
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from kzoo.check.probe import feature_map, pixels, randomise, relative_error, weights_of, weights_without_gradient
+from kzoo.layers.target import is_for_gpu
 from kzoo.recipe import Data, Recipe
 from kzoo.registry import lookup
 
@@ -91,7 +92,7 @@ def converted_once() -> Iterator[None]:
     convert, known = exporting.convert, {}
 
     def once(model: keras.Model, batch_size: int) -> bytes:
-        key = model.to_json(), b"".join(weight.tobytes() for weight in model.get_weights()), batch_size
+        key = model.to_json(), b"".join(weight.tobytes() for weight in model.get_weights()), is_for_gpu(), batch_size
         if key not in known:
             known[key] = convert(model, batch_size)
         return known[key]

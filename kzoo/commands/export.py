@@ -77,7 +77,7 @@ def run(form: Export) -> None:
 
 def _litert(form: Export, one: bool, model: keras.Model, **options: Any) -> dict[str, ExportReport]:
     """Writes LiteRT files, one or several; returns precision -> report."""
-    options |= dict(threads=form.threads, find_layers=form.report, io=form.io)
+    options |= dict(threads=form.threads, find_layers=form.report, io=form.io, target=form.target)
     options["batch_size"] = 1 if form.batch_size is None else form.batch_size
     if one:
         report = export(model, form.output, form.precision[0], **options)

@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from kzoo.bench import plan as bench_plan
 from kzoo.images import Interpolation, PixelChanges, Resize
-from kzoo.precisions import PRECISIONS, Io
+from kzoo.precisions import PRECISIONS, Io, Target
 
 ALL = "all"
 TaskName = Literal["classification", "segmentation"]
@@ -223,6 +223,8 @@ class Export(TruthOptions, PixelOptions, JsonOption):
     """Number of images that the file takes at once; default: 1, or with --onnx and --savedmodel any number."""
     io: Io | None = None
     """Type of input and output of int8 and int4 files; default: int8. Browsers take float32 and uint8."""
+    target: Target = "cpu"
+    """What the files are for: "gpu" writes masks of attention out so that mobile GPUs run them, in larger files."""
     auxiliary: bool = False
     """Whether auxiliary heads, which serve training alone, become outputs of the file too."""
     heatmap: bool = False

@@ -29,7 +29,12 @@ def other_exporter(form: Export) -> Callable[..., FormatReport] | None:
     flag = "--onnx" if form.onnx else "--savedmodel"
     if form.onnx and form.savedmodel:
         raise InvalidValueError("--onnx and --savedmodel are two formats; give one of them")
-    for option, given in (("precision", form.precision != ("float32",)), ("io", form.io), ("threads", form.threads)):
+    for option, given in (
+        ("precision", form.precision != ("float32",)),
+        ("io", form.io),
+        ("target", form.target != "cpu"),
+        ("threads", form.threads),
+    ):
         if given:
             raise InvalidValueError(f"--{option} is of LiteRT files; {flag} writes float32 and measures no time")
     if form.savedmodel:

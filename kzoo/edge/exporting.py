@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
 import keras
 import numpy as np
@@ -23,11 +24,12 @@ from kzoo.edge.convert import convert
 from kzoo.edge.export_report import ExportReport
 from kzoo.edge.precisions import PRECISIONS
 from kzoo.edge.source import Source
-from kzoo.errors import ExportError, InvalidValueError
+from kzoo.errors import ExportError, InvalidValueError, check_choice
 from kzoo.files import ensure_writable
+from kzoo.layers.target import for_gpu
 from kzoo.models.inception import without_auxiliary
 from kzoo.needs import need_tensorflow_backend
-from kzoo.precisions import Io
+from kzoo.precisions import Io, Target
 
 AUTO = "auto"
 AUTO_ERROR = 0.1
@@ -49,6 +51,7 @@ def export(
     max_error: float = AUTO_ERROR,
     reference: keras.Model | None = None,
     io: Io | None = None,
+    target: Target = "cpu",
     auxiliary: bool = False,
     heatmap: bool = False,
 ) -> ExportReport:
@@ -83,6 +86,10 @@ def export(
         io: type of input and output of files that compute in 8-bit integers: `"int8"`, as is the default, or
             `"uint8"` or `"float32"`, which browsers and MediaPipe take. The numbers between are the same; a softmax
             behind them is not rounded in `"float32"`. See `kzoo.edge.with_io`.
+        target: what the file is for. `"gpu"` takes the form that mobile GPUs run whole where it costs the CPU
+            something: masks of shifted windows and of neighbourhoods are written out for every head (Swin and NAT,
+            with `batch_size=1`), which makes the file larger. What is refused all the same stands in the report; it
+            stays in the file, and is left to the CPU as that runs. Layers of Keras itself stay as they are.
         auxiliary: whether auxiliary heads, which serve training alone, become outputs of the file too.
         heatmap: whether a classifier that ends in global average pooling and one dense layer gives a map for each
             class too, as the output `heatmap` behind `answer`: see `kzoo.surgery.with_heatmap`.
@@ -108,7 +115,7 @@ def export(
     names = _possible(calibration, slow=False) if automatic else (precision,)
     check_options(names, batch_size, threads, max_error, others=(AUTO,))
     images = dict(calibration=calibration, evaluation=evaluation)
-    told = dict(card=card, class_names=class_names, io=io, auxiliary=auxiliary, heatmap=heatmap)
+    told = dict(card=card, class_names=class_names, io=io, target=target, auxiliary=auxiliary, heatmap=heatmap)
     source = _open(model, reference, names, batch_size, path.parent, **images, **told)
     file = None
     if automatic:
@@ -131,6 +138,7 @@ def export_each(
     find_layers: bool = False,
     reference: keras.Model | None = None,
     io: Io | None = None,
+    target: Target = "cpu",
     auxiliary: bool = False,
     heatmap: bool = False,
 ) -> Iterator[tuple[str, ExportReport | ExportError]]:
@@ -161,7 +169,7 @@ def export_each(
     names = _possible(calibration) if precisions is None else tuple(precisions)
     check_options(names, batch_size, threads)
     images = dict(calibration=calibration, evaluation=evaluation)
-    told = dict(card=card, class_names=class_names, io=io, auxiliary=auxiliary, heatmap=heatmap)
+    told = dict(card=card, class_names=class_names, io=io, target=target, auxiliary=auxiliary, heatmap=heatmap)
     source = _open(model, reference, names, batch_size, directory, **images, **told)
 
     def results() -> Iterator[tuple[str, ExportReport | ExportError]]:
@@ -236,6 +244,7 @@ def _open(
     card,
     class_names,
     io,
+    target,
     auxiliary,
     heatmap,
 ) -> Source:
@@ -245,11 +254,13 @@ def _open(
     if heatmap:
         model, reference = add_heatmap(model, reference)
     check_io(io, precisions)
+    check_choice("target", target, get_args(Target))
     shapes = check_model(model)
     reference = check_reference(model, reference)
     card = check_card(model, card, class_names)
     calibration, evaluation = check_images(model, shapes, card, precisions, calibration, evaluation)
     ensure_writable(directory, need_bytes=4 * model.count_params())
     _log.info("converting %s", model.name)
-    content = convert(model, batch_size)
+    with for_gpu(target == "gpu"):
+        content = convert(model, batch_size)
     return Source(model, reference, card, content, calibration, evaluation, io)

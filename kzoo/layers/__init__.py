@@ -18,8 +18,10 @@ from kzoo.layers.attention_stem import AttentionStem
 from kzoo.layers.cbam import CBAM, SpatialAttention
 from kzoo.layers.depth_concat import DepthConcat
 from kzoo.layers.kernel_regression import KernelRegressionAttention
+from kzoo.layers.layer_normalization import LayerNormalization
 from kzoo.layers.layer_scale import LayerScale
 from kzoo.layers.meaning import Meaning
+from kzoo.layers.merge_pixels import MergePixels
 from kzoo.layers.neighborhood_attention import NeighborhoodAttention
 from kzoo.layers.non_local import NonLocal
 from kzoo.layers.position import LearnedPositionEncoding, RelativePositionBias, SinusoidalPositionEncoding
@@ -43,11 +45,13 @@ __all__ = [
     "DepthConcat",
     "DropPath",
     "KernelRegressionAttention",
+    "LayerNormalization",
     "LayerScale",
     "LearnedPositionEncoding",
     "LocalResponseNormalization",
     "MatchSize",
     "Meaning",
+    "MergePixels",
     "MultiHeadSelfAttention",
     "NeighborhoodAttention",
     "NonLocal",

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kzoo.layers.target import is_for_gpu
+
 # Added to the logit of a key that a query must not see: far below any logit, and half precision can hold it.
 MASKED = -3e4
 
@@ -46,19 +48,34 @@ def attend(query, key, value, bias=None, mask=None):
     Returns:
         (batch · windows, heads, N, e), and the weights (batch · windows, heads, N, M).
     """
-    _, heads, length, _ = query.shape
-    keys = key.shape[2]
     dtype = keras.backend.result_type(query.dtype, "float32")
     logits = ops.matmul(ops.cast(query, dtype), ops.cast(ops.transpose(key, (0, 1, 3, 2)), dtype))
     if bias is not None:
+        bias = bias[None] if len(bias.shape) == 3 else bias  # GPU delegates broadcast no other rank to this one
         logits = logits + ops.cast(bias, logits.dtype)
     if mask is not None:
-        windows = mask.shape[0]
-        logits = ops.reshape(logits, (-1, windows, heads, length, keys))
-        logits = logits + ops.cast(mask[:, None], logits.dtype)
-        logits = ops.reshape(logits, (-1, heads, length, keys))
+        logits = _hide(logits, mask)
     weights = ops.cast(ops.softmax(logits, axis=-1), value.dtype)
     return ops.matmul(weights, value), weights
+
+
+def _hide(logits, mask: np.ndarray):
+    """The logits (batch · windows, heads, N, M), and `MASKED` where the mask says so.
+
+    The smaller of two is as fast as a sum, and the converter does not make one constant of it and the bias, which
+    would hold every window of every head. A mobile GPU delegate takes such a constant alone.
+    """
+    windows, length, keys = mask.shape
+    heads = logits.shape[1]
+    if is_for_gpu() and logits.shape[0] == windows:
+        mask = np.broadcast_to(mask[:, None], (windows, heads, length, keys)).reshape(1, -1, length, keys)
+        logits = ops.reshape(logits, (1, -1, length, keys)) + ops.cast(mask, logits.dtype)
+        return ops.reshape(logits, (-1, heads, length, keys))
+    limit = ops.cast(np.where(mask < 0, MASKED, np.finfo("float32").max)[:, None], logits.dtype)
+    if logits.shape[0] == windows:  # one map, as in a file, where rank 5 costs copies
+        return ops.minimum(logits, limit)
+    logits = ops.minimum(ops.reshape(logits, (-1, windows, heads, length, keys)), limit)
+    return ops.reshape(logits, (-1, heads, length, keys))
 
 
 def absorb_into(layer: keras.layers.Layer, proj: keras.layers.Dense, scale: np.ndarray, offset: np.ndarray):

@@ -141,13 +141,14 @@ def local_attention(query, key_value, num_heads: int, rows: Axis, columns: Axis,
     """
     _, height, width, channels = query.shape
     padding = ((0, 0), (0, rows.padded - height), (0, columns.padded - width), (0, 0))
-    if rows.padded > height or columns.padded > width:
+    padded = rows.padded > height or columns.padded > width
+    if padded:
         query, key_value = ops.pad(query, padding), ops.pad(key_value, padding)
     block = (rows.block, columns.block)
     query = split_heads(partition(query, block), num_heads)
-    key_value = partition(key_value, block, (rows.halo, columns.halo))  # (B · blocks, window², 2 C)
-    key = split_heads(key_value[..., :channels], num_heads)
-    value = split_heads(key_value[..., channels:], num_heads)
+    halo = (rows.halo, columns.halo)
+    key = split_heads(partition(key_value[..., :channels], block, halo), num_heads)  # (B · blocks, heads, window², d)
+    value = split_heads(partition(key_value[..., channels:], block, halo), num_heads)
     y, _ = attend(query, key, value, bias(query), mask)
     y = unpartition(merge_heads(y), block, rows.padded, columns.padded)
-    return y[:, :height, :width]
+    return y[:, :height, :width] if padded else y

@@ -168,32 +168,34 @@ def relative_logits(query, row_embedding, column_embedding, rows: Axis, columns:
         (batch · blocks, heads, queries, keys); keys outside the k × k neighbourhood get zeros.
     """
     _, heads, length, size = query.shape
-    query = ops.reshape(query, (-1, heads, rows.block, columns.block, size))
-    by_row = ops.transpose(query[..., : size // 2], (0, 1, 3, 2, 4))  # (B, heads, columns, rows, d / 2)
-    by_row = _spread(by_row, row_embedding, rows)  # (B, heads, columns, rows, row window)
-    by_row = ops.transpose(by_row, (0, 1, 3, 2, 4))
-    by_row = ops.reshape(by_row, (-1, heads, length, rows.window, 1))
-    by_column = _spread(query[..., size // 2 :], column_embedding, columns)
-    by_column = ops.reshape(by_column, (-1, heads, length, 1, columns.window))
+    # heads lead in both factors: TensorFlow's CPU kernel reads beyond the end of one that it has to broadcast
+    query = ops.reshape(ops.transpose(query, (1, 0, 2, 3)), (heads, -1, size))  # (heads, B · N, d)
+
+    def products(query, embedding):
+        """(B · heads, rows, columns, k)."""
+        logits = ops.reshape(ops.matmul(query, embedding), (heads, -1, length * embedding.shape[-1]))
+        logits = ops.transpose(logits, (1, 0, 2))
+        return ops.reshape(logits, (-1, rows.block, columns.block, embedding.shape[-1]))
+
+    by_row = ops.transpose(products(query[..., : size // 2], row_embedding), (0, 2, 1, 3))
+    by_row = ops.transpose(_spread(by_row, rows), (0, 2, 1, 3))  # (B · heads, rows, columns, row window)
+    by_row = ops.reshape(by_row, (-1, length, rows.window, 1))
+    by_column = _spread(products(query[..., size // 2 :], column_embedding), columns)
+    by_column = ops.reshape(by_column, (-1, length, 1, columns.window))
     return ops.reshape(by_row + by_column, (-1, heads, length, rows.window * columns.window))
 
 
-def _spread(query, embedding, axis: Axis):
-    """Products of queries (B, heads, other, block, d) with embeddings, at the keys of the window: (..., window).
+def _spread(logits, axis: Axis):
+    """Products of queries with embeddings (B, other, block, k), at the keys of the window: (B, other, block, window).
 
     The key at position u of the window has the offset u - halo - i from the query at position i: each row of
     the products moves one to the right of the one before, which padding and reading on in rows that are one
     shorter does.
     """
-    _, heads, other, block, size = query.shape
-    offsets = embedding.shape[-1]
-    # heads lead in both factors: TensorFlow's CPU kernel reads beyond the end of one that it has to broadcast
-    query = ops.reshape(ops.transpose(query, (1, 0, 2, 3, 4)), (heads, -1, size))
-    logits = ops.reshape(ops.matmul(query, embedding), (heads, -1, other, block, offsets))
-    logits = ops.transpose(logits, (1, 0, 2, 3, 4))
+    _, other, block, offsets = logits.shape
     window = block + offsets - 1
-    logits = ops.pad(logits, ((0, 0), (0, 0), (0, 0), (0, 0), (0, block)))  # rows of window + 1
-    logits = ops.reshape(logits, (-1, heads, other, block * (window + 1)))[..., : block * window]
-    logits = ops.reshape(logits, (-1, heads, other, block, window))
+    logits = ops.pad(logits, ((0, 0), (0, 0), (0, 0), (0, block)))  # rows of window + 1
+    logits = ops.reshape(logits, (-1, other, block * (window + 1)))[..., : block * window]
+    logits = ops.reshape(logits, (-1, other, block, window))
     first = (window - axis.window) // 2  # without a halo the window is the map alone
     return logits[..., first : first + axis.window]

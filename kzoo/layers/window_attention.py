@@ -105,7 +105,8 @@ class WindowAttention(keras.layers.Layer):
         mask = seam_mask(padded, window, (rows, columns)) if rows or columns else None
         x, _ = attend(query, key, value, self.position_bias.bias(), mask)
         x = unpartition(self.proj(merge_heads(x)), window, *padded)
-        return shift(x, -rows, -columns)[:, :height, :width]
+        x = shift(x, -rows, -columns)
+        return x[:, :height, :width] if bottom or right else x
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -1,4 +1,7 @@
-"""Cutting maps into windows and putting them together again, by slices, reshapes and transposes alone."""
+"""Cutting maps into windows and putting them together again, by slices, reshapes and transposes of rank 4 alone.
+
+Mobile GPU delegates refuse tensors of a higher rank (`kzoo.edge.gpu`).
+"""
 
 from keras import ops
 
@@ -20,10 +23,10 @@ def partition(x, window: tuple[int, int], halo: tuple[int, int] = (0, 0)):
         (batch · windows, pixels, channels), windows and the (height + 2 rows) · (width + 2 columns) pixels of
         each in row-major order.
     """
-    _, height, width, channels = x.shape
+    _, _, width, channels = x.shape
     if halo == (0, 0):
-        x = ops.reshape(x, (-1, height // window[0], window[0], width // window[1], window[1], channels))
-        x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+        x = ops.reshape(x, (-1, window[0], width // window[1], window[1] * channels))  # (B · rows, h, columns, w · C)
+        x = ops.transpose(x, (0, 2, 1, 3))
         return ops.reshape(x, (-1, window[0] * window[1], channels))
     x = _overlap(x, window[0], halo[0])  # (B · rows, h, width, C)
     x = ops.transpose(x, (0, 2, 1, 3))
@@ -52,10 +55,9 @@ def _overlap(x, block: int, halo: int):
 
 def unpartition(x, window: tuple[int, int], height: int, width: int):
     """The inverse of `partition` without a halo: (batch · windows, pixels, C) -> (batch, height, width, C)."""
-    rows, columns = height // window[0], width // window[1]
     channels = x.shape[-1]
-    x = ops.reshape(x, (-1, rows, columns, window[0], window[1], channels))
-    x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+    x = ops.reshape(x, (-1, width // window[1], window[0], window[1] * channels))  # (B · rows, columns, h, w · C)
+    x = ops.transpose(x, (0, 2, 1, 3))
     return ops.reshape(x, (-1, height, width, channels))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import keras
 
-from kzoo.layers import WindowAttention
+from kzoo.layers import MergePixels, WindowAttention
 from kzoo.layers.checks import pair
 from kzoo.layers.windows import padding_to_multiple
 from kzoo.models.blocks import INITIALIZER, classifier_head
@@ -76,16 +76,12 @@ def patch_merging(x, name: str):
     """Concatenates the channels of each 2×2 pixels, C to 4 C, and reduces them to 2 C (section 3.1).
 
     Of the four pixels those of the left column come first, each column from the top, as in the authors' code, timm
-    and torchvision. A map of an odd size is padded with zeros at the bottom and right. Slices with a step of 2 would
-    break the XNNPACK delegate's partition; these are a reshape, a transpose and a reshape.
+    and torchvision. A map of an odd size is padded with zeros at the bottom and right.
     """
     _, height, width, channels = x.shape
     if height % 2 or width % 2:
         x = keras.layers.ZeroPadding2D(((0, height % 2), (0, width % 2)), name=f"{name}_pad")(x)
-    rows, columns = -(-height // 2), -(-width // 2)
-    x = keras.layers.Reshape((rows, 2, columns, 2, channels), name=f"{name}_split")(x)
-    x = keras.layers.Permute((1, 3, 4, 2, 5), name=f"{name}_permute")(x)  # (B, rows, columns, 2 across, 2 down, C)
-    x = keras.layers.Reshape((rows, columns, 4 * channels), name=f"{name}_merge")(x)
+    x = MergePixels(name=f"{name}_merge")(x)
     return dense(layer_norm(x, f"{name}_norm"), 2 * channels, f"{name}_dense", use_bias=False)
 
 

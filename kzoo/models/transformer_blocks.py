@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from kzoo.errors import InvalidValueError
-from kzoo.layers import DropPath, LayerScale, SideOutput
+from kzoo.layers import DropPath, LayerNormalization, LayerScale, SideOutput
 from kzoo.layers.checks import check_flag, check_number
 from kzoo.models.slots import attend, check_attention, slot_of
 from kzoo.taps import mark
@@ -155,7 +155,7 @@ def dense(x, units: int, name: str, use_bias: bool = True):
 
 def layer_norm(x, name: str):
     """Layer normalisation of every pixel's channels."""
-    return keras.layers.LayerNormalization(epsilon=EPSILON, name=name)(x)
+    return LayerNormalization(epsilon=EPSILON, name=name)(x)
 
 
 def known_size(x, family: str) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from keras import ops
 
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.graph import Graph, as_functional, read_graph
+from kzoo.layers import MergePixels
 from kzoo.precisions import CONV, DENSE, DEPTHWISE, PRECISIONS, TRANSPOSED
 from kzoo.surgery.rewrite import copy_layer
 
@@ -41,6 +42,7 @@ _SAME_SCALE = (
     keras.layers.ZeroPadding2D,
     keras.layers.MaxPooling2D,
     keras.layers.AveragePooling2D,
+    MergePixels,
 )
 # layers whose op takes a rectifier behind it in, so that nothing is rounded between the two
 _FUSES = (*CHANNEL_AXES, keras.layers.Add, keras.layers.Subtract, keras.layers.Multiply)

@@ -10,9 +10,13 @@ import keras
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from helpers import randomise
 
 import kzoo
+from kzoo import layers
 from kzoo.edge.gpu import RULES, gpu_in_words, gpu_refuses
+from kzoo.errors import InvalidValueError
+from kzoo.registry import lookup
 
 MAP = (1, 5, 7, 8)
 
@@ -251,10 +255,33 @@ def test_in_words():
     assert gpu_in_words({"RESHAPE of rank 6": 12, "GATHER_ND": 3}) == "refuses 12 RESHAPE of rank 6, 3 GATHER_ND"
 
 
-def test_reports_tell(tmp_path):
+def test_attention_for_the_gpu_is_the_same_and_whole(tmp_path):
+    inputs = keras.Input((9, 13, 3))  # no multiple of a window
+    x = layers.WindowAttention(2, 4, 2)(keras.layers.Conv2D(8, 1)(inputs))
+    x = layers.NeighborhoodAttention(2, 3)(layers.LayerNormalization()(x))
+    model = randomise(keras.Model(inputs, x))
+    masks = {"MINIMUM with a constant of 12×1×16×16": 1, "MINIMUM with a constant of 2×1×63×81": 1}
+    for target, refused in {"cpu": masks, "gpu": {}}.items():
+        report = kzoo.export(model, tmp_path / f"{target}.tflite", target=target)
+        assert report.relative_error < 1e-5
+        assert (report.xnnpack_partitions, report.ops_outside_xnnpack) == (1, {})
+        assert report.gpu_refuses == refused
+        assert f"| GPU | {gpu_in_words(refused)} |" in report.to_markdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["swin_tiny", "nat_tiny", "resnet50", "resnet50_cbam", "unet_padded", "googlenet"])
+def test_families_for_the_gpu_are_the_same_and_whole(name, tmp_path):
+    entry = lookup(name)
+    size = (entry.narrow_size - 4, entry.narrow_size)
+    options = dict(entry.narrow) | (dict(classifier_activation=None) if name != "unet_padded" else {})
+    model = kzoo.fold_batch_norm(randomise(kzoo.build(name, input_shape=(*size, 3), **options)))
+    report = kzoo.export(model, tmp_path / "gpu.tflite", target="gpu")
+    assert report.relative_error < 1e-5
+    assert report.gpu_refuses == {}
+
+
+def test_a_target_that_does_not_exist(tmp_path):
     inputs = keras.Input((8, 8, 3))
-    x = keras.layers.Permute((2, 1, 3, 4))(keras.layers.Reshape((4, 2, 8, 3))(inputs))
-    y = keras.layers.GlobalAveragePooling2D()(keras.layers.Reshape((8, 8, 3))(x))
-    report = kzoo.export(keras.Model(inputs, y), tmp_path / "model.tflite")
-    assert report.gpu_refuses == {"RESHAPE of rank 5": 2, "TRANSPOSE of rank 5": 1}
-    assert "| GPU | refuses 2 RESHAPE of rank 5, 1 TRANSPOSE of rank 5 |" in report.to_markdown()
+    with pytest.raises(InvalidValueError, match="target='tpu' is not accepted; use one of 'cpu', 'gpu'"):
+        kzoo.export(keras.Model(inputs, inputs), tmp_path / "model.tflite", target="tpu")

@@ -94,6 +94,8 @@ CASES: dict[str, Case] = {
     "learned_position": Case(layers.LearnedPositionEncoding),
     "relative_position_bias": Case(lambda: layers.RelativePositionBias(4, 3), (3, 4), _logits),
     "drop_path": Case(lambda: layers.DropPath(0.3, seed=1)),
+    "layer_normalization": Case(layers.LayerNormalization, idle=("before/bias",)),
+    "merge_pixels": Case(layers.MergePixels, (8, 6)),
     "layer_scale": Case(lambda: layers.LayerScale(0.1)),
     "meaning": Case(lambda: layers.Meaning({"class_names": ["a", "b"]}, {"crop": 0.875})),
     "side_output": Case(layers.SideOutput, apply=_set_aside),
