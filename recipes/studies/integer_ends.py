@@ -62,6 +62,7 @@ def main(options: Options) -> list[dict]:
         for name in options.runs:
             rows += measure(options.folder / name, Path(scratch, name), options.node)
             Console().print(on_console(sheet(rows)))
+    options.output_dir.mkdir(parents=True, exist_ok=True)
     write_text(options.output_dir / "integer_ends.json", json.dumps(rows, indent=2) + "\n")
     page = "# What integer files take and give\n\n" + "\n".join(__doc__.splitlines()[2:]) + "\n\n"
     write_text(options.output_dir / "README.md", page + in_markdown(sheet(rows)))
