@@ -97,7 +97,7 @@ def _feed(given: dict) -> list[str]:
     steps = [f"Feed {fed} as {given['dtype']} of shape {_shape(given)}: {order}."]
     if given["values"] != PIXELS:
         steps.append(f"The values are to be {given['values']}; kzoo itself feeds pixels of 0 to 255.")
-    if "preprocessing" in given:
+    if given.get("preprocessing"):
         steps.append(f"Normalise nothing yourself: {given['preprocessing']}.")
     return steps
 

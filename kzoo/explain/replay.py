@@ -156,9 +156,9 @@ def _before_activation(place: Place) -> tuple[Place, keras.layers.Layer | None]:
     node = place[0]
     while node.call is not None and len(node.tensors) == 1:
         operation, kind = node.operation, type(node.operation).__name__
-        if kind in SOFTMAXES or (isinstance(operation, keras.layers.Activation) and _gives_probabilities(operation)):
+        if kind in SOFTMAXES or (isinstance(operation, keras.layers.Activation) and _squashes(operation)):
             return node.tensors[0], None
-        if isinstance(operation, LINEAR) and _gives_probabilities(operation):
+        if isinstance(operation, LINEAR) and _squashes(operation):
             return node.tensors[0], _linear(operation)
         if kind not in PASSED:
             break
@@ -166,7 +166,7 @@ def _before_activation(place: Place) -> tuple[Place, keras.layers.Layer | None]:
     return place, None
 
 
-def _gives_probabilities(operation) -> bool:
+def _squashes(operation) -> bool:
     return operation.activation in PROBABILITIES
 
 
