@@ -224,7 +224,8 @@ class Export(TruthOptions, PixelOptions, JsonOption):
     io: Io | None = None
     """Type of input and output of int8 and int4 files; default: int8. Browsers take float32 and uint8."""
     target: Target = "cpu"
-    """What the files are for: "gpu" writes masks of attention out so that mobile GPUs run them, in larger files."""
+    """Device that the files are for: "gpu" writes masks of attention out so that mobile GPUs run them, in larger
+    files."""
     auxiliary: bool = False
     """Whether auxiliary heads, which serve training alone, become outputs of the file too."""
     heatmap: bool = False
