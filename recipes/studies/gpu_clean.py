@@ -154,9 +154,7 @@ twentieth more or less means nothing.
 
 Most of it needs no option: windows are cut, pixels merged and relative positions read off in rank 4, and the layer
 normalisation of Swin and NAT multiplies no vector by a map of one channel. `--target gpu` writes the masks of shifted
-windows and of neighbourhoods out for every head. Before, a GPU refused 74 ops each of the narrow Swin and NAT, 36 and
-30 of them of a rank above 4. At 224×224 pixels, with fewer blocks, files for the GPU took 0.93 of the time of that
-form on the CPU, of Swin and of NAT (medians of 10 and 12 turns, measured by hand).
+windows and of neighbourhoods out for every head.
 
 """
 
