@@ -248,4 +248,8 @@ def _check_names(names: object, count: int) -> tuple[str, ...]:
         raise InvalidValueError(f"class_names has {len(names)} names for {count} classes")
     if any(len(name) > LONGEST_NAME for name in names):
         raise InvalidValueError(f"class_names has a name of more than {LONGEST_NAME} characters")
+    if lost := [
+        name for name in names if not name.isprintable() and any("\ud800" <= sign <= "\udfff" for sign in name)
+    ]:
+        raise InvalidValueError(f"class_names has {lost[0]!r}, half a character, which no file can hold")
     return tuple(names)

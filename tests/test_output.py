@@ -261,6 +261,7 @@ GOOD = Output("classification", "sigmoid", 2, ("a", "b")).to_json()
             for names in ("ab", {"a": 1, "b": 2}, [1, 2], 5, [["a"], "b"])
         ),
         (GOOD | {"class_names": ["a"]}, "class_names has 1 names for 2 classes"),
+        (GOOD | {"class_names": ["a", "b\ud800"]}, r"class_names has 'b\\ud800', half a character"),
         (GOOD | {"class_names": ["a", "b" * 10**6]}, "a name of more than 1000 characters"),
     ],
 )

@@ -1,5 +1,6 @@
 """The samples do what their pages say: each is run without kzoo in it, and answers what kzoo answers."""
 
+import json
 import os
 import re
 import runpy
@@ -136,6 +137,17 @@ def test_the_python_sample_refuses_the_card_of_another_file(models, contents, pi
     path = with_card(contents["one"], models["one"], Pixels(), None, tmp_path / "m.tflite")
     path.write_bytes(contents["classification"])
     with pytest.raises(SystemExit, match=r"m\.tflite\.json is the card of another file"):
+        run(path, pictures, capsys, monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize("part", ["task", "values"])
+def test_the_python_sample_refuses_others(part, models, contents, pictures, tmp_path, capsys, monkeypatch):
+    """Maps of a pyramid, say, or numbers of unknown meaning."""
+    path = with_card(contents["one"], models["one"], Pixels(), None, tmp_path / "m.tflite")
+    told = json.loads(card_path(path).read_text())
+    told["output"][part] = "unknown"
+    card_path(path).write_text(json.dumps(told))
+    with pytest.raises(SystemExit, match=r"m\.tflite is not of one picture and its classes: this sample ends here"):
         run(path, pictures, capsys, monkeypatch, tmp_path)
 
 

@@ -20,9 +20,10 @@ from kzoo.commands.forms import ALL, Export
 from kzoo.commands.other_formats import other_exporter, show_format
 from kzoo.console import make_table, show, show_json
 from kzoo.edge import Card, ExportReport, draw_reports, export, export_all
-from kzoo.edge.arguments import check_path
+from kzoo.edge.arguments import NO_ANSWER, check_path
 from kzoo.edge.export_report import threads_of
 from kzoo.edge.gpu import gpu_in_words
+from kzoo.edge.tensors import answer_of, input_names, only, outputs_by_name
 from kzoo.errors import InvalidValueError
 from kzoo.escape import printable, terminal
 from kzoo.files import refuse_unwritable
@@ -30,6 +31,7 @@ from kzoo.keras_file import open_keras
 from kzoo.known_pixels import known_pixels
 from kzoo.models.inception import without_auxiliary
 from kzoo.needs import need_tensorflow_backend
+from kzoo.output import Output
 from kzoo.registry import SEGMENTATION
 from kzoo.surgery import fold_batch_norm, fold_preprocessing
 from kzoo.tasks import task_of_output
@@ -110,15 +112,35 @@ def _open(form: Export) -> tuple[keras.Model, Card]:
     if form.auxiliary and main is model:
         raise InvalidValueError(f"{form.model} has no auxiliary heads; leave --auxiliary out")
     class_names = None if form.labels is None else read_class_names(form.labels)
-    output = known_output(form.model, main, class_names, form.values)
+    output = _output(form, main, class_names)
     pixels = known_pixels(form.model, main, form.weights, segments=output.task == SEGMENTATION)
     return model if form.auxiliary else main, Card(output, pixels.changed(**form.pixel_options))
+
+
+def _output(form: Export, model: keras.Model, class_names: list[str] | None) -> Output:
+    """Meaning of the output, or of the one of several that answers what is in a picture."""
+    if len(getattr(model, "outputs", None) or []) > 1:
+        answer = answer_of(model)
+        if answer is None and (class_names is not None or form.values or form.evaluate):
+            raise InvalidValueError(
+                f"{form.model} gives {', '.join(outputs_by_name(model))}, none of which answers what is in a picture; "
+                "leave --labels, --values and --evaluate out"
+            )
+        if answer is None:
+            return NO_ANSWER
+        model = only(model, answer)
+    return known_output(form.model, model, class_names, form.values)
 
 
 def _images(
     form: Export, dataset: str, model: keras.Model, card: Card
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
     """Training images, and test images with their labels."""
+    if len(model.inputs) > 1:
+        raise InvalidValueError(
+            f"{form.model} takes {', '.join(input_names(model))}, and a dataset gives one image at a time; leave "
+            "--dataset out, or export in Python: kzoo.export(model, path, calibration={name: images})"
+        )
     shape = model.inputs[0].shape[1:]
     if len(shape) != 3 or None in shape or shape[2] != 3:
         raise InvalidValueError(f"the model takes images of {tuple(shape)}; datasets give RGB images of one size")

@@ -95,8 +95,8 @@ class File(Protocol):
 
 def tell(lite: File, card: Card, model: keras.Model, precision: str, measured: dict[str, float], images: int) -> dict:
     """All that the card of a file tells, as `describe`, of one whose metadata nobody writes too."""
-    inputs = {name: _tensor(name, detail) for name, detail in lite.inputs.items()}
-    outputs = {name: _tensor(name, detail) for name, detail in lite.outputs.items()}
+    inputs = {name: tell_tensor(name, detail) for name, detail in lite.inputs.items()}
+    outputs = {name: tell_tensor(name, detail) for name, detail in lite.outputs.items()}
     given = next(iter(inputs.values()))
     given |= {"channels": CHANNELS.get(given["shape"][-1], "as trained"), **input_in_words(model)}
     wanted = outputs[card.answer or next(iter(outputs))]
@@ -137,7 +137,7 @@ def write_card(told: dict, content: bytes, path: Path) -> None:
     path.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _tensor(name: str, detail: dict) -> dict:
+def tell_tensor(name: str, detail: dict) -> dict:
     """Names in the file and in its signature, shape with None for a batch of any size, and type; an integer stands
     for what the formula says."""
     told = {"name": detail["name"], "argument": name}

@@ -13,6 +13,7 @@ from kzoo.precisions import Io
 from kzoo.reading import read_bytes
 
 IO = get_args(Io)
+OTHER = "another type"
 SHIFT = {"int8": 0, "uint8": 128}  # of the zero point, so that the integers stand for what they stood for
 
 
@@ -32,7 +33,8 @@ def with_io(source: bytes | str | Path, io: Io) -> bytes:
         the file are left out, as they tell of the former types: `kzoo.export(io=)` writes those of the new ones.
 
     Raises:
-        InvalidValueError: no such `io`, or integers for a file that computes with others there, or in float32.
+        InvalidValueError: no such `io`, integers for a file that computes with others there, or in float32, or an
+            input or output of numbers without a scale, such as indices, which has another type.
 
     Example:
         >>> Path("browser.tflite").write_bytes(with_io("model_int8.tflite", "float32"))
@@ -114,19 +116,31 @@ class _Graph:
     def check(self, tensor: int, io: Io) -> bool:
         """Whether the type has to change; raises `InvalidValueError` if it cannot."""
         type_ = self.type(tensor)
-        if type_ != io and io != "float32" and type_ not in SHIFT:
+        if type_ == io:
+            return False
+        if io != "float32" and type_ not in SHIFT:
             raise InvalidValueError(
                 f"io={io!r} is for files of 8-bit integers; {self.name(tensor)!r} of this one is {type_}"
             )
-        return type_ != io
+        quantization = self.graph.tensors[tensor].quantization
+        if type_ == OTHER or quantization is None or quantization.scale is None or quantization.zeroPoint is None:
+            raise InvalidValueError(
+                f"{self.name(tensor)!r} of this file is {type_} without a scale, which stands for itself: it cannot "
+                f"become {io}"
+            )
+        return True
 
     def type(self, tensor: int) -> str:
-        """Name of the type of a tensor's numbers; "another type" where it is none of those that are known here."""
+        """Name of the type of a tensor's numbers; `OTHER` where it is none of those that are known here."""
         number = self.graph.tensors[tensor].type
-        return next((name for name, known in self.types.items() if known == number), "another type")
+        return next((name for name, known in self.types.items() if known == number), OTHER)
 
     def name(self, tensor: int) -> str:
-        return self.graph.tensors[tensor].name.decode(errors="replace")
+        return (self.graph.tensors[tensor].name or b"").decode(errors="replace")
+
+    def extend_name(self, tensor: int, end: str) -> None:
+        told = self.graph.tensors[tensor]
+        told.name = (told.name or b"") + f"_{end}".encode()
 
     def readers(self, tensor: int) -> list:
         return [op for op in self.graph.operators if tensor in op.inputs]
@@ -144,7 +158,7 @@ class _Graph:
     def in_place_of(self, tensor: int, io: str) -> int:
         """A new tensor for the interface, to which the other one gives its name away."""
         new = self.copy(tensor, io)
-        self.graph.tensors[tensor].name += b"_" + self.type(tensor).encode()
+        self.extend_name(tensor, self.type(tensor))
         return new
 
     def copy(self, tensor: int, io: str) -> int:
@@ -163,7 +177,7 @@ class _Graph:
         if io == "float32":
             return [self.op("QUANTIZE" if self.type(start) == io else "DEQUANTIZE", start, end)]
         between = self.copy(end, "float32")
-        self.graph.tensors[between].name += b"_float32"
+        self.extend_name(between, "float32")
         return [self.op("DEQUANTIZE", start, between), self.op("QUANTIZE", between, end)]
 
     def op(self, name: str, start: int, end: int):

@@ -152,7 +152,7 @@ def map_place(replay: Replay, layer: str | None) -> Place:
 
 def as_tensor(model: keras.Model, images: np.ndarray) -> Any:
     """Images as the model takes them; raises `InvalidValueError` for another shape, none at all, or no numbers."""
-    array = np.asarray(images)
+    array = as_array(images)
     shape = tuple(model.inputs[0].shape[1:])
     fits = array.ndim == len(shape) + 1 and len(array) > 0 and array.dtype != object
     if not fits or any(own not in (None, given) for own, given in zip(shape, array.shape[1:], strict=True)):
@@ -160,6 +160,17 @@ def as_tensor(model: keras.Model, images: np.ndarray) -> Any:
             f"images have shape {array.shape}; {model.name} takes (n, {', '.join(map(str, shape))})"
         )
     return keras.ops.convert_to_tensor(array.astype(model.inputs[0].dtype))
+
+
+def as_array(images: Any) -> np.ndarray:
+    """Images as an array; raises `InvalidValueError` for images of several sizes, and for NaN and infinite pixels."""
+    try:
+        array = np.asarray(images)
+    except ValueError as error:
+        raise InvalidValueError(f"images are no array: {error}; resize them to one size") from error
+    if np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
+        raise InvalidValueError("images hold NaN or infinite pixels")
+    return array
 
 
 def as_maps(tensor: Any, replay: Replay, place: Place) -> np.ndarray:

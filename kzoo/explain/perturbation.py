@@ -9,7 +9,7 @@ from PIL import Image
 
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError
-from kzoo.explain.cams import as_maps, as_tensor, logits_of, map_place
+from kzoo.explain.cams import as_array, as_maps, as_tensor, logits_of, map_place
 from kzoo.explain.replay import Replay
 from kzoo.explain.targets import Difference, Region, Score, Target, score_of
 from kzoo.layers.checks import is_integer
@@ -43,7 +43,7 @@ def occlusion(
         (n, height, width), signed: positive where the picture speaks for the target.
 
     Raises:
-        InvalidValueError: as `kzoo.grad_cam`, or a square of no size.
+        InvalidValueError: as `kzoo.grad_cam`, or a square of no size, or squares with room between them.
 
     Example:
         >>> occlusion(kzoo.edge.LiteRTModel("model_int8.tflite"), images).shape
@@ -51,9 +51,12 @@ def occlusion(
     """
     if any(number is not None and not is_integer(number, 1) for number in (size, stride)):
         raise InvalidValueError(f"size={size!r} and stride={stride!r} must be positive integers of pixels")
-    height, width = np.shape(images)[1:3] if np.ndim(images) == 4 else (1, 1)
+    images = as_array(images)
+    height, width = images.shape[1:3] if images.ndim == 4 else (1, 1)
     size = size or max(1, min(height, width) // 8)
     stride = stride or max(1, size // 2)
+    if stride > size:
+        raise InvalidValueError(f"stride={stride} must be at most size={size}, or no square hides what lies between")
     corners = [(y, x) for y in _starts(height, size, stride) for x in _starts(width, size, stride)]
     maps = []
     for image, scored in _scorers(model, images, target):
@@ -160,7 +163,7 @@ def _scorers(
 ) -> Iterator[tuple[np.ndarray, Scored]]:
     """Each image as float32, with the function that scores variants of it."""
     if isinstance(model, LiteRTModel):
-        array, name = np.asarray(images, "float32"), "the file"
+        array, name = as_array(images).astype("float32"), "the file"
         outputs: Callable[[np.ndarray], np.ndarray] = model.predict
     else:
         opened, name = replay or Replay(model), model.name

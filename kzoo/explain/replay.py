@@ -24,7 +24,7 @@ class Replay:
         model: functional or Sequential, with one input.
 
     Raises:
-        InvalidValueError: a subclassed model, several inputs, or Keras masks inside.
+        InvalidValueError: no Keras model, a subclassed one, several inputs, or Keras masks inside.
 
     Example:
         >>> replay = Replay(model)
@@ -32,6 +32,10 @@ class Replay:
     """
 
     def __init__(self, model: keras.Model):
+        if not isinstance(model, keras.Model):
+            raise InvalidValueError(
+                f"{model!r} is no Keras model; of a LiteRT file occlusion and rise make maps, which need no gradients"
+            )
         self.name = model.name
         flat = FlatGraph(model)
         self.outputs = flat.output_tensors

@@ -352,6 +352,14 @@ export function checkCard(card) {
   if (!["float32", ...Object.keys(INTEGERS)].includes(card.input.dtype)) {
     throw new Mistake(`The file takes ${card.input.dtype}, which LiteRT.js does not. Export it with --io float32.`);
   }
+  const { input, output, inputs = {} } = card;
+  const known = ["classification", "segmentation"].includes(output.task) && output.values !== "unknown";
+  if (!known || Object.keys(inputs).length > 1) {
+    throw new Mistake("The file is not of one picture and its classes; nothing else is shown.");
+  }
+  if (input.shape[0] !== 1) throw new Mistake(`The file takes ${input.shape[0]} pictures at once. Export it for one.`);
+  const whole = output.task === "classification" || [1, 2].every((side) => output.shape[side] === input.shape[side]);
+  if (!whole) throw new Mistake("The file gives maps of another size than its image; these are not shown.");
   return card;
 }
 

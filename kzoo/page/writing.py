@@ -13,14 +13,14 @@ from string import Template
 from typing import Any
 
 from kzoo.edge import Card, LiteRTModel, read_card
-from kzoo.edge.card import card_path
+from kzoo.edge.card import card_path, tell_tensor
 from kzoo.errors import InvalidValueError, OutputError
 from kzoo.escape import html
 from kzoo.files import ensure_writable
 from kzoo.images.overlay import colours
 from kzoo.page.examples import HEATMAP, Example, read_examples, store_example
 from kzoo.page.runtime import CORE, MIRROR, VERSION, find_runtime, import_map, package_place
-from kzoo.reading import read_bytes, read_json
+from kzoo.reading import check_type, read_bytes, read_json
 
 SCRIPT, TEMPLATE = (Path(__file__).with_name(name) for name in ("kzoo.js", "index.html"))
 TOLD = "page.json"  # what a page knows of itself, by which it is known
@@ -89,6 +89,7 @@ def write_page(
     pictures = read_examples([Path(path) for path in examples])
     lite = LiteRTModel(content, answer=card.answer)
     _check_runs(model, lite, card)
+    _check_told(card_path(model), lite, card, facts)
     sizes = [len(content), *(source.stat().st_size for source in runtime_files.values())]
     ensure_writable(folder.parent, need_bytes=2 * sum(sizes))
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
@@ -143,6 +144,11 @@ def _check_runs(model: Path, lite: LiteRTModel, card: Card) -> None:
     given = tuple(map(int, lite.output["shape"]))
     if output.task not in ("classification", "segmentation"):
         raise InvalidValueError(f"{model} gives {given}; a page shows classes, or a class for each pixel")
+    if len(given) != (4 if output.task == "segmentation" else 2) or given[-1] != output.units:
+        raise InvalidValueError(
+            f"the card of {model} is of {output.units} units for {output.task}, and the file gives {given}; export "
+            "the model again"
+        )
     if output.task == "segmentation" and given[1:3] != shape[1:3]:
         raise InvalidValueError(
             f"{model} gives maps of {given[1]}×{given[2]} for images of {shape[1]}×{shape[2]}; a page shows maps of "
@@ -156,20 +162,42 @@ def _check_runs(model: Path, lite: LiteRTModel, card: Card) -> None:
         )
 
 
+def _check_told(path: Path, lite: LiteRTModel, card: Card, facts: dict[str, Any]) -> None:
+    """Raises `InvalidValueError` unless a card tells of the tensors what they are: kzoo.js takes its word for it."""
+    told = [("input", facts.get("input"), lite.input), ("output", facts.get("output"), lite.output)]
+    if HEATMAP in lite.outputs and card.answer:
+        outputs = facts.get("outputs")
+        heatmap = outputs.get(HEATMAP) if isinstance(outputs, dict) else None
+        told.append((f"output {HEATMAP!r}", heatmap, lite.outputs[HEATMAP]))
+    for what, claimed, detail in told:
+        known = tell_tensor(what, detail)
+        for field in ("shape", "dtype", "scale", "zero_point"):
+            found = claimed.get(field) if isinstance(claimed, dict) else None
+            if found != known.get(field):
+                raise InvalidValueError(
+                    f"{path} says that the {what} has the {field} {str(found)[:60]}, and the file says "
+                    f"{known.get(field)}; export the model again"
+                )
+    measured = facts.get("measured", {})
+    check_type(measured, dict[str, dict[str, float]], f"{path}: measured")
+    if lacking := [metric for metric, of in measured.items() if not {"value", "images"} <= of.keys()]:
+        raise InvalidValueError(f"{path}: measured[{lacking[0]!r}] lacks value or images; export the model again")
+    check_type(facts.get("how", []), list[str], f"{path}: how")
+
+
 def _check_replaceable(folder: Path) -> None:
     """Raises `OutputError` unless the folder is absent, empty, or a page of ours and nothing else."""
     if not folder.exists() and not folder.is_symlink():
         return
     if folder.is_symlink() or not folder.is_dir():
         raise OutputError(f"{folder} is in the way; choose another --output")
-    files = {
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()
-    }
-    if not files:
-        return
-    told = read_json(folder / TOLD) if TOLD in files else None
+    inside = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    told = read_json(folder / TOLD) if (folder / TOLD).is_file() else None
     if not isinstance(told, dict) or "kzoo_page" not in told:
+        if next(inside, None) is None:
+            return
         raise OutputError(f"{folder} holds other files than a page of kzoo; choose another --output")
+    files = {path.relative_to(folder).as_posix() for path in inside}
     ours = told.get("files")
     if others := sorted(files - set(map(str, ours if isinstance(ours, list) else ()))):
         raise OutputError(f"{folder} holds {others[0]}, which kzoo page did not write; choose another --output")

@@ -10,6 +10,7 @@ from helpers import converted_once, pixels, randomise
 import kzoo
 from kzoo.edge import LiteRTModel, with_io
 from kzoo.edge.convert import convert
+from kzoo.edge.flatbuffer import pack_file, read_file
 from kzoo.edge.quantize import find_ranges, quantize
 from kzoo.errors import InvalidValueError
 
@@ -132,3 +133,49 @@ def test_files_that_hold_no_such_integers(tmp_path):
     (tmp_path / "damaged.tflite").write_bytes((tmp_path / "model.tflite").read_bytes()[:3000])
     with pytest.raises(InvalidValueError, match="no LiteRT file that this interpreter can run"):
         with_io(tmp_path / "damaged.tflite", "uint8")
+
+
+def changed(content: bytes, change) -> bytes:
+    """The file with the tensors of its input and output changed."""
+    model = read_file(content)
+    graph = model.subgraphs[0]
+    change(graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]])
+    return pack_file(model)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("io", ["float32", "uint8"])
+def test_integers_without_a_scale_stay_what_they_are(softmax, monkeypatch, side, io):
+    """Of others' files: indices and raw bytes have no scale, and no file would run that gives them one."""
+
+    def bare(*tensors):
+        tensors[side].quantization = None
+
+    monkeypatch.setattr("kzoo.edge.interface.LiteRTModel", lambda content: None)  # which would refuse this one
+    with pytest.raises(InvalidValueError, match=r"is int8 without a scale, which stands for itself: it cannot become"):
+        with_io(changed(softmax[0], bare), io)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_numbers_of_another_type_stay_what_they_are(softmax, monkeypatch, side):
+    def indices(*tensors):
+        tensors[side].type = 2  # INT32
+
+    monkeypatch.setattr("kzoo.edge.interface.LiteRTModel", lambda content: None)
+    with pytest.raises(InvalidValueError, match=r"is another type without a scale.*cannot become float32"):
+        with_io(changed(softmax[0], indices), "float32")
+
+
+@pytest.mark.parametrize("io", ["float32", "uint8"])
+def test_tensors_without_names(softmax, io):
+    def unnamed(*tensors):
+        for tensor in tensors:
+            tensor.name = None
+
+    content, images = changed(softmax[0], unnamed), softmax[1]
+    found, expected = LiteRTModel(with_io(content, io)), LiteRTModel(content)
+    np.testing.assert_allclose(
+        next(iter(found.predict_each(images).values())),
+        next(iter(expected.predict_each(images).values())),
+        atol=0.501 / 256,
+    )

@@ -9,6 +9,7 @@ import pytest
 from helpers import converted_once, feature_map, pixels, randomise, relative_error
 
 import kzoo
+from kzoo.cli import main
 from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import ExportError, InvalidValueError
 from kzoo.predict.classifier import as_classifier, open_model
@@ -134,3 +135,55 @@ def test_a_list_of_outputs_is_numbered(tmp_path):
     model = randomise(keras.Model(inputs, [x, keras.layers.Conv2D(3, 1)(x)]))
     lite = LiteRTModel(kzoo.export(model, tmp_path / "model.tflite").path)
     assert {name: int(detail["shape"][-1]) for name, detail in lite.outputs.items()} == {"output_0": 2, "output_1": 3}
+
+
+def test_the_command_writes_all_outputs(pyramid, tmp_path, capsys):
+    pyramid.save(tmp_path / "maps.keras")
+    main(["export", str(tmp_path / "maps.keras"), str(tmp_path / "maps.tflite"), "--json"])
+    (report,) = json.loads(capsys.readouterr().out)
+    assert list(report["outputs"]) == ["p2", "p0", "p1"]
+    assert json.loads((tmp_path / "maps.tflite.json").read_text())["answer"] is None
+
+
+def test_the_command_names_the_classes_of_the_answer(tmp_path, capsys):
+    image = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(4, 3)(image)
+    answer = keras.layers.Dense(3, activation="softmax")(keras.layers.GlobalAveragePooling2D()(x))
+    randomise(keras.Model(image, {"map": x, "answer": answer})).save(tmp_path / "both.keras")
+    (tmp_path / "labels.txt").write_text("cat\ndog\ncow\n")
+    lite = tmp_path / "both.tflite"
+    main(["export", str(tmp_path / "both.keras"), str(lite), "--labels", str(tmp_path / "labels.txt")])
+    card = read_card(lite)
+    assert (card.answer, card.output.class_names) == ("answer", ("cat", "dog", "cow"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--labels", "labels.txt"], "gives p2, p0, p1, none of which answers what is in a picture; leave --labels, "),
+        (
+            ["--values", "logits"],
+            "none of which answers what is in a picture; leave --labels, --values and --evaluate",
+        ),
+    ],
+)
+def test_the_command_names_no_classes_of_maps(pyramid, arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    pyramid.save("maps.keras")
+    with pytest.raises(SystemExit):
+        main(["export", "maps.keras", "maps.tflite", *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_the_command_calibrates_one_input(tmp_path, capsys):
+    pair = [keras.Input((8, 8, 3), name=name) for name in ("left", "right")]
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Add()(pair))
+    keras.Model(pair, keras.layers.Dense(2)(x)).save(tmp_path / "pair.keras")
+    files = [str(tmp_path / name) for name in ("pair.keras", "pair.tflite")]
+    with pytest.raises(SystemExit):
+        main(["export", *files, "--precision", "int8", "--dataset", "digits"])
+    told = capsys.readouterr().err
+    assert (
+        "takes left, right, and a dataset gives one image at a time; leave --dataset out, or export in Python" in told
+    )

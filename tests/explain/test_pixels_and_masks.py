@@ -129,6 +129,7 @@ def test_a_file_is_explained_as_its_model(tmp_path):
         (smooth_grad, dict(samples=0), "samples=0 must be a positive integer"),
         (smooth_grad, dict(noise=-1), "noise=-1 at least 0"),
         (occlusion, dict(size=0), "size=0 and stride=None must be positive integers"),
+        (occlusion, dict(size=2, stride=3), "stride=3 must be at most size=2"),
         (rise, dict(keep=1), "keep=1 between 0 and 1"),
         (rise, dict(masks=1), "masks=1 must be an integer of at least 2"),
         (score_cam, dict(target=9), "target=9: .* has classes 0 to 3"),
@@ -138,6 +139,25 @@ def test_a_file_is_explained_as_its_model(tmp_path):
 def test_mistakes(method, options, message):
     with pytest.raises(InvalidValueError, match=message):
         method(curved(), IMAGES, **options)
+
+
+@pytest.mark.parametrize("of_file", [False, True])
+def test_images_that_hold_no_numbers(of_file, tmp_path):
+    model = curved()
+    if of_file:
+        kzoo.export(model, tmp_path / "m.tflite")
+        model = LiteRTModel(tmp_path / "m.tflite")
+    methods = (occlusion, rise) if of_file else (occlusion, rise, score_cam, integrated_gradients, kzoo.grad_cam)
+    for method in methods:
+        with pytest.raises(InvalidValueError, match="images hold NaN or infinite pixels"):
+            method(model, np.full_like(IMAGES, np.nan))
+        with pytest.raises(InvalidValueError, match=r"images are no array: .* resize them to one size"):
+            method(model, [IMAGES[0], IMAGES[0][:5]])
+
+
+def test_a_file_has_no_gradients():
+    with pytest.raises(InvalidValueError, match="is no Keras model; of a LiteRT file occlusion and rise make maps"):
+        kzoo.grad_cam(object(), IMAGES)
 
 
 def test_images_without_a_picture():

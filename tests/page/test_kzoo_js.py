@@ -145,3 +145,28 @@ def test_a_heat_map_lies_over_what_the_model_sees():
     shown = np.asarray(plane)[pixels.window((130, 90), shape[:2])]
     expected = np.asarray(Image.fromarray(np.ascontiguousarray(shown)).resize(size, Image.Resampling.BILINEAR))
     np.testing.assert_allclose(heat.reshape(18, 26), expected / expected.max(), atol=1e-5)
+
+
+CARD = {
+    "kzoo_card": 3,
+    "input": {"shape": [1, 8, 8, 3], "dtype": "float32"},
+    "output": {"task": "segmentation", "values": "softmax", "units": 4, "shape": [1, 8, 8, 4]},
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("output", {"task": "unknown"}, "not of one picture and its classes"),  # maps of a pyramid, say
+        ("output", {"values": "unknown"}, "not of one picture and its classes"),
+        ("inputs", {"left": {}, "right": {}}, "not of one picture and its classes"),
+        ("input", {"shape": [4, 8, 8, 3]}, "takes 4 pictures at once"),
+        ("output", {"shape": [1, 4, 4, 4]}, "gives maps of another size than its image"),
+    ],
+)
+def test_what_is_not_shown_is_told(part, change, message):
+    """The sample for Node has no Python before it that refuses such files."""
+    (found,) = ask(("checkCard", CARD))
+    assert found == CARD
+    with pytest.raises(AssertionError, match=message):
+        ask(("checkCard", CARD | {part: CARD.get(part, {}) | change}))

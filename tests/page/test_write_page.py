@@ -258,6 +258,83 @@ def test_a_file_that_is_not_known_is_one_line(kind, files, tmp_path):
     assert not (tmp_path / "site").exists()
 
 
+def put(*way_and_value):
+    """Changes one value in a card."""
+
+    def change(card: dict) -> None:
+        *way, last, value = way_and_value
+        for name in way:
+            card = card[name]
+        card[last] = value
+
+    return change
+
+
+CARDS = {
+    "another shape": (
+        "bytes",
+        put("input", "shape", [1, 64, 64, 3]),
+        r"the input has the shape \[1, 64, 64, 3\], ",
+    ),
+    "another type": ("bytes", put("input", "dtype", "float32"), "the input has the dtype float32, and the file says"),
+    "no number": ("bytes", put("input", "scale", "x"), "the input has the scale x, and the file says "),
+    "another scale": (
+        "bytes",
+        put("output", "scale", 0.5),
+        "the output has the scale 0.5, and the file says 0.0039",
+    ),
+    "no input": ("classes", put("input", None), "the input has the shape None, and the file says "),
+    "other maps": ("heat", put("outputs", "heatmap", "shape", [1, 2, 2, 6]), "the output 'heatmap' has the shape"),
+    "another answer": (
+        "heat",
+        put("answer", "heatmap"),
+        r"is of 6 units for classification, and the file gives \(1, ",
+    ),
+    "fewer classes": (
+        "classes",
+        lambda card: card["output"].update(units=3, class_names=None),
+        r"is of 3 units for classification, and the file gives \(1, 6\); export the model again",
+    ),
+    "no measurement": ("classes", put("measured", {"accuracy": {"value": "high"}}), "measured=.* is not accepted"),
+    "half a measurement": (
+        "classes",
+        put("measured", {"accuracy": {"value": 1}}),
+        "accuracy.*lacks value or images",
+    ),
+    "no sentences": ("classes", put("how", "Look at it."), "how='Look at it.' is not accepted"),
+}
+
+
+@pytest.mark.parametrize("kind", CARDS)
+def test_a_card_that_was_changed_is_one_line(kind, files, tmp_path):
+    """kzoo.js takes the card's word for what the file takes and gives."""
+    source, change, message = CARDS[kind]
+    card = json.loads(Path(f"{files[source]}.json").read_text())
+    change(card)
+    model = shutil.copy(files[source], tmp_path / "m.tflite")
+    (tmp_path / "m.tflite.json").write_text(json.dumps(card))
+    with pytest.raises(InvalidValueError, match=message) as caught:
+        write_page(model, tmp_path / "site")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_folder_of_others_is_not_searched(files, tmp_path, monkeypatch):
+    """It may be somebody's home, or /."""
+    (tmp_path / "other").mkdir()
+    for name in "abc":
+        (tmp_path / "other" / name).write_text("")
+    walk = Path.rglob
+
+    def first_alone(folder, pattern):
+        yield next(walk(folder, pattern))
+        pytest.fail("looked for more")
+
+    monkeypatch.setattr(Path, "rglob", first_alone)
+    with pytest.raises(OutputError, match="holds other files than a page of kzoo"):
+        write_page(files["map"], tmp_path / "other")
+
+
 CLASSES = Output("classification", "softmax", 6)
 SHAPES = {
     "integers": ({"dtype": np.int8}, {}, CLASSES, r"takes int8, and LiteRT.js has no such tensors; .* --io float32"),

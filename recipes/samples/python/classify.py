@@ -108,6 +108,8 @@ def main() -> None:
     options = parser.parse_args()
     card = read_card(options.model)
     given, output = card["input"], card["output"]
+    if len(card.get("inputs", [given])) > 1 or "unknown" in (output["task"], output["values"]):
+        raise SystemExit(f"{options.model} is not of one picture and its classes: this sample ends here")
     _, height, width, channels = given["shape"]
     names = output["class_names"] or [str(index) for index in range(max(2, output["units"]))]
     interpreter = Interpreter(str(options.model))
