@@ -43,15 +43,16 @@ def run(form: Explain) -> None:
     methods, layers = check_methods(opened.model, form.method, form.layer, form.model)
     explain = _segmenter(opened) if opened.output.task == "segmentation" else _classifier(opened)
     images = [opened.pixels.read(path, opened.input_shape) for path in paths]  # all, before the long work starts
-    pictures = []
-    for path, image in track(
-        list(zip(paths, images, strict=True)), "explaining", console=Console(stderr=True), transient=True
-    ):
+    pictures, console = [], Console(stderr=True)
+    shown = track(images, "explaining", console=console, transient=True, disable=not console.is_terminal)
+    for path, image in zip(paths, shown, strict=True):
         predictions, mask = explain(image)
         chosen = targets or [each["index"] for each in predictions[:EXPLAINED]]
         maps = maps_of(opened.model, image, chosen, methods, layers)
         pictures.append(Explained(str(path), image, predictions, maps, mask))
-    told = write_page(form.output, Path(form.model).name, _scores(opened), opened.class_names, pictures)
+    told = write_page(
+        form.output, "/".join(Path(form.model).parts[-2:]), _scores(opened), opened.class_names, pictures
+    )
     if form.json:
         return show_json(told)
     count = counted(sum(len(picture.maps) for picture in pictures), "map")

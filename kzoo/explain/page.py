@@ -138,10 +138,10 @@ class _Writer:
             alt = f"{self.name} with the class of each pixel; the table tells the shares"
             yield self._figure(self.picture.mask, "classes", alt, "the class of each pixel", "wide")[1]
         yield from self._predictions()
-        yield "</div>\n"
+        yield '</div>\n<div class="methods">\n'
         for (method, layer), maps in itertools.groupby(self.picture.maps, lambda each: (each.method, each.layer)):
             yield from self._maps(method, layer, list(maps))
-        yield "</section>\n"
+        yield "</div>\n</section>\n"
 
     def _predictions(self) -> Iterator[str]:
         key = "share" if self.picture.mask is not None else "probability"
@@ -155,7 +155,8 @@ class _Writer:
         """The maps of a method and a layer, on one scale of colours."""
         method, end = METHODS[name], colour_end([each.values for each in maps])
         of_layer = "" if layer is None else f" of <bdi>{html(layer)}</bdi>"
-        yield f'<h3>{html(method.title)}{of_layer}</h3>\n<p class="faint">{html(method.tells)}</p>\n{_legend(end)}'
+        yield f'<div>\n<h3>{html(method.title)}{of_layer}</h3>\n<p class="faint">{html(method.tells)}</p>\n'
+        yield _legend(end)
         yield '<div class="cards">\n'
         for each in maps:
             label = "no class" if each.target is None else self.class_names[each.target]
@@ -185,7 +186,7 @@ class _Writer:
                     "file": file,
                 }
             )
-        yield "</div>\n"
+        yield "</div>\n</div>\n"
 
     def _figure(self, drawing: Image.Image, what: str, alt: str, caption: str, kind: str = "") -> tuple[str, str]:
         """Writes a drawing as PNG; returns the name of its file, and what stands in the page."""
