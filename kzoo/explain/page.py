@@ -156,12 +156,11 @@ class _Writer:
         method, end = METHODS[name], colour_end([each.values for each in maps])
         of_layer = "" if layer is None else f" of <bdi>{html(layer)}</bdi>"
         yield f'<div>\n<h3>{html(method.title)}{of_layer}</h3>\n<p class="faint">{html(method.tells)}</p>\n'
-        yield _legend(end)
+        yield _legend(end, *(("against", "for") if maps[0].target is not None else ("less", "more")))
         yield '<div class="cards">\n'
         for each in maps:
             label = "no class" if each.target is None else self.class_names[each.target]
-            peak = _place_in_words(each.values)
-            alt = f"{method.title} for {label} over {self.name}: it speaks most for it at the {peak}"
+            alt = f"{method.title} for {label} over {self.name}, largest at the {_place_in_words(each.values)}"
             low, high, mean = (float(getattr(each.values, f)()) for f in ("min", "max", "mean"))
             score = "" if each.score is None else f"score {each.score:.3g}<br>"
             caption = (
@@ -219,12 +218,12 @@ def _colours() -> str:
     )
 
 
-def _legend(end: float) -> str:
-    """The scale of colours with its numbers."""
+def _legend(end: float, low: str, high: str) -> str:
+    """The scale of colours with its numbers, and what its ends mean."""
     return (
-        f'<div class="legend"><span>against: −{end:.3g}</span><svg viewBox="0 0 100 10" preserveAspectRatio="none" '
+        f'<div class="legend"><span>{low}: −{end:.3g}</span><svg viewBox="0 0 100 10" preserveAspectRatio="none" '
         f'role="img" aria-label="Colours from blue at −{end:.3g} over none at 0 to red at {end:.3g}">'
-        f'<rect width="100" height="10" fill="url(#scale)"/></svg><span>for: {end:.3g}</span></div>\n'
+        f'<rect width="100" height="10" fill="url(#scale)"/></svg><span>{high}: {end:.3g}</span></div>\n'
     )
 
 
