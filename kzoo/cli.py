@@ -17,6 +17,7 @@ COMMANDS = {
     "plan": "Tell what a recipe needs on devices that may not be here: memory, time, cost.",
     "evaluate": "Measure the accuracy of a file on a dataset, or the mean IoU of a model for segmentation.",
     "predict": "Name what pictures show, or segment them, with a model of the zoo or a file.",
+    "explain": "Write a page that shows which places of pictures speak for what a model says of them.",
     "export": "Fold a model and write it as LiteRT files that were checked against Keras.",
     "page": "Write a folder that shows a LiteRT file at work in any browser, without a server of its own.",
     "check": "Check that models build, save, learn, fold, export and agree with JAX.",

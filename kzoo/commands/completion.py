@@ -24,7 +24,7 @@ _kzoo() {
 compdef _kzoo kzoo""",
     "fish": "complete -c kzoo -a '(kzoo __complete (commandline -opc)[2..] (commandline -ct))'",
 }
-OF_MODELS = ("list", "info", "train", "predict", "export", "check", "bench")
+OF_MODELS = ("list", "info", "train", "predict", "explain", "export", "check", "bench")
 OF_RECIPES = ("train", "plan", "recipes")
 
 

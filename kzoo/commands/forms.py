@@ -16,6 +16,9 @@ from kzoo.precisions import PRECISIONS, Io, Target
 ALL = "all"
 TaskName = Literal["classification", "segmentation"]
 Values = Literal["softmax", "sigmoid", "logits"]
+MapMethod = Literal[
+    "gradcam", "hirescam", "layercam", "gradcam++", "eigencam", "scorecam", "ig", "smoothgrad", "occlusion", "rise"
+]
 if TYPE_CHECKING:  # which cannot read names out of data, as tyro does
     PrecisionChoice = str
 else:
@@ -194,6 +197,35 @@ class Predict(PixelOptions, JsonOption):
 
 
 @dataclasses.dataclass(frozen=True)
+class Explain(PixelOptions, JsonOption):
+    """Options of `kzoo explain`."""
+
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
+    """Model: a name of the zoo, or a .keras or .tflite file."""
+    pictures: Annotated[Positional[tuple[Path, ...]], arg(metavar="PICTURE...")]
+    """Pictures: files that `kzoo predict` reads, and folders of them."""
+    output: Path
+    """Folder for index.html, maps.json and a PNG of each map. A page that is there is replaced, anything else is left
+    alone."""
+    method: tuple[MapMethod, ...] = ()
+    """Ways to make maps; default: gradcam, of a .tflite file occlusion. Files can have occlusion and rise alone."""
+    target: tuple[str, ...] = ()
+    """Classes that are explained, by name or index; default: the two most probable ones of each picture, or of
+    largest area."""
+    layer: tuple[str, ...] = ()
+    """Feature maps that the methods up to scorecam are made of: taps, names of layers, or paths in models inside;
+    default: the last one that still has places."""
+    weights: str | None = None
+    """Weights for a name of the zoo, as of `kzoo predict`; default: "imagenet"."""
+    labels: Path | None = None
+    """Text file with the name of a class on each line."""
+    values: Values | None = None
+    """Meaning of the outputs, of a model that does not tell."""
+    image_size: int | None = None
+    """Height and width of the images, for a model that takes more than one size."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Export(TruthOptions, PixelOptions, JsonOption):
     """Options of `kzoo export`."""
 
@@ -323,6 +355,7 @@ FORMS = {
     "recipes": Recipes,
     "evaluate": Evaluate,
     "predict": Predict,
+    "explain": Explain,
     "export": Export,
     "page": Page,
     "check": Check,

@@ -7,6 +7,7 @@ explained layer: the feature map that a map with gradients is made of.
 """
 
 from kzoo.explain.cams import eigen_cam, grad_cam, grad_cam_plus_plus, hires_cam, layer_cam
+from kzoo.explain.drawing import draw_map
 from kzoo.explain.layers import explained_layer
 from kzoo.explain.perturbation import occlusion, rise, score_cam
 from kzoo.explain.saliency import integrated_gradients, smooth_grad
@@ -15,6 +16,7 @@ from kzoo.explain.targets import Difference, Region
 __all__ = [
     "Difference",
     "Region",
+    "draw_map",
     "eigen_cam",
     "explained_layer",
     "grad_cam",

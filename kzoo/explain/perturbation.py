@@ -59,7 +59,7 @@ def occlusion(
         raise InvalidValueError(f"stride={stride} must be at most size={size}, or no square hides what lies between")
     corners = [(y, x) for y in _starts(height, size, stride) for x in _starts(width, size, stride)]
     maps = []
-    for image, scored in _scorers(model, images, target):
+    for image, scored in scorers(model, images, target):
         (whole,) = scored(image[None])
         fill = image.mean() if value is None else value
         total, count = np.zeros((2, height, width), "float32")
@@ -115,7 +115,7 @@ def rise(
             "between 0 and 1"
         )
     maps = []
-    for image, scored in _scorers(model, images, target):
+    for image, scored in scorers(model, images, target):
         rng, seen, scores = np.random.default_rng(seed), [], []
         for start in range(0, masks, BATCH):
             some = _random_masks(rng, min(BATCH, masks - start), cells, keep, image.shape[:2])
@@ -143,7 +143,7 @@ def score_cam(model: keras.Model, images: np.ndarray, target: Target = None, lay
     (features,) = replay.run(as_tensor(model, images), [place])
     maps = as_maps(features, replay, place)
     found = []
-    for (image, scored), channels in zip(_scorers(model, images, target, replay), maps, strict=True):
+    for (image, scored), channels in zip(scorers(model, images, target, replay), maps, strict=True):
         low, high = channels.min(axis=(0, 1)), channels.max(axis=(0, 1))
         telling = np.flatnonzero(high > low)
         scores = []
@@ -158,7 +158,7 @@ def score_cam(model: keras.Model, images: np.ndarray, target: Target = None, lay
     return np.stack(found).astype("float32")
 
 
-def _scorers(
+def scorers(
     model: keras.Model | LiteRTModel, images: np.ndarray, target: Target, replay: Replay | None = None
 ) -> Iterator[tuple[np.ndarray, Scored]]:
     """Each image as float32, with the function that scores variants of it."""

@@ -66,7 +66,7 @@ def draw_overlay(picture: Image.Image, mask: np.ndarray, class_names: Sequence[s
         The picture, enlarged by a whole number if it is small and reduced if it is huge, with a legend to the right
         of those classes that it has, the largest first.
     """
-    size = _shown_size(picture)
+    size = shown_size(picture)
     shown = np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BICUBIC), "float32")
     large = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
     tints = colours(class_names)
@@ -95,14 +95,14 @@ def draw_heatmap(image: np.ndarray, heatmap: np.ndarray) -> Image.Image:
         interpolated.
     """
     picture = Image.fromarray(np.squeeze(image.astype("uint8"))).convert("L").convert("RGB")
-    size, strength = _shown_size(picture), np.maximum(heatmap, 0).astype("float32")
+    size, strength = shown_size(picture), np.maximum(heatmap, 0).astype("float32")
     strength /= max(float(strength.max()), 1e-30)
     smooth = np.asarray(Image.fromarray(strength).resize(size, Image.Resampling.BILINEAR))[..., None]
     shown = np.asarray(picture.resize(size, Image.Resampling.BICUBIC), "float32")
     return Image.fromarray((shown + OPACITY * smooth * (np.array(HEAT) - shown)).round().astype("uint8"))
 
 
-def _shown_size(picture: Image.Image) -> tuple[int, int]:
+def shown_size(picture: Image.Image) -> tuple[int, int]:
     """Width and height in which a picture is drawn: enlarged by a whole number if it is small, reduced if huge."""
     longer = max(picture.size)
     factor = max(1, round(SMALLEST / longer)) * min(1, LARGEST / longer)

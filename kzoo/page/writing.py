@@ -14,10 +14,11 @@ from typing import Any
 
 from kzoo.edge import Card, LiteRTModel, read_card
 from kzoo.edge.card import card_path, tell_tensor
-from kzoo.errors import InvalidValueError, OutputError
+from kzoo.errors import InvalidValueError
 from kzoo.escape import html
 from kzoo.files import ensure_writable
 from kzoo.images.overlay import colours
+from kzoo.own_folder import check_own
 from kzoo.page.examples import HEATMAP, Example, read_examples, store_example
 from kzoo.page.runtime import CORE, MIRROR, VERSION, find_runtime, import_map, package_place
 from kzoo.reading import check_type, read_bytes, read_json
@@ -85,7 +86,7 @@ def write_page(
     model, folder = Path(model), Path(folder).absolute()
     content, card, facts = _read(model)
     runtime_files = {} if runtime is None else find_runtime(Path(runtime))
-    _check_replaceable(folder)
+    check_own(folder, TOLD, "kzoo_page", "kzoo page")
     pictures = read_examples([Path(path) for path in examples])
     lite = LiteRTModel(content, answer=card.answer)
     _check_runs(model, lite, card)
@@ -183,24 +184,6 @@ def _check_told(path: Path, lite: LiteRTModel, card: Card, facts: dict[str, Any]
     if lacking := [metric for metric, of in measured.items() if not {"value", "images"} <= of.keys()]:
         raise InvalidValueError(f"{path}: measured[{lacking[0]!r}] lacks value or images; export the model again")
     check_type(facts.get("how", []), list[str], f"{path}: how")
-
-
-def _check_replaceable(folder: Path) -> None:
-    """Raises `OutputError` unless the folder is absent, empty, or a page of ours and nothing else."""
-    if not folder.exists() and not folder.is_symlink():
-        return
-    if folder.is_symlink() or not folder.is_dir():
-        raise OutputError(f"{folder} is in the way; choose another --output")
-    inside = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
-    told = read_json(folder / TOLD) if (folder / TOLD).is_file() else None
-    if not isinstance(told, dict) or "kzoo_page" not in told:
-        if next(inside, None) is None:
-            return
-        raise OutputError(f"{folder} holds other files than a page of kzoo; choose another --output")
-    files = {path.relative_to(folder).as_posix() for path in inside}
-    ours = told.get("files")
-    if others := sorted(files - set(map(str, ours if isinstance(ours, list) else ()))):
-        raise OutputError(f"{folder} holds {others[0]}, which kzoo page did not write; choose another --output")
 
 
 def _replace(folder: Path, made: Path, old: Path) -> None:

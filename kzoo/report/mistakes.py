@@ -1,7 +1,6 @@
 """A page that shows what a classifier gets wrong: one HTML file with its pictures inside, for any browser."""
 
 import base64
-import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
@@ -15,6 +14,7 @@ from kzoo.data.split import File
 from kzoo.escape import html
 from kzoo.files import write_text
 from kzoo.report.diagrams import choose_classes
+from kzoo.report.head import html_head
 from kzoo.report.judging import confusion_matrix, interval_of_share
 
 PICTURES, OF_A_PAIR, UNSURE = 200, 24, 12  # most of all mistakes, of those of a pair, and of what is right
@@ -128,23 +128,7 @@ def _choose(pairs: Mapping[Pair, list[int]], confidence: np.ndarray) -> dict[Pai
 
 
 def _head(title: str) -> str:
-    """The beginning of the page, whose policy lets nothing in but its own style and pictures."""
-    style = resources.files(__package__).joinpath("mistakes.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html(title)}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<h1>{html(title)}</h1>
-"""
+    return html_head(title, resources.files(__package__).joinpath("mistakes.css").read_text(encoding="utf-8"))
 
 
 def _summary(matrix: np.ndarray, about: Mapping[str, str], pairs: Mapping, shown: Mapping) -> Iterator[str]:

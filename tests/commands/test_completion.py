@@ -17,7 +17,8 @@ from kzoo.recipe import list_recipes
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["ex"], ["export"]),
+        (["ex"], ["explain", "export"]),
+        (["explain", "vgg11", "x.png", "--method", "e"], ["eigencam"]),
         (["--v"], ["--version"]),
         (["info", "resnet18_c"], ["resnet18_cbam"]),
         (["predict", "swin_t"], kzoo.list_models("swin_t*")),

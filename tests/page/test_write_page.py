@@ -147,7 +147,7 @@ def test_a_page_is_replaced_and_nothing_else(files, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.tex").write_text("years")
-    with pytest.raises(OutputError, match="holds other files than a page of kzoo; choose another --output"):
+    with pytest.raises(OutputError, match="holds other files than those of kzoo page; choose another --output"):
         write_page(files["map"], other)
     assert (other / "thesis.tex").read_text() == "years"
     (tmp_path / "file").write_text("")

@@ -1,0 +1,170 @@
+"""Every kind of map by a short name, with what it needs and tells; all maps of one picture."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from kzoo.edge import LiteRTModel
+from kzoo.errors import InvalidValueError, check_choice
+from kzoo.explain.cams import eigen_cam, grad_cam, grad_cam_plus_plus, hires_cam, layer_cam
+from kzoo.explain.layers import explained_layer
+from kzoo.explain.perturbation import occlusion, rise, score_cam, scorers
+from kzoo.explain.replay import Replay
+from kzoo.explain.saliency import integrated_gradients, smooth_grad
+
+TARGET, LAYER = "target", "layer"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A kind of map.
+
+    Attributes:
+        title: what it is called.
+        tells: what the numbers are, in a sentence.
+        maps: function from a model and images to maps.
+        takes: what else it takes: a target, a layer.
+        of_files: whether it needs nothing but answers, so that LiteRT files have it too.
+    """
+
+    title: str
+    tells: str
+    maps: Callable[..., np.ndarray]
+    takes: tuple[str, ...] = (TARGET,)
+    of_files: bool = False
+
+
+BOTH = (TARGET, LAYER)
+METHODS = {
+    "gradcam": Method("Grad-CAM", "A feature map, its channels weighted by their mean gradient.", grad_cam, BOTH),
+    "hirescam": Method("HiResCAM", "A feature map times its gradient, place by place.", hires_cam, BOTH),
+    "layercam": Method("LayerCAM", "A feature map, each place weighted by its positive gradient.", layer_cam, BOTH),
+    "gradcam++": Method("Grad-CAM++", "As Grad-CAM, for several objects of a class.", grad_cam_plus_plus, BOTH),
+    "eigencam": Method(
+        "Eigen-CAM", "What stands out in a feature map, whatever the answer: no class is asked.", eigen_cam, (LAYER,)
+    ),
+    "scorecam": Method(
+        "Score-CAM", "A feature map, its channels weighted by the score of the picture seen through them.",
+        score_cam, BOTH,
+    ),
+    "ig": Method(
+        "Integrated gradients",
+        "What each pixel adds to the score on the way from black to this picture.",
+        integrated_gradients,
+    ),
+    "smoothgrad": Method(
+        "SmoothGrad", "Gradient in the pixels: red where a brighter pixel would raise the score.", smooth_grad
+    ),
+    "occlusion": Method(
+        "Occlusion", "How much the score falls where a grey square hides the picture.", occlusion, of_files=True
+    ),
+    "rise": Method("RISE", "How the score depends on what random masks leave to be seen.", rise, of_files=True),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """A map of one picture.
+
+    Attributes:
+        method: key of `METHODS`.
+        target: index of the class that is explained, None for a method that asks none.
+        layer: path of the feature map, None for a method of pixels.
+        values: (rows, columns), signed.
+        score: score of the class, None without one: a logit; what the file gives, of a LiteRT file.
+        seconds: time that the map took.
+    """
+
+    method: str
+    target: int | None
+    layer: str | None
+    values: np.ndarray
+    score: float | None
+    seconds: float
+
+
+def check_methods(
+    model: keras.Model | LiteRTModel, methods: Sequence[str], layers: Sequence[str], name: str
+) -> tuple[list[str], list[str]]:
+    """Methods and layers that can be computed, each once, with the defaults of `model` where none are given.
+
+    Args:
+        model: what is explained.
+        methods: keys of `METHODS`; none: Grad-CAM, of LiteRT files occlusion.
+        layers: feature maps, as in `kzoo.grad_cam`; none: `kzoo.explain.explained_layer`.
+        name: what the model is called, for errors.
+
+    Raises:
+        InvalidValueError: no such method, one that the model cannot have, or layers where no method takes them.
+        UnknownNameError: no such layer.
+    """
+    is_file = isinstance(model, LiteRTModel)
+    chosen = list(dict.fromkeys(methods)) or ["occlusion" if is_file else "gradcam"]
+    for method in chosen:
+        check_choice("method", method, METHODS)
+        if is_file and not METHODS[method].of_files:
+            able = " and ".join(key for key, each in METHODS.items() if each.of_files)
+            raise InvalidValueError(
+                f"{name} is a LiteRT file, which has no gradients and no layers to read, and {method} needs them; it "
+                f"can have {able}, and its .keras file all"
+            )
+    takes_layer = any(LAYER in METHODS[method].takes for method in chosen)
+    if layers and not takes_layer:
+        raise InvalidValueError(f"{' and '.join(chosen)} are of pixels and take no layer; leave it out")
+    if isinstance(model, LiteRTModel):
+        return chosen, []
+    replay = Replay(model)  # refuses what cannot be explained at all
+    if not takes_layer:
+        return chosen, []
+    return chosen, list(dict.fromkeys(replay.place(layer)[0].path for layer in layers)) or [explained_layer(model)]
+
+
+def maps_of(
+    model: keras.Model | LiteRTModel,
+    image: np.ndarray,
+    targets: Sequence[int],
+    methods: Sequence[str] = ("gradcam",),
+    layers: Sequence[str] = (),
+) -> list[Map]:
+    """The maps of one image: of each method, each of its layers, and each target.
+
+    Args:
+        model: a Keras model, or a LiteRT file.
+        image: (height, width, channels), as the model takes it.
+        targets: indices of classes.
+        methods: keys of `METHODS`.
+        layers: feature maps, for the methods that take one; none: `kzoo.explain.explained_layer`.
+
+    Raises:
+        InvalidValueError: what `check_methods` and the methods raise, or a map with numbers that are not finite.
+
+    Example:
+        >>> [each.score for each in maps_of(model, image, [3, 5], ["gradcam", "rise"])]
+        [9.2, 4.1, 9.2, 4.1]
+    """
+    methods, layers = check_methods(model, methods, layers, "the model")
+    batch = np.asarray(image)[None]
+    scores = {target: _score(model, batch, target) for target in targets}
+    found = []
+    for name in methods:
+        method = METHODS[name]
+        for layer in layers if LAYER in method.takes else [None]:
+            for target in targets if TARGET in method.takes else [None]:
+                given = {TARGET: target, LAYER: layer}
+                start = time.perf_counter()
+                (values,) = method.maps(model, batch, **{key: given[key] for key in method.takes})
+                seconds = time.perf_counter() - start
+                if not np.isfinite(values).all():
+                    raise InvalidValueError(
+                        f"{method.title} gives numbers that are not finite; the weights of the model may be damaged"
+                    )
+                found.append(Map(name, target, layer, values, None if target is None else scores[target], seconds))
+    return found
+
+
+def _score(model: keras.Model | LiteRTModel, batch: np.ndarray, target: int) -> float:
+    ((image, scored),) = scorers(model, batch, target)
+    return float(scored(image[None])[0])
