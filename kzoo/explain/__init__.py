@@ -4,25 +4,37 @@ map: (images, height, width) of signed numbers, not normalised; what is positive
 target: what is explained, a number for each image: a class, one class against another, a region of a mask.
 score: the target's number, of logits where the model tells them.
 explained layer: the feature map that a map with gradients is made of.
+judgement: numbers that tell how well a map says what the answer depends on, each with an interval.
 """
 
+from kzoo.explain.baselines import gaussian_maps, random_maps
 from kzoo.explain.cams import eigen_cam, grad_cam, grad_cam_plus_plus, hires_cam, layer_cam
+from kzoo.explain.judging import Estimate, Judgement, judge_maps, mean_with_interval
 from kzoo.explain.layers import explained_layer
 from kzoo.explain.perturbation import occlusion, rise, score_cam
+from kzoo.explain.randomisation import Randomisation, randomisation_check
 from kzoo.explain.saliency import integrated_gradients, smooth_grad
 from kzoo.explain.targets import Difference, Region
 
 __all__ = [
     "Difference",
+    "Estimate",
+    "Judgement",
+    "Randomisation",
     "Region",
     "eigen_cam",
     "explained_layer",
+    "gaussian_maps",
     "grad_cam",
     "grad_cam_plus_plus",
     "hires_cam",
     "integrated_gradients",
+    "judge_maps",
     "layer_cam",
+    "mean_with_interval",
     "occlusion",
+    "random_maps",
+    "randomisation_check",
     "rise",
     "score_cam",
     "smooth_grad",

@@ -1,0 +1,143 @@
+"""Whether maps of two CIFAR-10 networks are any good, beside maps that know nothing, and whether CBAM helps.
+
+    python recipes/studies/maps_judged.py [--images 100]
+
+takes the first test images and explains the most probable class of each, for the trained networks of the recipes
+cifar10_resnet20 and cifar10_resnet20_cbam. Writes README.md and judged.json to saved_models/maps_judged.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+from rich.progress import track
+
+from kzoo.console import parse, user_errors
+from kzoo.data import load_dataset
+from kzoo.explain import (
+    Estimate,
+    gaussian_maps,
+    grad_cam,
+    hires_cam,
+    judge_maps,
+    layer_cam,
+    mean_with_interval,
+    random_maps,
+    randomisation_check,
+    rise,
+)
+from kzoo.files import ensure_writable, write_text
+
+NETWORKS = ("cifar10_resnet20", "cifar10_resnet20_cbam")
+MASKS = 200
+COARSE = 8  # side of the map that is explained
+CAMS: dict[str, Callable] = {"Grad-CAM": grad_cam, "HiResCAM": hires_cam, "LayerCAM": layer_cam}
+METHODS = CAMS | {
+    f"RISE, {MASKS} masks": lambda model, images: rise(model, images, masks=MASKS),
+    "random, 8×8": lambda model, images: random_maps((len(images), COARSE, COARSE)),
+    "random, pixels": lambda model, images: random_maps(images.shape[:3]),
+    "Gaussian": lambda model, images: gaussian_maps(images.shape[:3]),
+}
+KNOW_NOTHING = ("random, 8×8", "Gaussian")
+MEASURES = {"deletion": -1, "insertion": 1, "road_most": -1, "road_least": 1, "average_drop": -1}  # 1: more is better
+CHECKED = 20  # images of the randomisation check
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is explained, and where the numbers go."""
+
+    images: int = 100
+    """Number of test images."""
+    output_dir: Path = Path("saved_models/maps_judged")
+    """Directory of README.md and judged.json."""
+    models: Path = Path("saved_models")
+    """Directory of the trained networks."""
+
+
+def in_words(found: Estimate) -> str:
+    return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def table(columns: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows)) + "\n"
+
+
+def gain(judged: dict, method: str, other: str, measure: str) -> Estimate:
+    """How much better a method is than another, image by image; positive is better."""
+    return mean_with_interval(MEASURES[measure] * (judged[method][measure].each - judged[other][measure].each))
+
+
+def verdict(found: Estimate) -> str:
+    sure = "**better**" if found.low > 0 else "**worse**" if found.high < 0 else "open"
+    return f"{sure} {found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+
+
+def main(options: Options) -> None:
+    """Judges everything and writes the page."""
+    ensure_writable(options.output_dir, need_bytes=1_000_000)
+    start = time.monotonic()
+    images = load_dataset("cifar10").test.arrays(options.images)["image"].astype("float32")
+    networks, alike = {}, []
+    for name in NETWORKS:
+        model = keras.saving.load_model(options.models / name / "model.keras", compile=False)
+        networks[name] = {
+            method: judge_maps(model, images, make(model, images)).measures
+            for method, make in track(METHODS.items(), name)
+        }
+        for method, make in CAMS.items():
+            found = randomisation_check(model, images[:CHECKED], make)
+            alike.append([name, method, f"{found.correlations.mean():.2f}", "alike" if found.alike else "changes"])
+    page = f"""# Are the maps any good?
+
+The maps of the most probable class of the first {options.images} test images of CIFAR-10, judged by
+
+    python recipes/studies/maps_judged.py --images {options.images}
+
+Probabilities of the target with their bootstrap intervals of 95 % over the images. Of deletion, ROAD with the most
+telling pixels first and average drop less is better, of the others more. "Random, 8×8" is as coarse as Grad-CAM's map.
+"""
+    for name, judged in networks.items():
+        rows = [[method, *(in_words(found[key]) for key in MEASURES)] for method, found in judged.items()]
+        page += f"\n## {name}\n\n" + table(["map", *MEASURES], rows)
+        page += (
+            "\nBetter than maps that know nothing, image by image (positive is better; open: the interval holds 0):\n"
+        )
+        for other in KNOW_NOTHING:
+            methods = [method for method in METHODS if method not in (*KNOW_NOTHING, "random, pixels")]
+            rows = [[method, *(verdict(gain(judged, method, other, key)) for key in MEASURES)] for method in methods]
+            page += "\n" + table([f"against {other}", *MEASURES], rows)
+    rows = []
+    for method in [*CAMS, f"RISE, {MASKS} masks"]:
+        gains = [
+            {key: gain(judged, method, KNOW_NOTHING[0], key).each for key in MEASURES} for judged in networks.values()
+        ]
+        rows.append([method, *(verdict(mean_with_interval(gains[1][key] - gains[0][key])) for key in MEASURES)])
+    page += (
+        "\n## Are CBAM's maps better than the plain network's?\n\nThe gain over random maps of 8×8 with CBAM, minus"
+    )
+    page += " that without:\n\n" + table(["map", *MEASURES], rows)
+    page += (
+        "\n## Randomisation check\n\nMean rank correlation with the maps of weights in disorder, from the top layer"
+    )
+    page += f" by layer, of {CHECKED} images:\n\n" + table(["network", "map", "correlation", ""], alike)
+    numbers = {
+        name: {method: {key: [*each[1:]] for key, each in found.items()} for method, found in judged.items()}
+        for name, judged in networks.items()
+    }
+    result = {"images": options.images, "seconds": time.monotonic() - start, "measures": numbers, "randomised": alike}
+    write_text(options.output_dir / "judged.json", json.dumps(result, indent=2) + "\n")
+    write_text(options.output_dir / "README.md", page)
+    print(page, f"{result['seconds']:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    with user_errors():
+        main(parse(Options, sys.argv[1:], sys.argv[0], description=__doc__))
