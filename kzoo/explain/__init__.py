@@ -1,4 +1,4 @@
-"""What a model sees: maps that tell which places of a picture speak for an answer.
+"""What a model sees: maps that tell which places of a picture speak for an answer, and what happens inside.
 
 map: (images, height, width) of signed numbers, not normalised; what is positive speaks for the target.
 target: what is explained, a number for each image: a class, one class against another, a region of a mask.
@@ -9,6 +9,8 @@ judgement: numbers that tell how well a map says what the answer depends on, eac
 
 from kzoo.explain.baselines import gaussian_maps, random_maps
 from kzoo.explain.cams import eigen_cam, grad_cam, grad_cam_plus_plus, hires_cam, layer_cam
+from kzoo.explain.grids import draw_feature_maps, draw_kernels
+from kzoo.explain.inside import LayerStatistics, activations, layer_statistics
 from kzoo.explain.judging import Estimate, Judgement, judge_maps, mean_with_interval
 from kzoo.explain.layers import explained_layer
 from kzoo.explain.perturbation import occlusion, rise, score_cam
@@ -20,8 +22,12 @@ __all__ = [
     "Difference",
     "Estimate",
     "Judgement",
+    "LayerStatistics",
     "Randomisation",
     "Region",
+    "activations",
+    "draw_feature_maps",
+    "draw_kernels",
     "eigen_cam",
     "explained_layer",
     "gaussian_maps",
@@ -31,6 +37,7 @@ __all__ = [
     "integrated_gradients",
     "judge_maps",
     "layer_cam",
+    "layer_statistics",
     "mean_with_interval",
     "occlusion",
     "random_maps",
