@@ -7,6 +7,7 @@ explained layer: the feature map that a map with gradients is made of.
 judgement: numbers that tell how well a map says what the answer depends on, each with an interval.
 """
 
+from kzoo.explain.attention import attention_maps
 from kzoo.explain.baselines import gaussian_maps, random_maps
 from kzoo.explain.cams import eigen_cam, grad_cam, grad_cam_plus_plus, hires_cam, layer_cam
 from kzoo.explain.grids import draw_feature_maps, draw_kernels
@@ -26,6 +27,7 @@ __all__ = [
     "Randomisation",
     "Region",
     "activations",
+    "attention_maps",
     "draw_feature_maps",
     "draw_kernels",
     "eigen_cam",
