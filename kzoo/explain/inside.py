@@ -73,7 +73,8 @@ def layer_statistics(model: keras.Model, images: np.ndarray, target: Target = No
 
     A layer stands out where half of its channels are dead or half of its values saturated, or where its gradient is
     zero, or 100 times smaller or larger than the median of all layers: gradients that vanish or explode. A few images
-    are enough; all of them are computed at once, with all that is inside. The activation of the answer is left out.
+    are enough; all of them are computed at once, with all that is inside. The activation of the answer is left out, and so are
+    gates that attention layers compute inside themselves: see `kzoo.attention_maps`.
 
     Args:
         model: functional or Sequential model of one image.
