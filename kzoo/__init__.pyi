@@ -1,6 +1,6 @@
 from . import check, edge, explain, images, layers, models, output, registry, surgery, taps, train, weights, zoo
 from .edge import ExportReport, FormatReport, export, export_all, export_onnx, export_saved_model
-from .explain import grad_cam
+from .explain import activations, attention_maps, grad_cam
 from .fused_batch_norm import use_fused_batch_norm
 from .meaning import with_classes
 from .models.backbone import backbone
@@ -20,6 +20,8 @@ __all__ = [
     "ModelInfo",
     "WeightsReport",
     "__version__",
+    "activations",
+    "attention_maps",
     "backbone",
     "build",
     "check",

@@ -150,7 +150,7 @@ def score_cam(model: keras.Model, images: np.ndarray, target: Target = None, lay
         for start in range(0, len(telling), BATCH):
             some = telling[start : start + BATCH]
             scaled = (channels[..., some] - low[some]) / (high[some] - low[some])
-            masks = np.stack([_enlarged(scaled[..., i], image.shape[:2]) for i in range(len(some))])
+            masks = np.stack([enlarged(scaled[..., i], image.shape[:2]) for i in range(len(some))])
             scores.append(scored(image * masks[..., None]))
         weights = np.concatenate(scores) if scores else np.zeros(0)
         weights = np.exp(weights - weights.max(initial=-np.inf))
@@ -163,19 +163,32 @@ def scorers(
 ) -> Iterator[tuple[np.ndarray, Scored]]:
     """Each image as float32, with the function that scores variants of it."""
     if isinstance(model, LiteRTModel):
-        array, name = as_array(images).astype("float32"), "the file"
-        outputs: Callable[[np.ndarray], np.ndarray] = model.predict
+        return each_scored(model.predict, as_pixels(model, images), target, "the file")
+    opened = replay or Replay(model)
+
+    def outputs(batch: np.ndarray) -> np.ndarray:
+        return logits_of(opened, as_tensor(model, batch))
+
+    return each_scored(outputs, as_pixels(model, images), target, model.name)
+
+
+def as_pixels(model: keras.Model | LiteRTModel, images: np.ndarray) -> np.ndarray:
+    """Images (n, height, width, channels) in float32; raises `InvalidValueError` if they are none."""
+    if isinstance(model, LiteRTModel):
+        array = as_array(images).astype("float32")
     else:
-        opened, name = replay or Replay(model), model.name
         array = keras.ops.convert_to_numpy(as_tensor(model, images)).astype("float32")
-
-        def outputs(batch: np.ndarray) -> np.ndarray:
-            return logits_of(opened, as_tensor(model, batch))
-
     if array.ndim != 4 or len(array) == 0:
         raise InvalidValueError(f"images have shape {array.shape}; (n, height, width, channels) is needed")
-    for index, image in enumerate(array):
-        own = _of_image(target, index, len(array))
+    return array
+
+
+def each_scored(
+    outputs: Callable[[np.ndarray], np.ndarray], images: np.ndarray, target: Target, name: str
+) -> Iterator[tuple[np.ndarray, Scored]]:
+    """Each image, with the function that scores variants of it by what `outputs` gives for them."""
+    for index, image in enumerate(images):
+        own = _of_image(target, index, len(images))
         yield image, _scored(outputs, score_of(own, outputs(image[None]), name))
 
 
@@ -206,11 +219,12 @@ def _random_masks(rng, count: int, cells: int, keep: float, shape: tuple[int, in
     masks = np.empty((count, height, width), "float32")
     for mask in masks:
         grid = (rng.random((cells + 1, cells + 1)) < keep).astype("float32")
-        large = _enlarged(grid, ((cells + 1) * tall, (cells + 1) * wide))
+        large = enlarged(grid, ((cells + 1) * tall, (cells + 1) * wide))
         top, left = rng.integers(tall), rng.integers(wide)
         mask[:] = large[top : top + height, left : left + width]
     return masks
 
 
-def _enlarged(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def enlarged(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A map (height, width) in the size of a picture, bilinearly."""
     return np.asarray(Image.fromarray(values.astype("float32")).resize(shape[::-1], Image.Resampling.BILINEAR))

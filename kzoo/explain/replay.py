@@ -89,18 +89,28 @@ class Replay:
         found = self.run(images, [place for place, _ in self._ends], given)
         return [x if layer is None else layer(x) for x, (_, layer) in zip(found, self._ends, strict=True)]
 
+    def arguments(self, images: Any, nodes: Sequence[Node]) -> list[tuple[list, dict[str, Any]]]:
+        """What calls are made with: positional arguments and those by name."""
+        tensors = iter(self.run(images, [place for node in nodes for place in node.tensors]))
+        return [self._arguments(node, [next(tensors) for _ in node.tensors]) for node in nodes]
+
     def leads_to_outputs(self, place: Place) -> bool:
         """Whether some logit depends on the tensor at `place`."""
         return place[0] in set(_needed([node for (node, _), _ in self._ends], set()))
 
     def _call(self, node: Node, known: Mapping[Node, Any], given: Mapping[Place, Any]) -> list:
-        sources = iter(given[place] if place in given else known[place[0]][place[1]] for place in node.tensors)
+        sources = [given[place] if place in given else known[place[0]][place[1]] for place in node.tensors]
+        args, kwargs = self._arguments(node, sources)
+        return keras.tree.flatten(node.operation(*args, **kwargs))
+
+    def _arguments(self, node: Node, sources: Sequence) -> tuple[list, dict[str, Any]]:
         assert node.call is not None
-        args = [_filled(value, sources) for value in node.call.args]
-        kwargs = {name: _filled(value, sources) for name, value in node.call.kwargs.items() if name != "mask"}
+        tensors = iter(sources)
+        args = [_filled(value, tensors) for value in node.call.args]
+        kwargs = {name: _filled(value, tensors) for name, value in node.call.kwargs.items() if name != "mask"}
         if node in self._trains:
             kwargs["training"] = False  # as a model tells all its layers, whatever their calls were made with
-        return keras.tree.flatten(node.operation(*args, **kwargs))
+        return args, kwargs
 
     def _last_names(self) -> list[str]:
         return [node.path for node in self.nodes[-8:]]

@@ -74,7 +74,7 @@ def score_of(target: Target, logits: np.ndarray, model: str) -> Score:
         weights = _one_hot(target.first, logits, model) - _one_hot(target.second, logits, model)
         return _weighted(weights, _everywhere(logits))
     mask = None
-    classes: Any = _classes(logits) if target is None else target
+    classes: Any = probable_classes(logits) if target is None else target
     if isinstance(target, Region):
         if logits.ndim != 4:
             raise InvalidValueError(f"a Region is of a model that gives maps; {model} gives {logits.shape}")
@@ -92,7 +92,7 @@ def most_probable(logits: np.ndarray) -> np.ndarray:
     return logits.argmax(axis=-1)
 
 
-def _classes(logits: np.ndarray) -> np.ndarray:
+def probable_classes(logits: np.ndarray) -> np.ndarray:
     """The class of each image (n,): the most probable one, or that of the largest area."""
     found = most_probable(logits)
     if found.ndim == 1:

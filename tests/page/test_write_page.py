@@ -331,7 +331,7 @@ def test_a_folder_of_others_is_not_searched(files, tmp_path, monkeypatch):
         pytest.fail("looked for more")
 
     monkeypatch.setattr(Path, "rglob", first_alone)
-    with pytest.raises(OutputError, match="holds other files than a page of kzoo"):
+    with pytest.raises(OutputError, match="holds other files than those of kzoo page"):
         write_page(files["map"], tmp_path / "other")
 
 
