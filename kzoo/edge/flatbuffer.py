@@ -7,7 +7,7 @@ import flatbuffers
 ALIGNMENT = 16  # of constants, which the schema of TFLite asks for
 
 
-def read_file(content: bytes) -> Any:
+def unpack_file(content: bytes) -> Any:
     """The file as a `ModelT`, the object of the schema that `ai_edge_litert` generated."""
     from ai_edge_litert.tools import flatbuffer_utils
 

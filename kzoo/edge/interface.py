@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from kzoo.edge.flatbuffer import pack_file, read_file
+from kzoo.edge.flatbuffer import pack_file, unpack_file
 from kzoo.edge.metadata import without_metadata
 from kzoo.edge.runtime import LiteRTModel
 from kzoo.errors import InvalidValueError, check_choice
@@ -42,7 +42,7 @@ def with_io(source: bytes | str | Path, io: Io) -> bytes:
     check_choice("io", io, IO)
     content = source if isinstance(source, bytes) else read_bytes(source)
     LiteRTModel(content)  # refuses what is damaged
-    model = read_file(content)
+    model = unpack_file(content)
     without_metadata(model)
     graph = _Graph(model)
     for tensor in list(graph.inputs):
@@ -59,7 +59,7 @@ def in_order(content: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> b
     """
     if len(inputs) == len(outputs) == 1:
         return content
-    model = read_file(content)
+    model = unpack_file(content)
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
     for side, names in (("inputs", inputs), ("outputs", outputs)):
         known = {each.name.decode(): each for each in getattr(signature, side)}

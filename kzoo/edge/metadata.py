@@ -13,7 +13,7 @@ import zipfile
 import flatbuffers
 import numpy as np
 
-from kzoo.edge.flatbuffer import pack_file, read_file
+from kzoo.edge.flatbuffer import pack_file, unpack_file
 from kzoo.output import Output
 from kzoo.preprocessing import PIXELS
 
@@ -74,7 +74,7 @@ def with_metadata(content: bytes, told: dict, output: Output) -> bytes:
     from ai_edge_litert import schema_py_generated as schema
 
     files = {CARD: json.dumps(told, indent=2, ensure_ascii=False) + "\n"} | _files(output)
-    model = read_file(content)
+    model = unpack_file(content)
     packed = np.frombuffer(_model(told, output, files), "uint8")
     former = [entry for entry in model.metadata or [] if entry.name == BUFFER.encode()]
     if former:

@@ -10,7 +10,7 @@ from helpers import converted_once, pixels, randomise
 import kzoo
 from kzoo.edge import LiteRTModel, with_io
 from kzoo.edge.convert import convert
-from kzoo.edge.flatbuffer import pack_file, read_file
+from kzoo.edge.flatbuffer import pack_file, unpack_file
 from kzoo.edge.quantize import find_ranges, quantize
 from kzoo.errors import InvalidValueError
 
@@ -137,7 +137,7 @@ def test_files_that_hold_no_such_integers(tmp_path):
 
 def changed(content: bytes, change) -> bytes:
     """The file with the tensors of its input and output changed."""
-    model = read_file(content)
+    model = unpack_file(content)
     graph = model.subgraphs[0]
     change(graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]])
     return pack_file(model)
