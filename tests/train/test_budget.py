@@ -5,6 +5,7 @@ import json
 import keras
 import pytest
 
+from kzoo.errors import counted
 from kzoo.train import loop, train
 from kzoo.train.run_directory import checkpoints_of
 
@@ -18,7 +19,7 @@ def test_a_run_of_some_minutes_goes_on_with_its_number_of_epochs(recipe, monkeyp
     epochs = stored["schedule"]["epochs"]
     assert 1 <= epochs < 40
     assert checkpoints_of(recipe.run_dir).epochs()[0] == epochs
-    assert f"{epochs} epochs for 0.001 minutes" in capsys.readouterr().out
+    assert f"{counted(epochs, 'epoch')} for 0.001 minutes" in capsys.readouterr().out
     monkeypatch.setattr(keras.Model, "train_on_batch", lambda *_: pytest.fail("is measured once"))
     train(recipe)
     assert "all epochs are done" in capsys.readouterr().out
