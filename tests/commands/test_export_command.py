@@ -80,8 +80,10 @@ def test_other_types_of_input_and_output(io, model, tmp_path, capsys):
 
 
 def test_auxiliary_heads_on_request(tmp_path):
-    narrow = dict(width=0.125, modules=("3a", "4a", "4d", "5a"), input_shape=(79, 79, 3))
-    net = kzoo.build("googlenet", auxiliary=True, num_classes=3, **narrow)
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(inputs))
+    names = "head", "auxiliary1", "auxiliary2"
+    net = keras.Model(inputs, {name: keras.layers.Dense(3, name=name)(x) for name in names})
     net.save(tmp_path / "model.keras")
     main(["export", str(tmp_path / "model.keras"), str(tmp_path / "model.tflite"), "--auxiliary"])
     assert list(LiteRTModel(tmp_path / "model.tflite").outputs) == list(net.output)
