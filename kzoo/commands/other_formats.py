@@ -9,7 +9,7 @@ from rich.table import Table
 from kzoo.commands.forms import Export
 from kzoo.console import make_table, show, show_json
 from kzoo.edge import FormatReport, export_onnx, export_saved_model
-from kzoo.edge.formats import check_onnx_path
+from kzoo.edge.arguments import check_path
 from kzoo.edge.onnx_file import need_onnx
 from kzoo.edge.saved_model import check_folder
 from kzoo.errors import InvalidValueError
@@ -40,7 +40,7 @@ def other_exporter(form: Export) -> Callable[..., FormatReport] | None:
     if form.savedmodel:
         check_folder(form.output)
         return export_saved_model
-    check_onnx_path(form.output)
+    check_path(form.output, ".onnx")
     need_onnx()
     return export_onnx
 

@@ -22,11 +22,11 @@ from kzoo.surgery import with_heatmap
 NO_ANSWER = Output(UNKNOWN, UNKNOWN, 1)  # of several outputs, none of which is one
 
 
-def check_path(path: str | Path) -> Path:
-    """The path as such; it must end in `.tflite`."""
+def check_path(path: str | Path, suffix: str = ".tflite") -> Path:
+    """The path as such; it must end in the suffix of the format."""
     path = Path(path)
-    if path.suffix != ".tflite":
-        raise InvalidValueError(f"path={str(path)!r} must end in .tflite")
+    if path.suffix != suffix:
+        raise InvalidValueError(f"path={str(path)!r} must end in {suffix}")
     if path.is_dir():
         raise OutputError(f"{path} is a folder; give the path of a file")
     return path

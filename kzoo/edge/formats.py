@@ -16,6 +16,7 @@ from kzoo.edge.arguments import (
     check_is_model,
     check_model,
     check_options,
+    check_path,
     check_reference,
 )
 from kzoo.edge.card import Card, card_path, tell, write_card
@@ -26,7 +27,7 @@ from kzoo.edge.onnx_file import OnnxModel, need_onnx, write_onnx
 from kzoo.edge.saved_model import SavedModel, check_folder, write_saved_model
 from kzoo.edge.source import errors_by_output, images_to_compare, keras_outputs, worst_output
 from kzoo.edge.tensors import only
-from kzoo.errors import ExportError, InvalidValueError, OutputError, explain
+from kzoo.errors import ExportError, explain
 from kzoo.files import atomic_folder, atomic_path, ensure_writable
 from kzoo.graph import count_macs
 from kzoo.models.inception import without_auxiliary
@@ -110,7 +111,7 @@ def export_onnx(
     """
     need_tensorflow_backend("exporting")
     need_onnx()
-    path = check_onnx_path(path)
+    path = check_path(path, ".onnx")
     return _export(ONNX, model, path, images, batch_size, evaluation, card, class_names, reference, auxiliary, heatmap)
 
 
@@ -147,16 +148,6 @@ def export_saved_model(
     return _export(
         SAVED_MODEL, model, path, images, batch_size, evaluation, card, class_names, reference, auxiliary, heatmap
     )
-
-
-def check_onnx_path(path: str | Path) -> Path:
-    """The path as such; it must end in `.onnx`."""
-    path = Path(path)
-    if path.suffix != ".onnx":
-        raise InvalidValueError(f"path={str(path)!r} must end in .onnx")
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; give the path of a file")
-    return path
 
 
 def _export(
