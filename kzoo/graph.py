@@ -175,16 +175,29 @@ def count_macs(model: keras.Model) -> int:
     Raises:
         InvalidValueError: the model has maps of unknown size.
     """
-    total = 0
+    return sum(macs_of_layers(model).values())
+
+
+def macs_of_layers(model: keras.Model) -> dict[str, int]:
+    """Multiply-adds of one image in each layer of `model`, all its calls together, by name; as `count_macs`.
+
+    Raises:
+        InvalidValueError: the model has maps of unknown size.
+
+    Example:
+        >>> macs_of_layers(kzoo.build("resnet50"))["stem_conv"]
+        118013952
+    """
+    found: dict[str, int] = {}
     layers = {layer.name: layer for layer in model.layers}
     for name, calls in read_graph(model).calls.items():
         layer = layers.get(name)  # None for a plain operation such as x + y
         for call in calls:
             if isinstance(layer, ATTENTION):
-                total += _attention_macs(layer, call)
+                found[name] = found.get(name, 0) + _attention_macs(layer, call)
             elif layer is not None and call.input_shapes:
-                total += _layer_macs(layer, call.input_shapes[0])
-    return total
+                found[name] = found.get(name, 0) + _layer_macs(layer, call.input_shapes[0])
+    return found
 
 
 def _layer_macs(layer: keras.layers.Layer, input_shape: tuple) -> int:

@@ -124,6 +124,8 @@ class Info(JsonOption):
     """Attention to put in, such as "se"."""
     backbone: str | None = None
     """Network under a U-Net or a feature pyramid, such as "resnet34_cbam"."""
+    picture: Path | None = None
+    """Picture of the stages and blocks to write, which ends in .svg or .png."""
 
 
 @dataclasses.dataclass(frozen=True)

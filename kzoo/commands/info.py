@@ -1,4 +1,4 @@
-"""`kzoo info`: the size, cost, feature maps, weights, papers and options of a model."""
+"""`kzoo info`: the size, cost, feature maps, weights, papers and options of a model, and a picture of it."""
 
 import dataclasses
 import re
@@ -8,13 +8,19 @@ from typing import Any
 from kzoo.commands.forms import Info
 from kzoo.console import make_table, show, show_json
 from kzoo.escape import terminal
+from kzoo.report.architecture import check_picture, draw_architecture
 from kzoo.weights import WEIGHTS, known
-from kzoo.zoo import describe
+from kzoo.zoo import build, describe
 
 
 def run(form: Info) -> None:
-    options: dict[str, Any] = {"attention": form.attention, "backbone": form.backbone}
-    info = describe(form.name, **{name: value for name, value in options.items() if value is not None})
+    given: dict[str, Any] = {"attention": form.attention, "backbone": form.backbone}
+    options = {name: value for name, value in given.items() if value is not None}
+    if form.picture is not None:
+        check_picture(form.picture)
+    info = describe(form.name, **options)
+    if form.picture is not None:
+        draw_architecture(build(form.name, **options), form.picture)
     names = info.weights[1:]
     if form.json:
         specs = {name: dataclasses.asdict(WEIGHTS[info.name][name]) for name in names}

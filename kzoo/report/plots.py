@@ -160,7 +160,7 @@ def new_figure(size: tuple[float, float], **options):
 
 
 def save_figure(figure, path: Path) -> None:
-    """Writes a figure as a PNG; letters that the font lacks are boxes, without a warning."""
+    """Writes a figure as the ending of its path says; letters that the font lacks are boxes, without a warning."""
     with atomic_path(path) as partial, warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
         figure.savefig(partial, dpi=120)
