@@ -231,7 +231,8 @@ def _named(details: list[dict], names: dict[str, int]) -> dict[str, dict]:
 
 def _only(details: dict[str, dict], what: str) -> dict:
     if len(details) != 1:
-        raise InvalidValueError(f"the file has {len(details)} {what} ({', '.join(details)}); one is needed")
+        advice = "; name one, as LiteRTModel(file, answer=NAME)" if what == "outputs" and details else ""
+        raise InvalidValueError(f"the file has {len(details)} {what} ({', '.join(details)}); one is needed{advice}")
     return next(iter(details.values()))
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from kzoo.errors import InvalidValueError
-from kzoo.layers.checks import is_integer
+from kzoo.layers.checks import check_seed, is_integer
 
 
 def random_maps(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
@@ -15,13 +15,13 @@ def random_maps(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
         seed: of the numbers.
 
     Raises:
-        InvalidValueError: another shape.
+        InvalidValueError: another shape, or a seed that is none.
 
     Example:
         >>> random_maps((8, 7, 7)).shape
         (8, 7, 7)
     """
-    return np.random.default_rng(seed).standard_normal(_checked(shape), dtype="float32")
+    return np.random.default_rng(check_seed(seed)).standard_normal(_checked(shape), dtype="float32")
 
 
 def gaussian_maps(shape: tuple[int, int, int]) -> np.ndarray:

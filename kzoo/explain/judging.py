@@ -10,9 +10,9 @@ from scipy.integrate import trapezoid
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError
 from kzoo.explain.hiding import deleted, falling, imputed, inserted
-from kzoo.explain.perturbation import BATCH, Scored, as_pixels, each_scored, enlarged
-from kzoo.explain.targets import Region, Target
-from kzoo.layers.checks import is_integer
+from kzoo.explain.perturbation import BATCH, Scored, as_pixels, each_scored, enlarged, scorers
+from kzoo.explain.targets import Difference, Target
+from kzoo.layers.checks import check_seed, is_integer
 from kzoo.output import Output
 
 ROAD_SHARES = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))  # of the pixels that are filled in
@@ -63,7 +63,7 @@ def judge_maps(
       picture, most telling first (Petsiuk et al. 2018, arXiv:1806.07421, section 4.2). Less, and more, is better.
     - `road_most`, `road_least`: mean of Y with 10% to 90% of the pixels, most or least telling first, filled in from
       their neighbours (Rong et al. 2022, arXiv:2202.00449). Less, and more, is better.
-    - `average_drop`, `average_increase`, `average_gain`: max(0, Y - O) / Y, whether O > Y, and
+    - of targets with a probability `average_drop`, `average_increase`, `average_gain`: max(0, Y - O) / Y, whether O > Y, and
       max(0, O - Y) / (1 - Y), with O the probability of the picture times the positive part of the map, which is
       scaled to a maximum of 1; of the first, less is better, of the others more
       (Chattopadhay et al. 2018, arXiv:1710.11063, section 4.1; the gain Zhang et al. 2024, arXiv:2301.07002).
@@ -80,16 +80,16 @@ def judge_maps(
             its pixels, as probabilities or logits.
         images: (n, height, width, channels).
         maps: (n, height, width), signed; they are enlarged to the images bilinearly.
-        target: index of a class, one for all images or one for each, or a `Region`, whose probability is the mean over
-            it. Default: the most probable class.
+        target: as in `kzoo.grad_cam`. A class, one for all images or one for each, and a `Region`, whose probability
+            is the mean over it, have a probability; of a `Difference` and of a function Y is the score, of logits.
+            Default: the most probable class.
         where: what the target covers: booleans (n, height, width), or boxes (n, 4) of pixels
             (top, left, bottom, right), of which bottom and right are outside.
         steps: number of steps of deletion and insertion.
         seed: of ROAD's noise and of the intervals.
 
     Raises:
-        InvalidValueError: maps that do not fit the images or hold no numbers, a target that has no probability,
-            outputs of unknown meaning, a place that holds no pixel, or what `kzoo.grad_cam` raises.
+        InvalidValueError: maps that do not fit the images or hold no numbers, outputs of unknown meaning, a place that holds no pixel, or what `kzoo.grad_cam` raises.
 
     Example:
         >>> judged = judge_maps(model, images, kzoo.grad_cam(model, images))
@@ -102,13 +102,15 @@ def judge_maps(
         raise InvalidValueError(f"steps={steps!r} must be a positive integer")
     if shape[1] * shape[2] < 2:
         raise InvalidValueError("images have one pixel; of maps of two at least it can be told which are better")
-    if not (target is None or isinstance(target, Region) or np.issubdtype(np.asarray(target).dtype, np.integer)):
-        raise InvalidValueError(f"target={target!r} has no probability; give a class, one for each image, or a Region")
+    check_seed(seed)
     large = _as_large(maps, shape)
     inside = None if where is None else _inside(where, shape)
     rows, name = [], "the file" if isinstance(model, LiteRTModel) else model.name
-    for index, (image, scored) in enumerate(each_scored(_probabilities(model), pixels, target, name)):
-        rows.append(_curves(image, large[index], scored, steps, seed) | _seen_through(image, large[index], scored))
+    probable = not (isinstance(target, Difference) or callable(target))
+    each = each_scored(_probabilities(model), pixels, target, name) if probable else scorers(model, pixels, target)
+    for values, (image, scored) in zip(large, each, strict=True):
+        seen = _seen_through(image, values, scored) if probable else {}
+        rows.append(_curves(image, values, scored, steps, seed) | seen)
     found = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
     curves = {key: found.pop(key) for key in ("deletion", "insertion", "road_most", "road_least")}
     steps_at = np.linspace(0, 1, steps + 1)

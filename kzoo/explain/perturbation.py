@@ -12,7 +12,7 @@ from kzoo.errors import InvalidValueError
 from kzoo.explain.cams import as_array, as_maps, as_tensor, logits_of, map_place
 from kzoo.explain.replay import Replay
 from kzoo.explain.targets import Difference, Region, Score, Target, score_of
-from kzoo.layers.checks import is_integer
+from kzoo.layers.checks import check_number, check_seed, is_integer
 
 BATCH = 32
 Scored = Callable[[np.ndarray], np.ndarray]  # variants (k, height, width, channels) of one image -> scores (k,)
@@ -51,6 +51,8 @@ def occlusion(
     """
     if any(number is not None and not is_integer(number, 1) for number in (size, stride)):
         raise InvalidValueError(f"size={size!r} and stride={stride!r} must be positive integers of pixels")
+    if value is not None:
+        check_number("value", value, lambda number: True, "of the pixels' scale, such as 0")
     images = as_array(images)
     height, width = images.shape[1:3] if images.ndim == 4 else (1, 1)
     size = size or max(1, min(height, width) // 8)
@@ -114,6 +116,7 @@ def rise(
             f"masks={masks!r} must be an integer of at least 2, cells={cells!r} of at least 1, and keep={keep!r} "
             "between 0 and 1"
         )
+    check_seed(seed)
     maps = []
     for image, scored in scorers(model, images, target):
         rng, seen, scores = np.random.default_rng(seed), [], []

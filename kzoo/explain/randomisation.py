@@ -11,7 +11,7 @@ from kzoo.errors import InvalidValueError
 from kzoo.explain.cams import as_tensor, logits_of
 from kzoo.explain.replay import Replay
 from kzoo.explain.targets import Target, probable_classes
-from kzoo.layers.checks import is_integer
+from kzoo.layers.checks import check_seed, is_integer
 from kzoo.surgery.level import Level
 from kzoo.surgery.rewrite import rewrite
 
@@ -66,6 +66,7 @@ def randomisation_check(
     """
     if not is_integer(steps, 1):
         raise InvalidValueError(f"steps={steps!r} must be a positive integer")
+    check_seed(seed)
     replay, tensor = Replay(model), as_tensor(model, images)
     changed = rewrite(Level(model), lambda level: {})
     layers = _from_the_top(changed)

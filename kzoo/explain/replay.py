@@ -57,6 +57,8 @@ class Replay:
         Raises:
             UnknownNameError: no such layer before the output, or several of this name.
         """
+        if not isinstance(layer, str):
+            raise InvalidValueError(f"layer={layer!r} must be the name of a layer, or its path in models inside")
         found = [node for node in self.nodes if node.path == layer or node.path.endswith(f"/{layer}")]
         if not found:
             near = [node.path for node in self.nodes if layer.rsplit("/", 1)[-1] in node.path][:10]

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 
 from kzoo.errors import InvalidValueError
-from kzoo.explain.cams import as_tensor, behind, logits_of
-from kzoo.explain.gradients import score_and_gradient
+from kzoo.explain.cams import as_array, as_tensor, behind, logits_of
+from kzoo.explain.gradients import compiled_gradient
 from kzoo.explain.replay import Replay
 from kzoo.explain.targets import Target, score_of
-from kzoo.layers.checks import is_integer
+from kzoo.layers.checks import check_number, check_seed, is_integer
 
 
 def integrated_gradients(
@@ -46,14 +46,16 @@ def integrated_gradients(
     replay, tensor = Replay(model), as_tensor(model, images)
     pixels = keras.ops.convert_to_numpy(tensor).astype("float32")
     try:
-        way = pixels - np.broadcast_to(np.asarray(baseline, "float32"), pixels.shape)
-    except ValueError as error:
-        raise InvalidValueError(f"baseline has shape {np.shape(baseline)}; images have {pixels.shape}") from error
+        way = pixels - np.broadcast_to(as_array(baseline).astype("float32"), pixels.shape)
+    except (ValueError, TypeError) as error:
+        raise InvalidValueError(
+            f"baseline={baseline!r} must be a number, or pixels that fit images of shape {pixels.shape}"
+        ) from error
     score = behind(replay, tensor, replay.input, score_of(target, logits_of(replay, tensor), model.name))
-    total = np.zeros_like(pixels)
+    gradient, total = compiled_gradient(score), np.zeros_like(pixels)
     for step in range(steps):
         share = (step + 0.5) / steps
-        total += score_and_gradient(score, (pixels - (1 - share) * way).astype(tensor.dtype.name))[1]
+        total += gradient((pixels - (1 - share) * way).astype(tensor.dtype.name))[1]
     return (way * total / steps).sum(axis=-1)
 
 
@@ -88,14 +90,16 @@ def smooth_grad(
         >>> smooth_grad(model, images, target=386).shape
         (8, 224, 224)
     """
-    if not is_integer(samples, 1) or not noise >= 0:
-        raise InvalidValueError(f"samples={samples!r} must be a positive integer, noise={noise!r} at least 0")
+    if not is_integer(samples, 1):
+        raise InvalidValueError(f"samples={samples!r} must be a positive integer")
+    check_number("noise", noise, lambda value: value >= 0, "at least 0")
+    check_seed(seed)
     replay, tensor = Replay(model), as_tensor(model, images)
     pixels = keras.ops.convert_to_numpy(tensor).astype("float32")
     score = behind(replay, tensor, replay.input, score_of(target, logits_of(replay, tensor), model.name))
     deviation = noise * np.ptp(pixels, axis=(1, 2, 3), keepdims=True)
-    rng, total = np.random.default_rng(seed), np.zeros_like(pixels)
+    gradient, rng, total = compiled_gradient(score), np.random.default_rng(seed), np.zeros_like(pixels)
     for _ in range(samples):
         noisy = pixels + deviation * rng.standard_normal(pixels.shape, dtype="float32")
-        total += score_and_gradient(score, noisy)[1]
+        total += gradient(noisy)[1]
     return (total / samples).sum(axis=-1)

@@ -64,7 +64,7 @@ def score_of(target: Target, logits: np.ndarray, model: str) -> Score:
             has another size.
     """
     if callable(target):
-        return target
+        return lambda given: _one_each(target(given), given, target)
     if logits.ndim not in (2, 4):
         raise InvalidValueError(
             f"{model} gives {logits.shape}; of other outputs than classes of an image or of its pixels give a "
@@ -83,6 +83,18 @@ def score_of(target: Target, logits: np.ndarray, model: str) -> Score:
     if mask is None and logits.ndim == 4:
         return _weighted(weights, _found(classes, logits, model))
     return _weighted(weights, _everywhere(logits) if mask is None else _checked(mask, logits))
+
+
+def _one_each(scores: Any, logits: Any, target: Callable) -> Any:
+    """What a function of the user's gives, if it is a number for each image."""
+    shape = getattr(scores, "shape", None)
+    if shape is None or tuple(shape) != (logits.shape[0],):
+        gives = f"numbers of shape {tuple(shape)}" if shape is not None else f"a {type(scores).__name__}"
+        name = getattr(target, "__name__", repr(target))
+        raise InvalidValueError(
+            f"the target {name} gives {gives} for {logits.shape[0]} images; it must give a score for each, (n,)"
+        )
+    return scores
 
 
 def most_probable(logits: np.ndarray) -> np.ndarray:

@@ -39,6 +39,13 @@ def check_positive(name: str, value) -> int:
     return int(value)
 
 
+def check_seed(seed) -> int:
+    """The seed of random numbers; raises `InvalidValueError` unless it is an integer of at least 0."""
+    if not is_integer(seed, 0):
+        raise InvalidValueError(f"seed={seed!r} must be an integer, 0 or more")
+    return int(seed)
+
+
 def check_number(name: str, value, accepts, accepted: str) -> float:
     """The finite number; raises `InvalidValueError` unless `accepts(value)`, which `accepted` says in words."""
     if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or not accepts(value):

@@ -277,6 +277,9 @@ def test_the_first_component_of_a_map(net):
     ("options", "error", "message"),
     [
         (dict(layer="lst"), UnknownNameError, "has no layer 'lst' before its output; the last are .*dense"),
+        (dict(layer=3), InvalidValueError, "layer=3 must be the name of a layer"),
+        (dict(target=lambda x: x), InvalidValueError, r"the target <lambda> gives numbers of shape \(3, 4\) for 3 im"),
+        (dict(target=lambda x: 1.5), InvalidValueError, "gives a float for 3 images; it must give a score for each"),
         (dict(layer="dense"), InvalidValueError, "dense of .* gives .*, no map"),
         (dict(target=4), InvalidValueError, "target=4: .* has classes 0 to 3"),
         (dict(target=[0, 1]), InvalidValueError, "one for each of the 3 images"),

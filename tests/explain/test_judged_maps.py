@@ -80,6 +80,19 @@ def test_deletion_and_insertion_by_a_loop(net):
     np.testing.assert_allclose(judged.shares["insertion"], [0, 0.2, 0.4, 0.6, 0.8, 1])
 
 
+def test_targets_without_a_probability_are_judged_by_their_logits(net):
+    """A difference of two logits is one of two logits with a weight each."""
+    judged = judge_maps(net, IMAGES, MAPS, Difference(2, 1), steps=4)
+    same = judge_maps(net, IMAGES, MAPS, lambda logits: logits[:, 2] - logits[:, 1], steps=4)
+    bare = keras.Model(net.inputs, net.get_layer("top").input)
+    kernel, bias = net.get_layer("top").get_weights()
+    whole = np.array(bare(IMAGES.astype("float32"))) @ kernel + bias
+    np.testing.assert_allclose(judged.curves["deletion"][:, 0], whole[:, 2] - whole[:, 1], rtol=1e-3, atol=1e-4)
+    assert not {"average_drop", "average_increase", "average_gain"} & set(judged.measures)
+    for name, curve in judged.curves.items():
+        np.testing.assert_allclose(curve, same.curves[name], rtol=1e-4, atol=1e-4)
+
+
 def filled_in(image, gone) -> np.ndarray:
     """ROAD's system of equations, one row after the other."""
     height, width, _ = image.shape
@@ -308,8 +321,8 @@ def test_weights_are_randomised_from_the_top(net):
         ({"maps": np.where(MAPS > 2, np.nan, 0)}, "NaN"),
         ({"images": IMAGES[..., :2]}, "images have shape"),
         ({"target": 4}, "classes 0 to 3"),
-        ({"target": Difference(0, 1)}, "no probability"),
-        ({"target": lambda logits: logits[:, 0]}, "no probability"),
+        ({"target": lambda logits: logits}, "gives numbers of shape"),
+        ({"seed": -1}, "seed=-1"),
         ({"steps": 0}, "steps=0"),
         ({"where": MAPS[:2] > 0}, "where has shape"),
         ({"where": np.zeros((3, 4), int)}, "no pixel"),

@@ -10,6 +10,7 @@ import kzoo
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError
 from kzoo.explain import Region, integrated_gradients, occlusion, rise, score_cam, smooth_grad
+from kzoo.explain.replay import Replay
 
 IMAGES = pixels(3, 12, 9, 3)
 WEIGHTS = np.random.default_rng(5).standard_normal((12 * 9 * 3, 4)).astype("float32") / 100
@@ -125,9 +126,20 @@ def test_a_file_is_explained_as_its_model(tmp_path):
     ("method", "options", "message"),
     [
         (integrated_gradients, dict(steps=0), "steps=0 must be a positive integer"),
-        (integrated_gradients, dict(baseline=np.zeros(5)), r"baseline has shape \(5,\)"),
+        (
+            integrated_gradients,
+            dict(baseline=np.zeros(5)),
+            r"baseline=array.* must be a number, or pixels that fit images of",
+        ),
+        (integrated_gradients, dict(baseline="black"), "baseline='black' must be a number, or pixels that fit"),
+        (smooth_grad, dict(seed=-1), "seed=-1 must be an integer, 0 or more"),
+        (smooth_grad, dict(noise="loud"), "noise='loud' must be a number at least 0"),
+        (rise, dict(seed=1.5), "seed=1.5 must be an integer, 0 or more"),
+        (rise, dict(target=lambda x: x[0]), r"the target <lambda> gives numbers of shape \(4,\) for 32 images"),
+        (occlusion, dict(value="x"), "value='x' must be a number of the pixels' scale"),
+        (occlusion, dict(value=float("nan")), "value=nan must be a number of the pixels' scale"),
         (smooth_grad, dict(samples=0), "samples=0 must be a positive integer"),
-        (smooth_grad, dict(noise=-1), "noise=-1 at least 0"),
+        (smooth_grad, dict(noise=-1), "noise=-1 must be a number at least 0"),
         (occlusion, dict(size=0), "size=0 and stride=None must be positive integers"),
         (occlusion, dict(size=2, stride=3), "stride=3 must be at most size=2"),
         (rise, dict(keep=1), "keep=1 between 0 and 1"),
@@ -139,6 +151,26 @@ def test_a_file_is_explained_as_its_model(tmp_path):
 def test_mistakes(method, options, message):
     with pytest.raises(InvalidValueError, match=message):
         method(curved(), IMAGES, **options)
+
+
+def test_a_file_with_a_heat_map_is_explained_by_its_named_answer(tmp_path):
+    model = curved()
+    kzoo.export(model, tmp_path / "plain.tflite")
+    kzoo.export(model, tmp_path / "hot.tflite", heatmap=True)
+    with pytest.raises(InvalidValueError, match=r"2 outputs .* LiteRTModel\(file, answer=NAME\)"):
+        occlusion(LiteRTModel(tmp_path / "hot.tflite"), IMAGES)
+    names = list(LiteRTModel(tmp_path / "hot.tflite").outputs)
+    found = occlusion(LiteRTModel(tmp_path / "hot.tflite", answer=names[0]), IMAGES, 1)
+    np.testing.assert_allclose(found, occlusion(LiteRTModel(tmp_path / "plain.tflite"), IMAGES, 1), atol=1e-6)
+
+
+def test_the_gradient_is_compiled_once_for_all_steps(monkeypatch):
+    calls, model = [], curved()
+    real = Replay.logits
+    monkeypatch.setattr(Replay, "logits", lambda *given: calls.append(1) or real(*given))
+    integrated_gradients(model, IMAGES, steps=20)
+    smooth_grad(model, IMAGES, samples=20)
+    assert len(calls) <= 8
 
 
 @pytest.mark.parametrize("of_file", [False, True])
