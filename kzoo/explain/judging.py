@@ -63,8 +63,8 @@ def judge_maps(
       picture, most telling first (Petsiuk et al. 2018, arXiv:1806.07421, section 4.2). Less, and more, is better.
     - `road_most`, `road_least`: mean of Y with 10% to 90% of the pixels, most or least telling first, filled in from
       their neighbours (Rong et al. 2022, arXiv:2202.00449). Less, and more, is better.
-    - of targets with a probability `average_drop`, `average_increase`, `average_gain`: max(0, Y - O) / Y, whether O > Y, and
-      max(0, O - Y) / (1 - Y), with O the probability of the picture times the positive part of the map, which is
+    - `average_drop`, `average_increase`, `average_gain` of targets with a probability: max(0, Y - O) / Y, whether
+      O > Y, and max(0, O - Y) / (1 - Y), with O the probability of the picture times the positive part of the map, which is
       scaled to a maximum of 1; of the first, less is better, of the others more
       (Chattopadhay et al. 2018, arXiv:1710.11063, section 4.1; the gain Zhang et al. 2024, arXiv:2301.07002).
     - `sparsity`: Gini index of the magnitudes, 0 where all are equal, almost 1 where one pixel has all (Chalasani et
@@ -89,7 +89,8 @@ def judge_maps(
         seed: of ROAD's noise and of the intervals.
 
     Raises:
-        InvalidValueError: maps that do not fit the images or hold no numbers, outputs of unknown meaning, a place that holds no pixel, or what `kzoo.grad_cam` raises.
+        InvalidValueError: maps that do not fit the images or hold no numbers, outputs of unknown meaning, a place that
+            holds no pixel, or what `kzoo.grad_cam` raises.
 
     Example:
         >>> judged = judge_maps(model, images, kzoo.grad_cam(model, images))
