@@ -64,8 +64,8 @@ def judge_maps(
     - `road_most`, `road_least`: mean of Y with 10% to 90% of the pixels, most or least telling first, filled in from
       their neighbours (Rong et al. 2022, arXiv:2202.00449). Less, and more, is better.
     - `average_drop`, `average_increase`, `average_gain` of targets with a probability: max(0, Y - O) / Y, whether
-      O > Y, and max(0, O - Y) / (1 - Y), with O the probability of the picture times the positive part of the map, which is
-      scaled to a maximum of 1; of the first, less is better, of the others more
+      O > Y, and max(0, O - Y) / (1 - Y), with O the probability of the picture times the positive part of the map,
+      which is scaled to a maximum of 1; of the first, less is better, of the others more
       (Chattopadhay et al. 2018, arXiv:1710.11063, section 4.1; the gain Zhang et al. 2024, arXiv:2301.07002).
     - `sparsity`: Gini index of the magnitudes, 0 where all are equal, almost 1 where one pixel has all (Chalasani et
       al. 2020, arXiv:1810.06583). Neither end is better by itself.
