@@ -73,7 +73,7 @@ def attention_maps(
     for node, (args, kwargs) in zip(nodes, replay.arguments(tensor, nodes), strict=True):
         gates = next((read for kind, read in GATES.items() if isinstance(node.operation, kind)), None)
         if gates is None:
-            found[node.path] = read_weights(node, args, kwargs).of_query(share, node.path)
+            found[node.path] = read_weights(node.operation, args, kwargs).of_query(share, node.path)
             continue
         for name, values in gates(node.operation, args, kwargs).items():
             array = keras.ops.convert_to_numpy(values).astype("float32")

@@ -50,7 +50,7 @@ class Reads:
     def hand_down(
         self, relevance: np.ndarray, outputs: Size, inputs: Size, padding: tuple[Size, Size] = ((0, 0), (0, 0))
     ) -> np.ndarray:
-        """The relevance of an input of this size, of that of an output; what reads padding alone hands down nothing."""
+        """The relevance of an input of this size, from that of an output; what reads padding alone gives none."""
         rows, columns = (self.shares(axis, outputs[axis], inputs[axis], padding[axis]) for axis in (0, 1))
         found = np.einsum("nij,ih,jw->nhw", relevance.reshape(-1, *outputs), rows, columns, optimize=True)
         return found.reshape(len(found), -1)
@@ -61,9 +61,9 @@ def handed(
 ) -> dict[int, np.ndarray]:
     """The relevance of the inputs of a call, from that of its output.
 
-    Convolutions and pooling, with strides or without, and patch merging hand it in equal shares to the places that they
-    read, of which padding is none; enlarging to the nearest place; a sum, a product or a concatenation in equal shares to its summands. Every
-    other layer keeps it where it is.
+    Convolutions and pooling, with strides or without, and patch merging hand it in equal shares to the places that
+    they read, of which padding is none; enlarging to the nearest place; a sum, a product or a concatenation in equal
+    shares to each of its maps. Every other layer keeps it where it is.
 
     Args:
         node: the call, not one of attention.
@@ -83,17 +83,17 @@ def handed(
         if isinstance(operation, layers):
             before = node.sources[0].operation
             padding = before.padding if isinstance(before, keras.layers.ZeroPadding2D) else ((0, 0), (0, 0))
-            return {0: reads(operation).hand_down(relevance, output[1:3], inputs[0][1:3], padding)}
+            return {0: reads(operation).hand_down(relevance, _size(output), _size(inputs[0]), padding)}
     like = [index for index, shape in enumerate(inputs) if places(shape) == relevance.shape[1]]
     if isinstance(operation, OF_THE_FIRST):
         like = [index for index in like if index == 0]
     if like and kind not in MOVING:
         return {index: relevance / len(like) for index in like}
     if kind in ENLARGING:
-        return {0: _to_nearest(relevance, output[1:3], inputs[0][1:3])}
+        return {0: _to_nearest(relevance, _size(output), _size(inputs[0]))}
     raise InvalidValueError(
-        f"rollout cannot tell which places {node.path} ({kind}) reads; it follows convolutions, pooling, patch merging, "
-        "padding, enlarging and what works place by place"
+        f"rollout cannot tell which places {node.path} ({kind}) reads; it follows convolutions, pooling, patch "
+        "merging, padding, enlarging and what works place by place"
     )
 
 
@@ -102,10 +102,14 @@ def places(shape: tuple[int, ...]) -> int:
     return int(np.prod(shape[1:-1])) if len(shape) in (3, 4) else 0
 
 
+def _size(shape: tuple[int, ...]) -> Size:
+    return shape[1], shape[2]
+
+
 def _to_nearest(relevance: np.ndarray, outputs: Size, inputs: Size) -> np.ndarray:
     at = [((np.arange(out) + 0.5) / out * length).astype(int) for out, length in zip(outputs, inputs, strict=True)]
     found = np.zeros((len(relevance), inputs[0] * inputs[1]))
-    np.add.at(found, (slice(None), (at[0][:, None] * inputs[1] + at[1]).reshape(-1)), relevance)
+    np.add.at(found.T, (at[0][:, None] * inputs[1] + at[1]).reshape(-1), relevance.T)
     return found
 
 

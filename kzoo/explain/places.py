@@ -61,8 +61,8 @@ class PlaceWeights:
             raise InvalidValueError(f"{name} attends to {self.shape[1]} tokens, which are no square of places")
         place = int(share[0] * height) * width + int(share[1] * width)
         ((window, query),) = np.argwhere(self.queries == place)
-        heads, _, keys = self.tensor.shape[1:]
-        found = ops.reshape(self.tensor, (-1, len(self.queries), heads, *self.tensor.shape[2:]))[:, window, :, query]
+        heads = self.tensor.shape[1]
+        found = ops.reshape(self.tensor, (-1, len(self.queries), *self.tensor.shape[1:]))[:, window, :, query]
         row, at = ops.convert_to_numpy(found).astype("float32"), self.keys[window]
         _, (rows, columns) = self.keys_read or (None, (height, width))
         laid = np.zeros((len(row), heads, rows * columns), "float32")
@@ -70,7 +70,7 @@ class PlaceWeights:
         return laid.reshape(len(row), heads, rows, columns)
 
     def means(self, gradients: np.ndarray | None = None) -> np.ndarray:
-        """(n, windows, N, M): the mean over the heads of the weights, or of the positive part of weights × gradients."""
+        """Mean over the heads of the weights, or of the positive part of weights × gradients: (n, windows, N, M)."""
         weights = ops.convert_to_numpy(self.tensor).astype("float32")
         if gradients is not None:
             weights = np.maximum(weights * gradients.reshape(weights.shape), 0)
@@ -90,7 +90,7 @@ class PlaceWeights:
         given = np.einsum("bwq,bwqk->bwk", asking, means)
         keys = self.keys_read[1] if self.keys_read else size
         found, seen = np.zeros((len(relevance), keys[0] * keys[1])), self.keys >= 0
-        np.add.at(found, (slice(None), self.keys[seen]), given[:, seen])
+        np.add.at(found.T, self.keys[seen], given[:, seen].T)
         if self.keys_read:
             found = self.keys_read[0].hand_down(found, keys, size)
         return (relevance + found) / 2 if self.adds_input else found
@@ -104,9 +104,12 @@ def sides(shape: tuple[int, ...]) -> tuple[int, int] | None:
     return (side, side) if side and side**2 == shape[1] else None
 
 
-def read_weights(node: Node, args: list, kwargs: dict[str, Any]) -> PlaceWeights:
-    """The weights of a call of one of `ATTENDING`, made with these arguments."""
-    layer = node.operation
+def read_weights(layer: Any, args: list, kwargs: dict[str, Any]) -> PlaceWeights:
+    """The weights of a layer of one of the kinds `ATTENDING`, called with these arguments.
+
+    Raises:
+        InvalidValueError: kernel regression whose keys or values are another tensor.
+    """
     return next(read for kind, read in ATTENDING.items() if isinstance(layer, kind))(layer, args, kwargs)
 
 
@@ -132,7 +135,8 @@ def first(args: list, kwargs: dict[str, Any]) -> Any:
 def _of_windows(layer, args: list, kwargs: dict[str, Any]) -> PlaceWeights:
     x = first(args, kwargs)
     weights, values = layer.weights_and_values(x)
-    return PlaceWeights(weights, *layer.places(x.shape), x.shape, lambda weights: layer.mix(weights, values, x.shape))
+    queries, keys = layer.places(x.shape)
+    return PlaceWeights(weights, queries, keys, x.shape, lambda weights: layer.mix(weights, values, x.shape))
 
 
 def _of_pooled_windows(layer: StandAloneSelfAttention, args: list, kwargs: dict[str, Any]) -> PlaceWeights:

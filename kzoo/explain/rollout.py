@@ -26,7 +26,7 @@ def attention_rollout(
     average pooling reads them, 1 over their number. From there down it is handed on, image by image: an attention
     layer hands the relevance r of its output down as `rᵀA`, A the mean of its weights over the heads; a sum hands half
     to each of two summands. So a block `x + attention(x)` makes `½ r + ½ rᵀA` of it (Abnar and Zuidema 2020,
-    arXiv:2005.00928, section 3.2), and no matrix of all places by all places is built but those that layers have. With
+    arXiv:2005.00928, section 3), and no matrix of all places by all places is built but those that layers have. With
     gradients A is the mean over the heads of the positive part of weights times the gradient of the target's score in
     them (Chefer et al. 2021, arXiv:2103.15679, equations 5 and 6; halves here, where the paper has `r + rᵀA`, which is
     the same but for a factor).
@@ -60,7 +60,7 @@ def attention_rollout(
     nodes = attending(replay, [start[0]])
     tensor = as_tensor(model, images)
     found = {
-        node: read_weights(node, *arguments)
+        node: read_weights(node.operation, *arguments)
         for node, arguments in zip(nodes, replay.arguments(tensor, nodes), strict=True)
     }
     slopes: dict[Node, np.ndarray] = {}
@@ -84,11 +84,11 @@ def weight_gradients(
     ends = np.cumsum(sizes)
 
     def scored(added):
-        parts = {
-            node: ops.reshape(added[:, end - size : end], shape)
+        instead = {
+            node: _with(node, ops.reshape(added[:, end - size : end], shape))
             for (node, shape), size, end in zip(shapes.items(), sizes, ends, strict=True)
         }
-        return score(answer_of(replay.logits(images, instead={node: _with(node, part) for node, part in parts.items()})))
+        return score(answer_of(replay.logits(images, instead=instead)))
 
     _, slopes = score_and_gradient(scored, np.zeros((len(images), int(ends[-1])), "float32"))
     return {
@@ -101,7 +101,7 @@ def _with(node: Node, added: Any) -> Compute:
     """The call with something added to its weights."""
 
     def compute(args: list, kwargs: dict[str, Any]):
-        weights = read_weights(node, args, kwargs)
+        weights = read_weights(node.operation, args, kwargs)
         return weights.mix(weights.tensor + ops.cast(added, weights.tensor.dtype))
 
     return compute

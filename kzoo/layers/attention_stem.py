@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from kzoo.layers.checks import check_feature_map, check_positive
-from kzoo.layers.dot_product import merge_heads, places, split_heads, weigh
+from kzoo.layers.dot_product import merge_heads, number_places, split_heads, weigh
 from kzoo.layers.local_attention import Axis, mask
 from kzoo.layers.maximum import maximum
 from kzoo.layers.stand_alone_attention import add_embeddings, check_even_heads, query_key_initializer, relative_logits
@@ -89,7 +89,7 @@ class AttentionStem(keras.layers.Layer):
         """
         check_feature_map(self, x.shape, static=True)
         size = self.window_size
-        rows, columns, mask = _plan(*x.shape[1:3], size)
+        rows, columns, mask = _plan(x.shape[1], x.shape[2], size)
         x = self._cut(x)  # (B · windows, N, C)
         query_key = self.query_key(x)
         query, key = (split_heads(query_key[..., part], self.num_heads) for part in self._halves())
@@ -113,7 +113,7 @@ class AttentionStem(keras.layers.Layer):
 
     def places(self, shape: tuple) -> tuple[np.ndarray, np.ndarray]:
         """Where the queries and the keys lie in a map of this shape, (windows, N) each: y · width + x, or -1."""
-        found = places(*shape[1:3], self._cut)
+        found = number_places(shape[1], shape[2], self._cut)
         return found, found
 
     def _cut(self, x):

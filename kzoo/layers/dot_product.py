@@ -57,7 +57,7 @@ def weigh(query, key, bias=None, mask=None):
     return ops.cast(ops.softmax(logits, axis=-1), query.dtype)
 
 
-def places(height: int, width: int, cut) -> np.ndarray:
+def number_places(height: int, width: int, cut) -> np.ndarray:
     """Which place of a map each pixel of each window is: (windows, pixels) of y · width + x, and -1 where it is none.
 
     Args:

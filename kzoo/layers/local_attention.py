@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from keras import ops
 
-from kzoo.layers.dot_product import MASKED, merge_heads, places, split_heads, weigh
+from kzoo.layers.dot_product import MASKED, merge_heads, number_places, split_heads, weigh
 from kzoo.layers.windows import padding_to_multiple, partition, unpartition
 
 
@@ -159,7 +159,7 @@ def local_mix(weights, values, rows: Axis, columns: Axis, height: int, width: in
 def local_places(
     height: int, width: int, rows: Axis, columns: Axis, deal=lambda x: x
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The places of the queries (blocks, N) and of the keys (blocks, M) in a map, as `dot_product.places` numbers them.
+    """Where queries (blocks, N) and keys (blocks, M) lie in a map, numbered as by `dot_product.number_places`.
 
     Args:
         height: of the map.
@@ -170,7 +170,7 @@ def local_places(
     """
     block = (rows.block, columns.block)
     queries, keys = (
-        places(height, width, lambda x, halo=halo: partition(_pad(deal(x), rows, columns), block, halo))
+        number_places(height, width, lambda x, halo=halo: partition(_pad(deal(x), rows, columns), block, halo))
         for halo in ((0, 0), (rows.halo, columns.halo))
     )
     return queries, keys

@@ -104,7 +104,7 @@ class NeighborhoodAttention(keras.layers.Layer):
     def places(self, shape: tuple) -> tuple[np.ndarray, np.ndarray]:
         """Where the queries (blocks, N) and the keys (blocks, M) lie in a map of this shape: y · width + x, or -1."""
         rows, columns, _ = self._plan(shape)
-        return local_places(*shape[1:3], rows, columns, lambda x: self._deal(x, rows, columns))
+        return local_places(shape[1], shape[2], rows, columns, lambda x: self._deal(x, rows, columns))
 
     def _plan(self, shape: tuple) -> tuple[Axis, Axis, np.ndarray]:
         return plan(*shape[1:3], self.kernel_size, True, self.dilation)

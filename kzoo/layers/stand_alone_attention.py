@@ -91,13 +91,13 @@ class StandAloneSelfAttention(keras.layers.Layer):
     def mix(self, weights, values, shape: tuple):
         """What the layer makes of a map of this shape with these weights and values."""
         rows, columns, _ = self._plan(shape)
-        y = local_mix(weights, values, rows, columns, *shape[1:3])
+        y = local_mix(weights, values, rows, columns, shape[1], shape[2])
         return self.pool(y) if self.strides > 1 else y
 
     def places(self, shape: tuple) -> tuple[np.ndarray, np.ndarray]:
         """Where the queries (blocks, N) and the keys (blocks, M) lie in a map of this shape: y · width + x, or -1."""
         rows, columns, _ = self._plan(shape)
-        return local_places(*shape[1:3], rows, columns)
+        return local_places(shape[1], shape[2], rows, columns)
 
     def _plan(self, shape: tuple) -> tuple[Axis, Axis, np.ndarray]:
         return plan(*shape[1:3], self.kernel_size, inward=False)

@@ -6,7 +6,7 @@ from keras import ops
 
 from kzoo.errors import InvalidValueError
 from kzoo.layers.checks import check_feature_map, check_flag, check_heads, check_positive, pair
-from kzoo.layers.dot_product import MASKED, absorb_into, merge_heads, places, split_heads, weigh
+from kzoo.layers.dot_product import MASKED, absorb_into, merge_heads, number_places, split_heads, weigh
 from kzoo.layers.position import RelativePositionBias
 from kzoo.layers.windows import padding_to_multiple, partition, shift, unpartition
 
@@ -119,7 +119,7 @@ class WindowAttention(keras.layers.Layer):
 
     def places(self, shape: tuple) -> tuple[np.ndarray, np.ndarray]:
         """Where the queries and the keys lie in a map of this shape, (windows, N) each: y · width + x, or -1."""
-        found = places(*shape[1:3], self._cut)
+        found = number_places(shape[1], shape[2], self._cut)
         return found, found
 
     def _padded(self, shape: tuple) -> tuple[int, int]:
