@@ -24,7 +24,7 @@ MapMethod = Literal[
     "eigencam",
     "scorecam",
     "rollout",
-    "rollout+",
+    "gradrollout",
     "ig",
     "smoothgrad",
     "occlusion",

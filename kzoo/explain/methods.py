@@ -64,7 +64,7 @@ METHODS = {
         "Attention rollout", "Where the last feature map comes from, by attention's weights: no class is asked.",
         attention_rollout, (), check=_check_attending,
     ),
-    "rollout+": Method(
+    "gradrollout": Method(
         "Attention rollout with gradients", "Attention's weights as far as they speak for the class, handed down.",
         partial(attention_rollout, gradients=True), check=_check_attending,
     ),
@@ -131,7 +131,7 @@ def check_methods(
             )
     takes_layer = any(LAYER in METHODS[method].takes for method in chosen)
     if layers and not takes_layer:
-        raise InvalidValueError(f"{' and '.join(chosen)} are of pixels and take no layer; leave it out")
+        raise InvalidValueError(f"{' and '.join(chosen)}: no method here takes a layer; leave it out")
     if isinstance(model, LiteRTModel):
         return chosen, []
     replay = Replay(model)  # refuses what cannot be explained at all
