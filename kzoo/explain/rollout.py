@@ -29,7 +29,8 @@ def attention_rollout(
     arXiv:2005.00928, section 3), and no matrix of all places by all places is built but those that layers have. With
     gradients A is the mean over the heads of the positive part of weights times the gradient of the target's score in
     them (Chefer et al. 2021, arXiv:2103.15679, equations 5 and 6; halves here, where the paper has `r + rᵀA`, which is
-    the same but for a factor).
+    the same but for a factor), and what came down by sums alone, past all attention, is taken off: it is the same for
+    every target, and the paper, which reads the row of a class token, leaves that token's own share out.
 
     What the papers do not have, since their maps keep their size: patch merging, convolutions and pooling, with
     strides or without, hand relevance in equal shares to the places that they read, whatever their weights are;
@@ -43,7 +44,8 @@ def attention_rollout(
         gradients: whether weights count by what they do for the target.
 
     Returns:
-        (n, height, width), not negative. Without gradients it sums to 1 but for what padding took.
+        (n, height, width), not negative. Without gradients it sums to 1 but for what padding took. (A non-local block
+        of dot products has weights that are no shares; they are taken as they are.)
 
     Raises:
         InvalidValueError: a model without attention over places, a target without gradients, a layer on the way of
@@ -63,13 +65,16 @@ def attention_rollout(
         node: read_weights(node.operation, *arguments)
         for node, arguments in zip(nodes, replay.arguments(tensor, nodes), strict=True)
     }
-    slopes: dict[Node, np.ndarray] = {}
-    if gradients:
-        slopes = weight_gradients(replay, tensor, found, score_of(target, logits_of(replay, tensor), model.name))
     shapes = _shapes(replay, tensor)
-    count = places(shapes[start])
-    relevance = {start: np.full((len(tensor), count), 1 / count)}
-    return _rolled(replay, found, slopes, relevance, shapes)
+    relevance = np.full((len(tensor), places(shapes[start])), 1 / places(shapes[start]))
+    if not gradients:
+        means = {node: weights.means() for node, weights in found.items()}
+        return _rolled(replay, found, means, {start: relevance}, shapes).astype("float32")
+    slopes = weight_gradients(replay, tensor, found, score_of(target, logits_of(replay, tensor), model.name))
+    means = {node: weights.means(slopes[node]) for node, weights in found.items()}
+    none = {node: np.zeros_like(mean) for node, mean in means.items()}
+    rolled, past = (_rolled(replay, found, each, {start: relevance}, shapes) for each in (means, none))
+    return np.maximum(rolled - past, 0).astype("float32")
 
 
 def weight_gradients(
@@ -110,21 +115,21 @@ def _with(node: Node, added: Any) -> Compute:
 def _rolled(
     replay: Replay,
     found: dict[Node, PlaceWeights],
-    slopes: dict[Node, np.ndarray],
+    means: dict[Node, np.ndarray],
     relevance: dict[Place, np.ndarray],
     shapes: dict[Place, tuple[int, ...]],
 ) -> np.ndarray:
-    """Hands relevance down, until all attention lies above and it has come together on one map."""
+    """Relevance handed down, until all attention lies above and it has come together on one map."""
     left = set(found)
     for node in reversed(replay.nodes):
         if not left and len(relevance) == 1:
             ((place, values),) = relevance.items()
             if (size := sides(shapes[place])) is not None:
-                return values.reshape(-1, *size).astype("float32")
+                return values.reshape(-1, *size)
         for place in [place for place in relevance if place[0] is node]:
             values = relevance.pop(place)
             if node in found:
-                down = {0: found[node].rolled(values, found[node].means(slopes.get(node)))}
+                down = {0: found[node].rolled(values, means[node])}
             else:
                 down = handed(node, values, shapes[place], [shapes[source] for source in node.tensors])
             for index, part in down.items():

@@ -60,7 +60,7 @@ class Dense:
     """The matrices (n, places, places) of the attention layers of a model, mean over heads, in NumPy."""
 
     def __init__(self, model, images, gradients: bool):
-        self.model, self.images, self.found = model, images, {}
+        self.model, self.images, self.silent = model, images, False
         replay, tensor = Replay(model), as_tensor(model, images)
         nodes = attending(replay, [replay.nodes[-1]])
         self.read = {
@@ -77,6 +77,8 @@ class Dense:
         (node,) = [node for node in self.read if node.path == layer]
         x = kzoo.activations(self.model, self.images, before)[before]
         height, width = x.shape[1:3]
+        if self.silent:
+            return np.zeros((len(x), height * width, height * width))
         weights = dense_weights(x, node.operation).reshape(len(x), -1, height * width, height * width)
         if not self.slopes:
             return weights.mean(axis=1)
@@ -100,8 +102,14 @@ def half(matrix):
 
 
 def check(model, images, matrices, size, gradients):
+    """Against the product of `matrices(dense)`; with gradients without what comes past all attention."""
+    dense = Dense(model, images, gradients)
     found = attention_rollout(model, images, TARGETS if gradients else None, gradients)
-    expected = product(matrices).reshape(-1, *size)
+    expected = product(matrices(dense)).reshape(-1, *size)
+    if gradients:
+        dense.silent = True
+        expected = expected - product(matrices(dense)).reshape(-1, *size)
+        assert expected.max() > 0
     assert found.shape == (2, *size)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
     return found
@@ -120,8 +128,10 @@ def test_a_stack_of_self_attention(gradients):
         x = keras.layers.Add()([x, keras.layers.Multiply()([y, gates])])
     x = keras.layers.GlobalAveragePooling1D()(keras.layers.Reshape((16, 8))(x))
     model, images = randomise(keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x))), pixels(2, 9, 9, 3)
-    dense = Dense(model, images, gradients)
-    matrices = [half(dense(f"attention{index}", f"norm{index}")) for index in (1, 2, 3)]
+
+    def matrices(dense):
+        return [half(dense(f"attention{index}", f"norm{index}")) for index in (1, 2, 3)]
+
     found = check(model, images, matrices, (4, 4), gradients)
     if not gradients:
         np.testing.assert_allclose(found.sum(axis=(1, 2)), 1, rtol=1e-5)
@@ -141,8 +151,11 @@ def block(dense, stage: int, index: int):
 def test_swin(gradients):
     """Windows, shifted and not, on odd maps: padding in windows takes relevance away, padding of patches does not."""
     model, images = zoo("swin_tiny", 28, 36, depths=(2, 2), num_heads=(2, 2)), pixels(2, 28, 36, 3)
-    dense = Dense(model, images, gradients)
-    matrices = [block(dense, 1, 1), block(dense, 1, 2), merged((4, 5), (7, 9)), block(dense, 2, 1), block(dense, 2, 2)]
+
+    def matrices(dense):
+        first, second = ([block(dense, stage, index) for index in (1, 2)] for stage in (1, 2))
+        return [*first, merged((4, 5), (7, 9)), *second]
+
     found = check(model, images, matrices, (7, 9), gradients)
     if not gradients:
         assert (found.sum(axis=(1, 2)) < 0.999).all()
@@ -153,10 +166,13 @@ def test_nat(gradients):
     """Neighbourhoods that move inside at the border, and overlapping convolutions between the stages."""
     model = zoo("nat_tiny", 40, 33, depths=(2, 1, 1), num_heads=(2, 2, 2))
     images = pixels(2, 40, 33, 3)
-    dense = Dense(model, images, gradients)
     sizes = [(10, 9), (5, 5), (3, 3)]
     between = [convolved(out, size) for size, out in itertools.pairwise(sizes)]
-    matrices = [block(dense, 1, 1), block(dense, 1, 2), between[0], block(dense, 2, 1), between[1], block(dense, 3, 1)]
+
+    def matrices(dense):
+        first, *others = (block(dense, *each) for each in ((1, 1), (1, 2), (2, 1), (3, 1)))
+        return [first, others[0], between[0], others[1], between[1], others[2]]
+
     found = check(model, images, matrices, (10, 9), gradients)
     if not gradients:
         np.testing.assert_allclose(found.sum(axis=(1, 2)), 1, rtol=1e-5)
@@ -171,14 +187,19 @@ def test_layers_that_pool(gradients):
     x = NonLocal(name="everywhere")(x)
     x = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x))
     model, images = randomise(keras.Model(inputs, x)), pixels(2, 7, 10, 3)
-    dense = Dense(model, images, gradients)
     pooled = read_equally((4, 5), (7, 10), lambda i: (2 * i, 2 * i + 1), lambda j: (2 * j, 2 * j + 1))
-    node = next(node for node in dense.read if node.path == "everywhere")
-    pairs = np.array(node.operation.attention_weights(kzoo.activations(model, images, "local")["local"]))
-    if gradients:
-        pairs = np.maximum(pairs * dense.slopes[node].reshape(pairs.shape), 0)
     keys = read_equally((2, 2), (4, 5), lambda i: (2 * i, 2 * i + 1), lambda j: (2 * j, 2 * j + 1))
-    check(model, images, [pooled @ dense("local", "map"), half(pairs @ keys)], (7, 10), gradients)
+    pairs = np.array(
+        model.get_layer("everywhere").attention_weights(kzoo.activations(model, images, "local")["local"])
+    )
+
+    def matrices(dense):
+        node = next(node for node in dense.read if node.path == "everywhere")
+        slopes = dense.slopes.get(node, np.ones(pairs.shape)).reshape(pairs.shape)
+        shares = np.maximum(pairs * slopes, 0) * (not dense.silent)
+        return [pooled @ dense("local", "map"), half(shares @ keys)]
+
+    check(model, images, matrices, (7, 10), gradients)
 
 
 def test_a_stem_with_windows():
