@@ -85,7 +85,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict:
       weights are looked up by their names and not fetched: they stay random.
     - `kzoo.load_weights` reads the file that the page names after the model's own weights were written there, as Keras
       does.
-    - `images` and `labels`, `train_images`, `test_images` and `test_labels` are small random ones, `elephant.jpg` too.
+    - `images` and `labels`, `train_images`, `test_images` and `test_labels` are small random ones, `elephant.jpg` too;
+      `photos` have the size of a narrow transformer's.
     - Integer files are written whatever they lose: what has learned nothing, of noise, rounds badly.
     - A step of `model.fit` runs eagerly: TensorFlow takes 20 s to make a graph of the README's model, once.
     """
@@ -128,6 +129,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict:
     names = {}
     for name in ("images", "train_images", "test_images"):
         names[name] = rng.integers(0, 256, (8, 32, 32, 3)).astype("float32")
+    names["photos"] = rng.integers(0, 256, (2, 64, 64, 3)).astype("float32")
     return names | {name: np.arange(8) for name in ("labels", "test_labels")}
 
 

@@ -17,7 +17,18 @@ ALL = "all"
 TaskName = Literal["classification", "segmentation"]
 Values = Literal["softmax", "sigmoid", "logits"]
 MapMethod = Literal[
-    "gradcam", "hirescam", "layercam", "gradcam++", "eigencam", "scorecam", "ig", "smoothgrad", "occlusion", "rise"
+    "gradcam",
+    "hirescam",
+    "layercam",
+    "gradcam++",
+    "eigencam",
+    "scorecam",
+    "rollout",
+    "gradrollout",
+    "ig",
+    "smoothgrad",
+    "occlusion",
+    "rise",
 ]
 if TYPE_CHECKING:  # which cannot read names out of data, as tyro does
     PrecisionChoice = str

@@ -17,6 +17,7 @@ from kzoo.explain.judging import Estimate, Judgement, judge_maps, mean_with_inte
 from kzoo.explain.layers import explained_layer
 from kzoo.explain.perturbation import occlusion, rise, score_cam
 from kzoo.explain.randomisation import Randomisation, randomisation_check
+from kzoo.explain.rollout import attention_rollout
 from kzoo.explain.saliency import integrated_gradients, smooth_grad
 from kzoo.explain.targets import Difference, Region
 
@@ -29,6 +30,7 @@ __all__ = [
     "Region",
     "activations",
     "attention_maps",
+    "attention_rollout",
     "draw_feature_maps",
     "draw_kernels",
     "draw_map",

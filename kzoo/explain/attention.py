@@ -8,11 +8,12 @@ import numpy as np
 
 from kzoo.errors import InvalidValueError
 from kzoo.explain.cams import as_tensor
+from kzoo.explain.places import ATTENDING, first, read_weights
 from kzoo.explain.replay import Replay
-from kzoo.layers import CBAM, ChannelAttention, MultiHeadSelfAttention, NonLocal, SpatialAttention
+from kzoo.layers import CBAM, ChannelAttention, ResidualAttention, SpatialAttention
 from kzoo.layers.checks import is_integer
 
-Read = Callable[[Any, list, dict[str, Any], tuple[float, float]], dict[str, Any]]
+Gates = Callable[[Any, list, dict[str, Any]], dict[str, Any]]
 
 
 def attention_maps(
@@ -25,10 +26,16 @@ def attention_maps(
     | `ChannelAttention`, `SqueezeExcite` | gates (n, channels) |
     | `SpatialAttention` | gates (n, height, width) |
     | `CBAM` | both, as "path/channel" and "path/spatial" |
-    | `MultiHeadSelfAttention` | weights (n, heads, height, width) of the query's place |
+    | `ResidualAttention` | the mask's gates (n, height, width, channels) |
+    | `MultiHeadSelfAttention`, `KernelRegressionAttention` | weights (n, heads, height, width) of the query's place |
+    | `WindowAttention`, `NeighborhoodAttention`, `StandAloneSelfAttention`, `AttentionStem` | the same, zero outside |
     | `NonLocal` | weights (n, 1, height, width) of the query's place; half as many rows and columns if it pools |
 
-    Weights of self-attention on tokens are those of a square of them. Other attention layers are left out.
+    They are the numbers that the layer computes with, laid out on its whole input map: zero is what the query does not
+    see, behind the border of its window or neighbourhood. A window that reaches over the map's edge looks at padding
+    too, so that the rest sums to less than 1. Weights of self-attention on tokens are those of a square of them. Other
+    layers are left out: Keras' own attention, and kernel regression whose keys are another tensor is refused. Of a
+    stem only the weights are told, not the mixture of its value matrices.
 
     Args:
         model: functional or Sequential model of one image; models may stand inside it.
@@ -56,30 +63,34 @@ def attention_maps(
         and all(is_integer(at, 0) and at < side for at, side in zip(place, (height, width), strict=True))
     ):
         raise InvalidValueError(f"query={query!r} must be a pixel (y, x) of images of {height}×{width}")
-    nodes = [node for node in replay.nodes if isinstance(node.operation, tuple(READERS))]
+    kinds = (*GATES, *ATTENDING)
+    nodes = [node for node in replay.nodes if isinstance(node.operation, kinds)]
     if not nodes:
-        known = ", ".join(kind.__name__ for kind in READERS)
+        known = ", ".join(kind.__name__ for kind in kinds)
         raise InvalidValueError(f"{model.name} has no attention layer of those that are read: {known}")
     share = ((place[0] + 0.5) / height, (place[1] + 0.5) / width)
     found = {}
     for node, (args, kwargs) in zip(nodes, replay.arguments(tensor, nodes), strict=True):
-        read = next(read for kind, read in READERS.items() if isinstance(node.operation, kind))
-        for name, values in read(node.operation, args, kwargs, share).items():
+        gates = next((read for kind, read in GATES.items() if isinstance(node.operation, kind)), None)
+        if gates is None:
+            found[node.path] = read_weights(node.operation, args, kwargs).of_query(share, node.path)
+            continue
+        for name, values in gates(node.operation, args, kwargs).items():
             array = keras.ops.convert_to_numpy(values).astype("float32")
             found[f"{node.path}/{name}" if name else node.path] = array
     return found
 
 
-def _channel(layer: ChannelAttention, args: list, kwargs: dict, share: tuple[float, float]) -> dict[str, Any]:
-    return {"": layer.gates(_first(args, kwargs), training=False)[:, 0, 0]}
+def _channel(layer: ChannelAttention, args: list, kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {"": layer.gates(first(args, kwargs), training=False)[:, 0, 0]}
 
 
-def _spatial(layer: SpatialAttention, args: list, kwargs: dict, share: tuple[float, float]) -> dict[str, Any]:
-    return {"": layer.gates(_first(args, kwargs), training=False)[..., 0]}
+def _spatial(layer: SpatialAttention, args: list, kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {"": layer.gates(first(args, kwargs), training=False)[..., 0]}
 
 
-def _both(layer: CBAM, args: list, kwargs: dict, share: tuple[float, float]) -> dict[str, Any]:
-    x = _first(args, kwargs)
+def _both(layer: CBAM, args: list, kwargs: dict[str, Any]) -> dict[str, Any]:
+    x = first(args, kwargs)
     for_channel = layer.spatial(x, training=False) if layer.order == "spatial_channel" else x
     for_spatial = layer.channel(x, training=False) if layer.order == "channel_spatial" else x
     return {
@@ -88,41 +99,13 @@ def _both(layer: CBAM, args: list, kwargs: dict, share: tuple[float, float]) -> 
     }
 
 
-def _self_attention(
-    layer: MultiHeadSelfAttention, args: list, kwargs: dict, share: tuple[float, float]
-) -> dict[str, Any]:
-    x = _first(args, kwargs)
-    _, weights = layer(*args, **kwargs | {"return_attention_weights": True})  # (n, heads, tokens, tokens)
-    if len(x.shape) == 4:
-        height, width = x.shape[1:3]
-    else:
-        height = width = int(x.shape[1] ** 0.5)
-        if height * width != x.shape[1]:
-            raise InvalidValueError(f"{layer.name} attends to {x.shape[1]} tokens, which are no square of places")
-    row = weights[:, :, _place(share, height, width)]
-    return {"": keras.ops.reshape(row, (*row.shape[:2], height, width))}
+def _mask(layer: ResidualAttention, args: list, kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {"": layer.gates(args[0] if args else kwargs["x"])}
 
 
-def _non_local(layer: NonLocal, args: list, kwargs: dict, share: tuple[float, float]) -> dict[str, Any]:
-    x = _first(args, kwargs)
-    height, width = x.shape[1:3]
-    row = layer.attention_weights(x)[:, _place(share, height, width)]  # (n, keys)
-    pooled = 2 if layer.subsample else 1
-    return {"": keras.ops.reshape(row, (row.shape[0], 1, height // pooled, width // pooled))}
-
-
-def _first(args: list, kwargs: dict) -> Any:
-    return args[0] if args else next(iter(kwargs.values()))
-
-
-def _place(share: tuple[float, float], height: int, width: int) -> int:
-    return int(share[0] * height) * width + int(share[1] * width)
-
-
-READERS: dict[type, Read] = {
+GATES: dict[type, Gates] = {
     CBAM: _both,
     ChannelAttention: _channel,
     SpatialAttention: _spatial,
-    MultiHeadSelfAttention: _self_attention,
-    NonLocal: _non_local,
+    ResidualAttention: _mask,
 }

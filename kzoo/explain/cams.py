@@ -137,12 +137,12 @@ def features(model: keras.Model, images: np.ndarray, target: Target, layer: str 
 
 def behind(replay: Replay, images: Any, place: Place, score: Score) -> Callable[[Any], Any]:
     """The function from the tensor at a place to scores (n,); what does not come through it stays as it is."""
-    return lambda tensor: score(_answer(replay.logits(images, {place: tensor})))
+    return lambda tensor: score(answer_of(replay.logits(images, {place: tensor})))
 
 
 def logits_of(replay: Replay, images: Any) -> np.ndarray:
     """The logits of the answer as an array."""
-    return keras.ops.convert_to_numpy(_answer(replay.logits(images))).astype("float32")
+    return keras.ops.convert_to_numpy(answer_of(replay.logits(images))).astype("float32")
 
 
 def map_place(replay: Replay, layer: str | None) -> Place:
@@ -190,7 +190,8 @@ def as_maps(tensor: Any, replay: Replay, place: Place) -> np.ndarray:
     return array
 
 
-def _answer(outputs: list) -> Any:
+def answer_of(outputs: list) -> Any:
+    """The output that scores are of: the only one, or the first with a number for each class."""
     if len(outputs) == 1:
         return outputs[0]
     return next((output for output in outputs if len(output.shape) == 2), outputs[0])

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,9 +12,11 @@ import numpy as np
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.explain.cams import eigen_cam, grad_cam, grad_cam_plus_plus, hires_cam, layer_cam
-from kzoo.explain.layers import explained_layer
+from kzoo.explain.layers import explained_layer, explained_place
 from kzoo.explain.perturbation import occlusion, rise, score_cam, scorers
+from kzoo.explain.places import attending
 from kzoo.explain.replay import Replay
+from kzoo.explain.rollout import attention_rollout
 from kzoo.explain.saliency import integrated_gradients, smooth_grad
 
 TARGET, LAYER = "target", "layer"
@@ -28,6 +32,7 @@ class Method:
         maps: function from a model and images to maps.
         takes: what else it takes: a target, a layer.
         of_files: whether it needs nothing but answers, so that LiteRT files have it too.
+        check: raises `InvalidValueError` for a model that cannot have it.
     """
 
     title: str
@@ -35,6 +40,11 @@ class Method:
     maps: Callable[..., np.ndarray]
     takes: tuple[str, ...] = (TARGET,)
     of_files: bool = False
+    check: Callable[[Replay], Any] = lambda replay: None
+
+
+def _check_attending(replay: Replay) -> None:
+    attending(replay, [explained_place(replay)[0]])
 
 
 BOTH = (TARGET, LAYER)
@@ -49,6 +59,14 @@ METHODS = {
     "scorecam": Method(
         "Score-CAM", "A feature map, its channels weighted by the score of the picture seen through them.",
         score_cam, BOTH,
+    ),
+    "rollout": Method(
+        "Attention rollout", "Where the last feature map comes from, by attention's weights: no class is asked.",
+        attention_rollout, (), check=_check_attending,
+    ),
+    "gradrollout": Method(
+        "Attention rollout with gradients", "Attention's weights as far as they speak for the class, handed down.",
+        partial(attention_rollout, gradients=True), check=_check_attending,
     ),
     "ig": Method(
         "Integrated gradients",
@@ -113,10 +131,12 @@ def check_methods(
             )
     takes_layer = any(LAYER in METHODS[method].takes for method in chosen)
     if layers and not takes_layer:
-        raise InvalidValueError(f"{' and '.join(chosen)} are of pixels and take no layer; leave it out")
+        raise InvalidValueError(f"{' and '.join(chosen)}: no method here takes a layer; leave it out")
     if isinstance(model, LiteRTModel):
         return chosen, []
     replay = Replay(model)  # refuses what cannot be explained at all
+    for method in chosen:
+        METHODS[method].check(replay)
     if not takes_layer:
         return chosen, []
     return chosen, list(dict.fromkeys(replay.place(layer)[0].path for layer in layers)) or [explained_layer(model)]

@@ -1,7 +1,7 @@
 """A model computed call by call, so that any tensor inside, at any depth, can be read, or given in its place."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ from kzoo.flatten import FlatGraph, Node
 from kzoo.last_operation import LINEAR
 
 Place = tuple[Node, int]  # a call, and which of its tensors
+Compute = Callable[[list, dict[str, Any]], Any]  # what a call gives, of its arguments
 SOFTMAXES = {"Softmax", "LogSoftmax", "Sigmoid"}  # what turns logits into probabilities and keeps their order
 PASSED = {"Identity", "Meaning", "Cast", "Reshape", "Flatten", "Activation", "Dropout"}  # behind probabilities
 PROBABILITIES = (keras.activations.softmax, keras.activations.sigmoid, keras.activations.log_softmax)
@@ -70,25 +71,34 @@ class Replay:
             )
         return found[-1], 0
 
-    def run(self, images: Any, wanted: Sequence[Place], given: Mapping[Place, Any] | None = None) -> list:
+    def run(
+        self,
+        images: Any,
+        wanted: Sequence[Place],
+        given: Mapping[Place, Any] | None = None,
+        instead: Mapping[Node, Compute] | None = None,
+    ) -> list:
         """The tensors `wanted`, for images (n, height, width, channels).
 
         Args:
             images: what the model takes.
             wanted: places in it.
             given: place -> tensor that stands there instead of what is computed.
+            instead: call -> function that computes it, of its positional arguments and those by name.
         """
         known: dict[Node, Any] = {self.input[0]: [images]}
         given = dict(given or {})
-        needed = set(_needed([node for node, _ in wanted], {place[0] for place in given}))
+        needed = set(leading_to([node for node, _ in wanted], {place[0] for place in given}))
         for node in self.nodes:
             if node in needed and node not in known:
-                known[node] = self._call(node, known, given)
+                known[node] = self._call(node, known, given, (instead or {}).get(node))
         return [given[place] if place in given else known[place[0]][place[1]] for place in wanted]
 
-    def logits(self, images: Any, given: Mapping[Place, Any] | None = None) -> list:
+    def logits(
+        self, images: Any, given: Mapping[Place, Any] | None = None, instead: Mapping[Node, Compute] | None = None
+    ) -> list:
         """The outputs, each before a last softmax or sigmoid; takes what `run` takes."""
-        found = self.run(images, [place for place, _ in self._ends], given)
+        found = self.run(images, [place for place, _ in self._ends], given, instead)
         return [x if layer is None else layer(x) for x, (_, layer) in zip(found, self._ends, strict=True)]
 
     def arguments(self, images: Any, nodes: Sequence[Node]) -> list[tuple[list, dict[str, Any]]]:
@@ -98,12 +108,14 @@ class Replay:
 
     def leads_to_outputs(self, place: Place) -> bool:
         """Whether some logit depends on the tensor at `place`."""
-        return place[0] in set(_needed([node for (node, _), _ in self._ends], set()))
+        return place[0] in set(leading_to([node for (node, _), _ in self._ends]))
 
-    def _call(self, node: Node, known: Mapping[Node, Any], given: Mapping[Place, Any]) -> list:
+    def _call(
+        self, node: Node, known: Mapping[Node, Any], given: Mapping[Place, Any], instead: Compute | None
+    ) -> list:
         sources = [given[place] if place in given else known[place[0]][place[1]] for place in node.tensors]
         args, kwargs = self._arguments(node, sources)
-        return keras.tree.flatten(node.operation(*args, **kwargs))
+        return keras.tree.flatten(instead(args, kwargs) if instead else node.operation(*args, **kwargs))
 
     def _arguments(self, node: Node, sources: Sequence) -> tuple[list, dict[str, Any]]:
         assert node.call is not None
@@ -134,8 +146,8 @@ def _in_order(ends: Sequence[Node]) -> Iterator[Node]:
         stack += [(source, False) for source in node.sources if source not in done]
 
 
-def _needed(ends: Sequence[Node], given: set[Node]) -> Iterator[Node]:
-    """The nodes that `ends` are computed of, without what comes before those that are given."""
+def leading_to(ends: Sequence[Node], given: Iterable[Node] = ()) -> Iterator[Node]:
+    """The nodes that `ends` are computed of, and these, without what comes before those that are given."""
     seen: set[Node] = set()
     stack = [node for node in ends if node not in given]
     while stack:

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from kzoo.layers.checks import check_feature_map, check_positive
-from kzoo.layers.dot_product import attend, merge_heads, split_heads
+from kzoo.layers.dot_product import merge_heads, number_places, split_heads, weigh
 from kzoo.layers.local_attention import Axis, mask
 from kzoo.layers.maximum import maximum
 from kzoo.layers.stand_alone_attention import add_embeddings, check_even_heads, query_key_initializer, relative_logits
@@ -79,25 +79,51 @@ class AttentionStem(keras.layers.Layer):
         return ops.reshape(factors, (self.window_size, self.window_size, self.num_mixtures))
 
     def call(self, x, training=None):
+        weights, values = self.weights_and_values(x)
+        return self.mix(weights, values, x.shape, training)
+
+    def weights_and_values(self, x):
+        """The weights (batch · windows, num_heads, N, N) and values (batch · windows, num_heads, N, d) of a map.
+
+        The N pixels of a window lie where `places` says. A pixel beyond the border has weight zero.
+        """
         check_feature_map(self, x.shape, static=True)
-        _, height, width, _ = x.shape
         size = self.window_size
-        rows, columns, mask = _plan(height, width, size)
-        if rows.padded > height or columns.padded > width:
-            x = ops.pad(x, ((0, 0), (0, rows.padded - height), (0, columns.padded - width), (0, 0)))
-        x = partition(x, (size, size))  # (B · windows, N, C)
+        rows, columns, mask = _plan(x.shape[1], x.shape[2], size)
+        x = self._cut(x)  # (B · windows, N, C)
         query_key = self.query_key(x)
         query, key = (split_heads(query_key[..., part], self.num_heads) for part in self._halves())
         values = ops.reshape(self.values(x), (-1, size**2, self.num_mixtures, self.filters))
         factors = ops.cast(ops.reshape(self.factors(), (size**2, self.num_mixtures, 1)), values.dtype)
         value = split_heads(ops.sum(values * factors, axis=2), self.num_heads)
         bias = relative_logits(query, self.row_embedding, self.column_embedding, rows, columns)
-        y, _ = attend(query, key, value, bias, mask if (mask < 0).any() else None)
-        y = ops.reshape(merge_heads(y), (-1, rows.padded // size * (columns.padded // size), size**2, self.filters))
+        return weigh(query, key, bias, mask if (mask < 0).any() else None), value
+
+    def mix(self, weights, values, shape: tuple, training=None):
+        """What the layer makes of a map of this shape with these weights and values."""
+        _, height, width, _ = shape
+        size = self.window_size
+        rows, columns, mask = _plan(height, width, size)
+        y = merge_heads(ops.matmul(weights, values))
+        y = ops.reshape(y, (-1, rows.padded // size * (columns.padded // size), size**2, self.filters))
         if rows.padded > height or columns.padded > width:
             y = y + ops.cast(_beyond_border(mask), y.dtype)
         y = maximum(y, axis=2, training=training)
         return ops.reshape(y, (-1, rows.padded // size, columns.padded // size, self.filters))
+
+    def places(self, shape: tuple) -> tuple[np.ndarray, np.ndarray]:
+        """Where the queries and the keys lie in a map of this shape, (windows, N) each: y · width + x, or -1."""
+        found = number_places(shape[1], shape[2], self._cut)
+        return found, found
+
+    def _cut(self, x):
+        """Pads a map and cuts it into its pooling windows: (B · windows, N, channels)."""
+        _, height, width, _ = x.shape
+        size = self.window_size
+        rows, columns, _ = _plan(height, width, size)
+        if rows.padded > height or columns.padded > width:
+            x = ops.pad(x, ((0, 0), (0, rows.padded - height), (0, columns.padded - width), (0, 0)))
+        return partition(x, (size, size))
 
     def _halves(self) -> tuple[slice, slice]:
         return slice(0, self.filters), slice(self.filters, 2 * self.filters)

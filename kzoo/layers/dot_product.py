@@ -32,8 +32,8 @@ def merge_heads(x):
     return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, length, num_heads * size))
 
 
-def attend(query, key, value, bias=None, mask=None):
-    """`softmax(q kᵀ + bias + mask) v` for each window and head (arXiv:1706.03762, equation 1, q scaled before).
+def weigh(query, key, bias=None, mask=None):
+    """`softmax(q kᵀ + bias + mask)` for each window and head (arXiv:1706.03762, equation 1, q scaled before).
 
     The logits are computed and normalised in float32 at least: of large activations they would overflow half
     precision, and exp turns their rounding into a relative error.
@@ -41,12 +41,11 @@ def attend(query, key, value, bias=None, mask=None):
     Args:
         query: (batch · windows, heads, N, d), scaled.
         key: (batch · windows, heads, M, d).
-        value: (batch · windows, heads, M, e).
         bias: broadcasts to (batch · windows, heads, N, M).
         mask: (windows, N, M), 0 or `MASKED`; None where every query sees every key.
 
     Returns:
-        (batch · windows, heads, N, e), and the weights (batch · windows, heads, N, M).
+        (batch · windows, heads, N, M), of which each row sums to 1.
     """
     dtype = keras.backend.result_type(query.dtype, "float32")
     logits = ops.matmul(ops.cast(query, dtype), ops.cast(ops.transpose(key, (0, 1, 3, 2)), dtype))
@@ -55,8 +54,19 @@ def attend(query, key, value, bias=None, mask=None):
         logits = logits + ops.cast(bias, logits.dtype)
     if mask is not None:
         logits = _hide(logits, mask)
-    weights = ops.cast(ops.softmax(logits, axis=-1), value.dtype)
-    return ops.matmul(weights, value), weights
+    return ops.cast(ops.softmax(logits, axis=-1), query.dtype)
+
+
+def number_places(height: int, width: int, cut) -> np.ndarray:
+    """Which place of a map each pixel of each window is: (windows, pixels) of y · width + x, and -1 where it is none.
+
+    Args:
+        height: of the map.
+        width: of the map.
+        cut: what cuts a map (1, height, width, 1) into windows (windows, pixels, 1), with zeros beyond its edge.
+    """
+    numbers = np.arange(1, height * width + 1, dtype="int32").reshape(1, height, width, 1)
+    return ops.convert_to_numpy(cut(numbers))[..., 0] - 1
 
 
 def _hide(logits, mask: np.ndarray):

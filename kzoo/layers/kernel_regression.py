@@ -112,7 +112,11 @@ class KernelRegressionAttention(keras.layers.Layer):
     def call(self, queries, keys=None, values=None):
         keys = queries if keys is None else keys
         values = keys if values is None else values
-        y = ops.matmul(self.attention_weights(queries, keys), _tokens(values))  # (B, N, size)
+        return self.mix(self.attention_weights(queries, keys), queries, values)
+
+    def mix(self, weights, queries, values):
+        """What the layer makes of values with these weights, (batch, queries, keys)."""
+        y = ops.matmul(weights, _tokens(values))  # (B, N, size)
         if len(queries.shape) == 4:
             _, rows, columns, _ = ops.shape(queries)
             y = ops.reshape(y, (-1, rows, columns, values.shape[-1]))

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from keras import ops
 
-from kzoo.layers.dot_product import MASKED, attend, merge_heads, split_heads
+from kzoo.layers.dot_product import MASKED, merge_heads, number_places, split_heads, weigh
 from kzoo.layers.windows import padding_to_multiple, partition, unpartition
 
 
@@ -124,8 +124,8 @@ def mask(rows: Axis, columns: Axis, inward: bool, row_lengths=(None,), column_le
     return np.where(seen.reshape(-1, queries, keys), 0, MASKED).astype("float32")
 
 
-def local_attention(query, key_value, num_heads: int, rows: Axis, columns: Axis, mask, bias):
-    """Attention of each block of queries to its window.
+def local_weights(query, key_value, num_heads: int, rows: Axis, columns: Axis, mask, bias):
+    """The attention of each block of queries to its window, and the values there.
 
     Args:
         query: (batch, height, width, C), scaled.
@@ -137,18 +137,48 @@ def local_attention(query, key_value, num_heads: int, rows: Axis, columns: Axis,
         bias: called with the queries (batch · blocks, num_heads, N, d), gives what is added to the logits.
 
     Returns:
-        (batch, height, width, C).
+        Weights (batch · blocks, num_heads, N, M), and values (batch · blocks, num_heads, M, d).
     """
-    _, height, width, channels = query.shape
-    padding = ((0, 0), (0, rows.padded - height), (0, columns.padded - width), (0, 0))
-    padded = rows.padded > height or columns.padded > width
-    if padded:
-        query, key_value = ops.pad(query, padding), ops.pad(key_value, padding)
+    channels = query.shape[-1]
+    query, key_value = _pad(query, rows, columns), _pad(key_value, rows, columns)
     block = (rows.block, columns.block)
     query = split_heads(partition(query, block), num_heads)
     halo = (rows.halo, columns.halo)
     key = split_heads(partition(key_value[..., :channels], block, halo), num_heads)  # (B · blocks, heads, window², d)
     value = split_heads(partition(key_value[..., channels:], block, halo), num_heads)
-    y, _ = attend(query, key, value, bias(query), mask)
-    y = unpartition(merge_heads(y), block, rows.padded, columns.padded)
-    return y[:, :height, :width] if padded else y
+    return weigh(query, key, bias(query), mask), value
+
+
+def local_mix(weights, values, rows: Axis, columns: Axis, height: int, width: int):
+    """Weighted means of the values as a map (batch, height, width, C); takes what `local_weights` gives."""
+    y = merge_heads(ops.matmul(weights, values))
+    y = unpartition(y, (rows.block, columns.block), rows.padded, columns.padded)
+    return y[:, :height, :width] if rows.padded > height or columns.padded > width else y
+
+
+def local_places(
+    height: int, width: int, rows: Axis, columns: Axis, deal=lambda x: x
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where queries (blocks, N) and keys (blocks, M) lie in a map, numbered as by `dot_product.number_places`.
+
+    Args:
+        height: of the map.
+        width: of the map.
+        rows: of the map.
+        columns: of the map.
+        deal: what is done to the map before it is cut.
+    """
+    block = (rows.block, columns.block)
+    queries, keys = (
+        number_places(height, width, lambda x, halo=halo: partition(_pad(deal(x), rows, columns), block, halo))
+        for halo in ((0, 0), (rows.halo, columns.halo))
+    )
+    return queries, keys
+
+
+def _pad(x, rows: Axis, columns: Axis):
+    """The map with zeros at the bottom and right, so that the blocks cover it."""
+    _, height, width, _ = x.shape
+    if rows.padded == height and columns.padded == width:
+        return x
+    return ops.pad(x, ((0, 0), (0, rows.padded - height), (0, columns.padded - width), (0, 0)))

@@ -7,7 +7,7 @@ from keras import ops
 from kzoo.errors import InvalidValueError
 from kzoo.layers.checks import check_feature_map, check_flag, check_heads, check_odd, check_positive
 from kzoo.layers.dot_product import absorb_into
-from kzoo.layers.local_attention import Axis, local_attention, plan
+from kzoo.layers.local_attention import Axis, local_mix, local_places, local_weights, plan
 
 
 @keras.saving.register_keras_serializable(package="kzoo")
@@ -73,24 +73,51 @@ class NeighborhoodAttention(keras.layers.Layer):
         return channels
 
     def call(self, x):
+        weights, values = self.weights_and_values(x)
+        return self.mix(weights, values, x.shape)
+
+    def weights_and_values(self, x):
+        """The weights (batch · blocks, num_heads, N, M) and values (batch · blocks, num_heads, M, d) of a map.
+
+        N queries of a block see M keys of its window, at what `places` says; with a dilation there are the blocks of
+        each of the dilation² maps. A key outside the neighbourhood has weight zero.
+        """
         self._check_input(x.shape)
-        _, height, width, channels = x.shape
-        parts = self.dilation
-        rows, columns, mask = plan(height, width, self.kernel_size, True, parts)
-        x = self.qkv(x)
-        if parts > 1:  # deal the pixels: (B · dilation², height / dilation, width / dilation, 3 C)
-            sizes = (rows.length, columns.length)
-            x = ops.pad(x, ((0, 0), (0, sizes[0] * parts - height), (0, sizes[1] * parts - width), (0, 0)))
-            x = ops.reshape(x, (-1, sizes[0], parts, sizes[1], parts, 3 * channels))
-            x = ops.reshape(ops.transpose(x, (0, 2, 4, 1, 3, 5)), (-1, *sizes, 3 * channels))
+        rows, columns, mask = self._plan(x.shape)
+        channels = x.shape[-1]
+        x = self._deal(self.qkv(x), rows, columns)
         query = x[..., :channels] * (channels // self.num_heads) ** -0.5
         bias = self._bias(rows, columns)
-        y = local_attention(query, x[..., channels:], self.num_heads, rows, columns, mask, lambda query: bias)
-        if parts > 1:
-            y = ops.reshape(y, (-1, parts, parts, *sizes, channels))
-            y = ops.reshape(ops.transpose(y, (0, 3, 1, 4, 2, 5)), (-1, sizes[0] * parts, sizes[1] * parts, channels))
-            y = y[:, :height, :width]
-        return self.proj(y)
+        return local_weights(query, x[..., channels:], self.num_heads, rows, columns, mask, lambda query: bias)
+
+    def mix(self, weights, values, shape: tuple):
+        """What the layer makes of a map of this shape with these weights and values."""
+        rows, columns, _ = self._plan(shape)
+        _, height, width, channels = shape
+        sizes, parts = (rows.length, columns.length), self.dilation
+        if parts == 1:
+            return self.proj(local_mix(weights, values, rows, columns, height, width))
+        y = ops.reshape(local_mix(weights, values, rows, columns, *sizes), (-1, parts, parts, *sizes, channels))
+        y = ops.reshape(ops.transpose(y, (0, 3, 1, 4, 2, 5)), (-1, sizes[0] * parts, sizes[1] * parts, channels))
+        return self.proj(y[:, :height, :width])
+
+    def places(self, shape: tuple) -> tuple[np.ndarray, np.ndarray]:
+        """Where the queries (blocks, N) and the keys (blocks, M) lie in a map of this shape: y · width + x, or -1."""
+        rows, columns, _ = self._plan(shape)
+        return local_places(shape[1], shape[2], rows, columns, lambda x: self._deal(x, rows, columns))
+
+    def _plan(self, shape: tuple) -> tuple[Axis, Axis, np.ndarray]:
+        return plan(*shape[1:3], self.kernel_size, True, self.dilation)
+
+    def _deal(self, x, rows: Axis, columns: Axis):
+        """Every dilation-th pixel together: (B · dilation², height / dilation, width / dilation, channels)."""
+        parts, sizes = self.dilation, (rows.length, columns.length)
+        if parts == 1:
+            return x
+        _, height, width, channels = x.shape
+        x = ops.pad(x, ((0, 0), (0, sizes[0] * parts - height), (0, sizes[1] * parts - width), (0, 0)))
+        x = ops.reshape(x, (-1, sizes[0], parts, sizes[1], parts, channels))
+        return ops.reshape(ops.transpose(x, (0, 2, 4, 1, 3, 5)), (-1, *sizes, channels))
 
     def _bias(self, rows: Axis, columns: Axis):
         """The bias between the queries of a block and the keys of its window, (num_heads, N, M).

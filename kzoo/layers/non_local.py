@@ -132,8 +132,12 @@ class NonLocal(keras.layers.Layer):
 
     def call(self, x):
         self._check_input(x.shape)
+        return self.mix(self.attention_weights(x), x)
+
+    def mix(self, weights, x):
+        """What the layer makes of a map with these weights, (batch, height · width, keys)."""
         _, height, width, channels = ops.shape(x)
-        y = ops.matmul(self.attention_weights(x), self._keys(self.g(x)))  # (B, N, inner)
+        y = ops.matmul(weights, self._keys(self.g(x)))  # (B, N, inner)
         z = self.out(ops.reshape(y, (-1, height, width, self.inner_channels(channels))))
         if self.use_batch_norm:
             z = self.batch_norm(z)

@@ -6,7 +6,7 @@ from keras import ops
 
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.layers.checks import check_flag, check_heads, check_positive
-from kzoo.layers.dot_product import MASKED, absorb_into, attend, merge_heads, split_heads
+from kzoo.layers.dot_product import MASKED, absorb_into, merge_heads, split_heads, weigh
 from kzoo.layers.position import LearnedPositionEncoding, RelativePositionBias, SinusoidalPositionEncoding
 
 POSITIONS = ("sinusoidal", "learned", "relative_bias", None)
@@ -84,6 +84,31 @@ class MultiHeadSelfAttention(keras.layers.Layer):
             )
 
     def call(self, x, attention_mask=None, return_attention_weights=False):
+        if keras.backend.backend() == "tensorflow" or return_attention_weights:
+            weights, values = self.weights_and_values(x, attention_mask)
+            y = self.mix(weights, values, x.shape)
+            return (y, weights) if return_attention_weights else y
+        query, key, value, bias, scale = self._parts(x, attention_mask)
+        channels, length = x.shape[-1], int(np.prod(x.shape[1:-1]))
+        query, key, value = (
+            ops.reshape(each, (-1, length, self.num_heads, channels // self.num_heads)) for each in (query, key, value)
+        )
+        y = ops.dot_product_attention(query, key, value, bias=bias, scale=scale)
+        y = ops.reshape(y, (-1, length, channels))
+        return ops.reshape(self.proj(y), (-1, *x.shape[1:]))
+
+    def weights_and_values(self, x, attention_mask=None):
+        """The weights (batch, num_heads, N, N) and values (batch, num_heads, N, d) of N tokens."""
+        query, key, value, bias, scale = self._parts(x, attention_mask)
+        query, key, value = (split_heads(each, self.num_heads) for each in (query * scale, key, value))
+        return weigh(query, key, bias), value
+
+    def mix(self, weights, values, shape: tuple):
+        """What the layer makes of an input of this shape with these weights and values."""
+        return ops.reshape(self.proj(merge_heads(ops.matmul(weights, values))), (-1, *shape[1:]))
+
+    def _parts(self, x, attention_mask):
+        """Query, key and value (batch, N, channels), what is added to the logits, and the scale of the query."""
         self._check_input(x.shape)
         shape = x.shape
         channels, length = shape[-1], int(np.prod(shape[1:-1]))
@@ -95,21 +120,7 @@ class MultiHeadSelfAttention(keras.layers.Layer):
         qkv = self.qkv(ops.reshape(x, (-1, length, channels)))
         query, key, value = (qkv[..., i * channels : (i + 1) * channels] for i in range(3))
         bias = self._bias(attention_mask)
-        scale = (channels // self.num_heads) ** -0.5
-        weights = None
-        if keras.backend.backend() == "tensorflow" or return_attention_weights:
-            query, key, value = (split_heads(each, self.num_heads) for each in (query * scale, key, value))
-            y, weights = attend(query, key, value, bias)
-            y = merge_heads(y)
-        else:
-            query, key, value = (
-                ops.reshape(each, (-1, length, self.num_heads, channels // self.num_heads))
-                for each in (query, key, value)
-            )
-            y = ops.dot_product_attention(query, key, value, bias=bias, scale=scale)
-            y = ops.reshape(y, (-1, length, channels))
-        y = ops.reshape(self.proj(y), (-1, *shape[1:]))
-        return (y, weights) if return_attention_weights else y
+        return query, key, value, bias, (channels // self.num_heads) ** -0.5
 
     def _bias(self, attention_mask):
         """What is added to the logits, (batch or 1, heads or 1, length, length), or None."""

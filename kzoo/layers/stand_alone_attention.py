@@ -6,7 +6,7 @@ from keras import ops
 
 from kzoo.errors import InvalidValueError
 from kzoo.layers.checks import check_feature_map, check_flag, check_heads, check_odd, check_positive
-from kzoo.layers.local_attention import Axis, local_attention, plan
+from kzoo.layers.local_attention import Axis, local_mix, local_places, local_weights, plan
 
 
 @keras.saving.register_keras_serializable(package="kzoo")
@@ -69,16 +69,38 @@ class StandAloneSelfAttention(keras.layers.Layer):
         self.row_embedding, self.column_embedding = add_embeddings(self, self.kernel_size, self.num_heads, size)
 
     def call(self, x):
+        weights, values = self.weights_and_values(x)
+        return self.mix(weights, values, x.shape)
+
+    def weights_and_values(self, x):
+        """The weights (batch · blocks, num_heads, N, M) and values (batch · blocks, num_heads, M, d) of a map.
+
+        N queries of a block see M keys of its window, at what `places` says. A key outside the neighbourhood has
+        weight zero.
+        """
         check_feature_map(self, x.shape, static=True)
-        rows, columns, mask = plan(*x.shape[1:3], self.kernel_size, inward=False)
+        rows, columns, mask = self._plan(x.shape)
         qkv = self.qkv(x)
         filters = qkv.shape[-1] // 3
 
         def bias(query):
             return relative_logits(query, self.row_embedding, self.column_embedding, rows, columns)
 
-        y = local_attention(qkv[..., :filters], qkv[..., filters:], self.num_heads, rows, columns, mask, bias)
+        return local_weights(qkv[..., :filters], qkv[..., filters:], self.num_heads, rows, columns, mask, bias)
+
+    def mix(self, weights, values, shape: tuple):
+        """What the layer makes of a map of this shape with these weights and values."""
+        rows, columns, _ = self._plan(shape)
+        y = local_mix(weights, values, rows, columns, shape[1], shape[2])
         return self.pool(y) if self.strides > 1 else y
+
+    def places(self, shape: tuple) -> tuple[np.ndarray, np.ndarray]:
+        """Where the queries (blocks, N) and the keys (blocks, M) lie in a map of this shape: y · width + x, or -1."""
+        rows, columns, _ = self._plan(shape)
+        return local_places(shape[1], shape[2], rows, columns)
+
+    def _plan(self, shape: tuple) -> tuple[Axis, Axis, np.ndarray]:
+        return plan(*shape[1:3], self.kernel_size, inward=False)
 
     def compute_output_shape(self, input_shape):
         batch, height, width, channels = input_shape

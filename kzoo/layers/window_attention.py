@@ -6,7 +6,7 @@ from keras import ops
 
 from kzoo.errors import InvalidValueError
 from kzoo.layers.checks import check_feature_map, check_flag, check_heads, check_positive, pair
-from kzoo.layers.dot_product import MASKED, absorb_into, attend, merge_heads, split_heads
+from kzoo.layers.dot_product import MASKED, absorb_into, merge_heads, number_places, split_heads, weigh
 from kzoo.layers.position import RelativePositionBias
 from kzoo.layers.windows import padding_to_multiple, partition, shift, unpartition
 
@@ -83,30 +83,59 @@ class WindowAttention(keras.layers.Layer):
         return (height, width), (rows, columns)
 
     def call(self, x):
+        weights, values = self.weights_and_values(x)
+        return self.mix(weights, values, x.shape)
+
+    def weights_and_values(self, x):
+        """The weights (batch · windows, num_heads, N, N) and values (batch · windows, num_heads, N, d) of a map.
+
+        The N pixels of a window lie where `places` says; those of the padding take part, as they do in the layer.
+        """
         check_feature_map(self, x.shape, static=True)
         _, height, width, channels = x.shape
-        window, (rows, columns) = self.windows(x.shape)
+        window, step = self.windows(x.shape)
         if window != self.position_bias.window_size:
             raise InvalidValueError(
                 f"WindowAttention {self.name!r} was built for windows of {self.position_bias.window_size}; a map of "
                 f"{height}×{width} has windows of {window}; make a layer for it, and give its table to "
                 "position_bias.assign_resized"
             )
-        bottom, right = (padding_to_multiple(size, step) for size, step in zip((height, width), window, strict=True))
-        if bottom or right:
-            x = ops.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)))
-        padded = (height + bottom, width + right)
-        x = partition(shift(x, rows, columns), window)  # (B · windows, N, C)
-        qkv = self.qkv(x)
+        qkv = self.qkv(self._cut(x))
         query, key, value = (
             split_heads(qkv[..., i * channels : (i + 1) * channels], self.num_heads) for i in range(3)
         )
         query = query * (channels // self.num_heads) ** -0.5
-        mask = seam_mask(padded, window, (rows, columns)) if rows or columns else None
-        x, _ = attend(query, key, value, self.position_bias.bias(), mask)
-        x = unpartition(self.proj(merge_heads(x)), window, *padded)
+        mask = seam_mask(self._padded(x.shape), window, step) if any(step) else None
+        return weigh(query, key, self.position_bias.bias(), mask), value
+
+    def mix(self, weights, values, shape: tuple):
+        """What the layer makes of a map of this shape with these weights and values."""
+        _, height, width, _ = shape
+        window, (rows, columns) = self.windows(shape)
+        padded = self._padded(shape)
+        x = unpartition(self.proj(merge_heads(ops.matmul(weights, values))), window, *padded)
         x = shift(x, -rows, -columns)
-        return x[:, :height, :width] if bottom or right else x
+        return x[:, :height, :width] if padded != (height, width) else x
+
+    def places(self, shape: tuple) -> tuple[np.ndarray, np.ndarray]:
+        """Where the queries and the keys lie in a map of this shape, (windows, N) each: y · width + x, or -1."""
+        found = number_places(shape[1], shape[2], self._cut)
+        return found, found
+
+    def _padded(self, shape: tuple) -> tuple[int, int]:
+        """(height, width) that whole windows cover."""
+        window, _ = self.windows(shape)
+        height, width = (size + padding_to_multiple(size, step) for size, step in zip(shape[1:3], window, strict=True))
+        return height, width
+
+    def _cut(self, x):
+        """Pads, shifts and cuts a map: (B · windows, N, channels)."""
+        _, height, width, _ = x.shape
+        window, (rows, columns) = self.windows(x.shape)
+        bottom, right = (padded - size for padded, size in zip(self._padded(x.shape), (height, width), strict=True))
+        if bottom or right:
+            x = ops.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)))
+        return partition(shift(x, rows, columns), window)
 
     def compute_output_shape(self, input_shape):
         return input_shape

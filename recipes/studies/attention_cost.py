@@ -31,7 +31,7 @@ from kzoo.layers import (
     StandAloneSelfAttention,
     WindowAttention,
 )
-from kzoo.layers.dot_product import attend, split_heads
+from kzoo.layers.dot_product import split_heads, weigh
 
 LARGEST_MATRIX = 2**29  # logits of all heads; beyond, global attention is timed in slices of its queries
 
@@ -86,7 +86,7 @@ def global_ms(side: int, options: Options) -> float:
     length = side**2
     layer.build((None, length, options.channels))
     step = max(1, LARGEST_MATRIX // (options.num_heads * length))
-    attend_slice = tf.function(lambda query, key, value: attend(query, key, value)[0], reduce_retracing=True)
+    attend_slice = tf.function(lambda query, key, value: weigh(query, key) @ value, reduce_retracing=True)
 
     def run():
         qkv = layer.qkv(x.reshape(1, length, -1))

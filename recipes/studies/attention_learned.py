@@ -33,12 +33,6 @@ def network(scene: Scene, height: int, width: int) -> keras.Model:
     return kzoo.build("cifar_resnet20_cbam", input_shape=(height, width, 3), weights=str(scene.model))
 
 
-def cbam_input(model: keras.Model, stage: int, block: int, photos: np.ndarray):
-    """The CBAM layer of a block, and the maps that reach it."""
-    layer = model.get_layer(f"stage{stage}_block{block}_attention")
-    return layer, keras.Model(model.input, layer.input)(photos)
-
-
 @plate(SqueezeExcite, "x · sigmoid(W₂ relu(W₁ avg(x)))", "SqueezeExcite(reduction=1, divisor=32).gates(photo)")
 def squeeze_excite(scene: Scene):
     """Three photographs under coloured light, what the layer makes of them, and its gates.
@@ -72,7 +66,7 @@ def squeeze_excite(scene: Scene):
 @plate(
     ChannelAttention,
     "M_c(F) = sigmoid(W₁ relu(W₀ avg(F)) + W₁ relu(W₀ max(F)))",
-    'network.get_layer("stage3_block1_attention").channel.gates(F)',
+    'kzoo.attention_maps(network, cuttings)["stage3_block1_attention/channel"]',
 )
 def channel_attention(scene: Scene):
     """The gates of every channel in all nine blocks, over {cuttings} random cuttings of two photographs.
@@ -89,12 +83,11 @@ def channel_attention(scene: Scene):
         side = rng.integers(64, 400)
         top, left = rng.integers(0, (427 - side, 640 - side))
         cuttings.append(resized(photo[top : top + side, left : left + side], 32, 32))
-    model, cuttings = network(scene, 32, 32), np.stack(cuttings)
+    found = kzoo.attention_maps(network(scene, 32, 32), np.stack(cuttings))
     figure, axes = panels(3, 3, 5.5)
     ranges = np.zeros((3, 3))
     for (stage, block), axis in np.ndenumerate(axes):
-        layer, x = cbam_input(model, stage + 1, block + 1, cuttings)
-        gates = np.array(layer.channel.gates(x))[:, 0, 0]  # (cuttings, channels)
+        gates = found[f"stage{stage + 1}_block{block + 1}_attention/channel"]  # (cuttings, channels)
         gates = gates[:, np.argsort(-gates.mean(axis=0))]
         channels = np.arange(gates.shape[1])
         axis.bar(channels, gates.mean(axis=0), width=0.9, color="#9ecae1")
@@ -108,7 +101,7 @@ def channel_attention(scene: Scene):
 @plate(
     SpatialAttention,
     "M_s(F) = sigmoid(f([avg(F); max(F)]))",
-    'network.get_layer("stage1_block1_attention").spatial.gates(F)',
+    'kzoo.attention_maps(network, photo)["stage1_block1_attention/spatial"]',
 )
 def spatial_attention(scene: Scene):
     """The gates of every position in the first and the last block of each stage: light passes, dark is held back.
@@ -118,14 +111,13 @@ def spatial_attention(scene: Scene):
     surroundings alone, whatever the size of the map. Each map has its own scale.
     """
     photo = resized(scene.pagoda, 128, 192)
-    model = network(scene, 128, 192)
+    found = kzoo.attention_maps(network(scene, 128, 192), photo[None])
     figure, axes = panels(2, 4, 3.5)
     show(axes[0, 0], photo, "photograph, 128×192")
     axes[1, 0].axis("off")
     for stage in (1, 2, 3):
         for axis, block in zip(axes[:, stage], (1, 3), strict=True):
-            layer, x = cbam_input(model, stage, block, photo[None])
-            gates = np.array(layer.spatial.gates(layer.channel(x)))[0, ..., 0]
+            (gates,) = found[f"stage{stage}_block{block}_attention/spatial"]
             size = f"{gates.shape[0]}×{gates.shape[1]}"
             show(axis, gates, f"stage {stage}, block {block}: {size}", bar="gate $M_s$", cmap="magma")
     return figure, {}
@@ -140,15 +132,16 @@ def cbam(scene: Scene):
     in this block the spatial gates hold back what is strong already, the edges.
     """
     photo = resized(scene.pagoda, 96, 144)
-    layer, x = cbam_input(network(scene, 96, 144), 1, 1, photo[None])
+    model, name = network(scene, 96, 144), "stage1_block1_attention"
+    layer, gates = model.get_layer(name), kzoo.attention_maps(model, photo[None])
+    x = keras.Model(model.input, layer.input)(photo[None])
     scaled = layer.channel(x)
     figure, axes = panels(2, 3, 4.4)
     show(axes[0, 0], photo, "photograph")
-    axes[0, 1].bar(np.arange(x.shape[-1]), np.ravel(layer.channel.gates(x)), color="#9ecae1")
+    axes[0, 1].bar(np.arange(x.shape[-1]), gates[f"{name}/channel"][0], color="#9ecae1")
     axes[0, 1].set(xlabel="channel", ylim=(0, 1))
     axes[0, 1].set_title("$M_c(F)$: one gate for each channel", fontsize=9)
-    gates = np.array(layer.spatial.gates(scaled))[0, ..., 0]
-    show(axes[0, 2], gates, "$M_s(F')$: one gate for each position", bar="gate", cmap="magma")
+    show(axes[0, 2], gates[f"{name}/spatial"][0], "$M_s(F')$: one gate for each position", bar="gate", cmap="magma")
     names = ("$F$", "$F' = M_c(F) \\cdot F$", "$F'' = M_s(F') \\cdot F'$")
     for axis, name, y in zip(axes[1], names, (x, scaled, layer.spatial(scaled)), strict=True):
         strength = np.abs(np.array(y))[0].mean(axis=-1)

@@ -15,11 +15,11 @@ from attention_plates import (
     frame,
     grid,
     mark,
-    measured_weights,
     panels,
     plate,
     resized,
     show,
+    weights_between,
 )
 from keras import ops
 
@@ -141,27 +141,27 @@ def self_attention(scene: Scene):
 @plate(
     StandAloneSelfAttention,
     "y_ij = Σ softmax(q_ijᵀ k_ab + q_ijᵀ r_(a-i, b-j)) v_ab over a k × k neighbourhood",
-    "StandAloneSelfAttention(kernel_size=7, num_heads=1)(x)",
+    "StandAloneSelfAttention(kernel_size=7, num_heads=1).weights_and_values(x)",
 )
 def stand_alone_attention(scene: Scene):
     """The weights of three queries inside their 7×7 neighbourhoods, which the border clips.
 
     Above, the logits are products of colours. Below, the position embeddings r are set by hand to fall with the
     squared offset: the same colours count less farther away. The query in the corner sees {corner} pixels
-    instead of 49. Weights are read off the layer's output, with the one-hot vector of each pixel as its value;
-    queries and keys are the colours as unit vectors, and nothing is trained.
+    instead of 49. Queries and keys are the colours as unit vectors, and nothing is trained.
     """
     photo = resized(scene.pagoda, 20, 30)
-    features, queries = colour_vectors(photo), ((0, 29), (6, 9), (14, 12))
+    features = np.pad(colour_vectors(photo), ((0, 0), (0, 0), (0, 8)))  # channels for the offsets
+    queries = ((0, 29), (6, 9), (14, 12))
     layer = StandAloneSelfAttention(kernel_size=7, num_heads=1, use_bias=True)
-    by_colour = measured_weights(layer, features, 30)
+    by_colour = weights_between(layer, features, 30)
     _, half, offsets = layer.row_embedding.shape  # (1, channels / 2, 7)
     constants = (4, half)  # channels of the query that are 1: the first behind the colours, the first of the columns
     layer.qkv.bias.assign(np.isin(np.arange(6 * half), constants))
     for embedding, channel in ((layer.row_embedding, constants[0]), (layer.column_embedding, 0)):
         falling = -((np.arange(offsets) - 3.0) ** 2) / 4
         embedding.assign(np.where(np.arange(half)[:, None] == channel, falling, 0)[None])
-    by_both = measured_weights(layer, features, 30)
+    by_both = weights_between(layer, features, 30)
 
     figure, axes = panels(2, 4, 4)
     show(axes[0, 0], photo, "photograph, 20×30 pixels")
@@ -182,18 +182,18 @@ def stand_alone_attention(scene: Scene):
 @plate(
     NeighborhoodAttention,
     "softmax(Q_i · K_ρ(i)ᵀ / √d + B(i, ρ(i))) V_ρ(i) over the k² nearest pixels ρ(i)",
-    "NeighborhoodAttention(num_heads=1, kernel_size=7, dilation=2)(x)",
+    "NeighborhoodAttention(num_heads=1, kernel_size=7, dilation=2).weights_and_values(x)",
 )
 def neighborhood_attention(scene: Scene):
     """The pixels that three queries see, in the middle, at the edge and in the corner, with dilation 1 and 2.
 
     At a border the neighbourhood moves inward instead of being clipped: every query sees {seen} pixels. With a
-    dilation they spread over a wider area. Filled are the pixels of a weight above zero, read off the layer's
-    output with all logits equal: this is geometry, no weights are trained.
+    dilation they spread over a wider area. Filled are the pixels of a weight above zero, with all logits equal:
+    this is geometry, no weights are trained.
     """
     figure, axes = panels(1, 2, 3.8)
     for axis, dilation in zip(axes.flat, (1, 2), strict=True):
-        weights = measured_weights(NeighborhoodAttention(1, 7, dilation), np.zeros((20, 30, 1)), 0)
+        weights = weights_between(NeighborhoodAttention(1, 7, dilation), np.zeros((20, 30, 1)), 0)
         show(axis, 0.6 * resized(scene.flower, 20, 30) + 90, f"kernel_size=7, dilation={dilation}")
         for (i, j), colour in zip(((10, 14), (5, 0), (19, 29)), COLOURS, strict=True):
             fill(axis, weights[i, j] > 0, colour, gap=0.2)
@@ -205,7 +205,7 @@ def neighborhood_attention(scene: Scene):
 @plate(
     WindowAttention,
     "softmax(Q Kᵀ / √d + B) V inside windows",
-    "WindowAttention(num_heads=1, window_size=8, shift_size=4)(x)",
+    "WindowAttention(num_heads=1, window_size=8, shift_size=4).weights_and_values(x)",
 )
 def window_attention(scene: Scene):
     """Windows of 8×8 pixels on a map of 16×24, and the same shifted by half a window.
@@ -213,13 +213,12 @@ def window_attention(scene: Scene):
     Filled is what two queries see: their window, and after the shift one across the old borders. In the third
     panel the map is rolled, so that shifted windows are regular again; dots mark where its ends meet. The last
     window joins pixels from four corners of the photograph, and a mask (white where a query sees a key) keeps
-    them apart: the red query sees {corner} pixels. Read off the layer's output with all logits equal: this is
-    geometry, no weights are trained.
+    them apart: the red query sees {corner} pixels. All logits are equal: this is geometry, no weights are trained.
     """
     photo, cell = resized(scene.pagoda, 160, 240), 10  # a pixel of the map is drawn as 10×10
     figure, axes = panels(1, 4, 2.2)
     for axis, step in zip(axes[0], (0, 4), strict=False):
-        weights = measured_weights(WindowAttention(1, 8, step), np.zeros((16, 24, 1)), 0)
+        weights = weights_between(WindowAttention(1, 8, step), np.zeros((16, 24, 1)), 0)
         show(axis, photo, f"shift_size={step}")
         for (i, j), colour in (((6, 9), CYAN), ((15, 23), RED)):
             fill(axis, weights[i, j] > 0, colour, cell)

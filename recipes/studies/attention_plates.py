@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from kzoo.explain.places import read_weights
+
 RED, YELLOW, CYAN = COLOURS = "#e6194b", "#ffe119", "#46f0f0"  # of the marked queries
 
 
@@ -70,29 +72,23 @@ def colour_vectors(photo: np.ndarray) -> np.ndarray:
     return np.concatenate([colour, height], axis=-1).astype("float32")
 
 
-def measured_weights(layer: keras.layers.Layer, features: np.ndarray, scale: float) -> np.ndarray:
+def weights_between(layer: keras.layers.Layer, features: np.ndarray, scale: float) -> np.ndarray:
     """The weights of a layer of one head, for every query and key: (height, width, height, width).
 
-    They are read off its output. Queries are `scale` times the features, keys the features, and the value of
-    each pixel is its own one-hot vector, so the weighted mean of the values is the list of the weights. A layer
-    that is not built yet gets zeros for all its other weights.
+    Queries are `scale` times the features, keys the features. A layer that is not built yet gets zeros for all its
+    other weights.
     """
-    height, width, size = features.shape
-    pixels = height * width
-    one_hot = np.eye(pixels).reshape(height, width, pixels)
-    x = np.concatenate([features, one_hot], axis=-1)[None].astype("float32")
-    channels = x.shape[-1]
+    height, width, channels = features.shape
+    x = features[None].astype("float32")
     if not layer.built:
         layer.build(x.shape)
         layer.set_weights([np.zeros(weight.shape) for weight in layer.weights])
-    kernel = np.zeros((channels, 3, channels))
-    kernel[:size, 0, :size] = scale * np.eye(size)
-    kernel[:size, 1, :size] = np.eye(size)
-    kernel[size:, 2, size:] = np.eye(pixels)
+    kernel = np.stack([scale * np.eye(channels), np.eye(channels), np.zeros((channels, channels))], axis=1)
     layer.qkv.kernel.assign(kernel.reshape(channels, -1))
-    if hasattr(layer, "proj"):
-        layer.proj.kernel.assign(np.eye(channels))
-    return np.array(layer(x))[0, ..., size:].reshape(height, width, height, width)
+    found = read_weights(layer, [x], {})
+    shares = [((i + 0.5) / height, (j + 0.5) / width) for i, j in np.ndindex(height, width)]
+    weights = np.stack([found.of_query(share, layer.name)[0, 0] for share in shares])
+    return weights.reshape(height, width, height, width)
 
 
 def panels(rows: int, columns: int, height: float) -> tuple[Figure, np.ndarray]:

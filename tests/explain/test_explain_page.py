@@ -228,10 +228,13 @@ def words_of_mistakes() -> dict:
         "is a LiteRT file, which has no gradients and no layers to read, and gradcam needs them": [
             *("lite", "photo", "--method", "rise", "gradcam")
         ],
-        "rise and ig are of pixels and take no layer": [
+        "rise and ig: no method here takes a layer": [
             *("classes", "photo", "--method", "rise", "ig", "--layer", "last")
         ],
-        "occlusion are of pixels": ["lite", "photo", "--layer", "last"],
+        "occlusion: no method here takes a layer": ["lite", "photo", "--layer", "last"],
+        "functional has no attention over places, which rollout is made of: MultiHeadSelfAttention": [
+            *("classes", "photo", "--method", "gradcam", "gradrollout")
+        ],
         "text.png": ["classes", "photo", "text"],
     }
 
@@ -281,7 +284,7 @@ def test_a_page_is_replaced_whole_or_stays(site, files, tmp_path, monkeypatch, c
 def test_every_method_has_its_word():
     assert get_args(MapMethod) == tuple(METHODS)
     model, image = classifier(), pixels(1, 13, 16, 3)[0]
-    quick = [name for name in METHODS if name not in ("ig", "smoothgrad", "rise")]
+    quick = [name for name in METHODS if name not in ("ig", "smoothgrad", "rise", "rollout", "gradrollout")]
     found = maps_of(model, image, [1], quick, ["first"])
     assert [each.method for each in found] == quick
     assert [each.layer is None for each in found] == ["layer" not in METHODS[name].takes for name in quick]
@@ -290,6 +293,24 @@ def test_every_method_has_its_word():
             *(model, image[None]), **{key: {"target": 1, "layer": "first"}[key] for key in METHODS[each.method].takes}
         )
         np.testing.assert_allclose(each.values, expected[0], rtol=1e-5, atol=1e-6)
+
+
+def test_rollout_is_a_method_of_models_with_attention(tmp_path, files):
+    inputs = keras.Input((13, 16, 3))
+    x = keras.layers.Conv2D(8, 4, strides=4)(keras.layers.Rescaling(1 / 64, -2)(inputs))
+    x = keras.layers.Add()([x, kzoo.layers.WindowAttention(2, 2)(x)])
+    x = keras.layers.Dense(len(NAMES), activation="softmax")(keras.layers.GlobalAveragePooling2D()(x))
+    model, image = randomise(keras.Model(inputs, x)), pixels(1, 13, 16, 3)[0]
+    plain, first, second = maps_of(model, image, [1, 3], ["rollout", "gradrollout"])
+    assert (plain.target, first.target, second.target) == (None, 1, 3)
+    for each, gradients in ((plain, False), (first, True), (second, True)):
+        (expected,) = kzoo.explain.attention_rollout(model, image[None], each.target, gradients)
+        np.testing.assert_allclose(each.values, expected, rtol=1e-5)
+    kzoo.with_classes(model, NAMES, STRETCH).save(tmp_path / "model.keras")
+    words = [str(tmp_path / "model.keras"), str(files["photo"]), "--output", str(tmp_path / "site")]
+    main(["explain", *words, "--method", "rollout", "gradrollout", "--json"])
+    told = json.loads((tmp_path / "site" / "maps.json").read_text())["pictures"][0]["maps"]
+    assert [(each["method"], each["shape"]) for each in told] == [("rollout", [3, 4]), *[("gradrollout", [3, 4])] * 2]
 
 
 def test_damaged_weights_are_told():

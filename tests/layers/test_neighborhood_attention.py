@@ -4,41 +4,15 @@ import keras
 import numpy as np
 import pytest
 from helpers import check_layer, feature_map, randomise, relative_error
-from layers.attention_loops import attend_to, dense, pixels_of
+from layers.attention_loops import attended, dense
 
 from kzoo.errors import InvalidValueError
 from kzoo.layers import NeighborhoodAttention
 from kzoo.layers.local_attention import plan
 
 
-def neighbours(index: int, length: int, kernel_size: int, dilation: int) -> list[int]:
-    """The `kernel_size` nearest of the positions index ± dilation · n that lie on the axis."""
-    candidates = [other for other in range(length) if (other - index) % dilation == 0]
-    here = candidates.index(index)
-    first = max(0, min(here - kernel_size // 2, len(candidates) - kernel_size))
-    return candidates[first : first + kernel_size]
-
-
 def reference(x, layer):
-    k, dilation = layer.kernel_size, layer.dilation
-    channels = x.shape[-1]
-    qkv = dense(x, layer.qkv)
-    bias = np.array(layer.position_bias, "float64")
-    y = np.zeros(x.shape)
-    for n in range(len(x)):
-        for i, j in pixels_of(x):
-            rows = neighbours(i, x.shape[1], k, dilation)
-            columns = neighbours(j, x.shape[2], k, dilation)
-            seen = [(a, b) for a in rows for b in columns]
-            keys = np.array([qkv[n, a, b, channels : 2 * channels] for a, b in seen])
-            values = np.array([qkv[n, a, b, 2 * channels :] for a, b in seen])
-
-            def relative(head, index, i=i, j=j, seen=seen):
-                a, b = seen[index]
-                return bias[head, (a - i) // dilation + k - 1, (b - j) // dilation + k - 1]
-
-            y[n, i, j] = attend_to(qkv[n, i, j, :channels], keys, values, layer.num_heads, relative)
-    return dense(y, layer.proj)
+    return dense(attended(x, layer), layer.proj)
 
 
 def built(layer, x):

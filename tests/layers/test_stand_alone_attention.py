@@ -4,33 +4,10 @@ import keras
 import numpy as np
 import pytest
 from helpers import check_layer, feature_map, randomise, relative_error
-from layers.attention_loops import attend_to, dense, heads_of, pixels_of
+from layers.attention_loops import attended, pixels_of
 
 from kzoo.errors import InvalidValueError
 from kzoo.layers import StandAloneSelfAttention
-
-
-def reference(x, layer):
-    k, half = layer.kernel_size, layer.kernel_size // 2
-    qkv = dense(x, layer.qkv)
-    filters = qkv.shape[-1] // 3
-    rows, columns = (np.array(each, "float64") for each in (layer.row_embedding, layer.column_embedding))
-    y = np.zeros((*x.shape[:3], filters))
-    for n in range(len(x)):
-        for i, j in pixels_of(x):
-            seen = [(a, b) for a, b in pixels_of(x) if abs(a - i) <= half and abs(b - j) <= half]
-            query = qkv[n, i, j, :filters]
-            keys = np.array([qkv[n, a, b, filters : 2 * filters] for a, b in seen])
-            values = np.array([qkv[n, a, b, 2 * filters :] for a, b in seen])
-
-            def relative(head, index, i=i, j=j, seen=seen, query=query):
-                a, b = seen[index]
-                embedding = np.concatenate([rows[head, :, a - i + half], columns[head, :, b - j + half]])
-                return query[heads_of(filters, layer.num_heads)[head]] @ embedding
-
-            y[n, i, j] = attend_to(query, keys, values, layer.num_heads, relative, scale=False)
-    assert rows.shape[-1] == columns.shape[-1] == k
-    return y
 
 
 def pooled(y, strides):
@@ -64,7 +41,7 @@ def built(layer, x):
 def test_is_equation_3(size, kernel_size, filters, num_heads):
     x = feature_map(2, *size, 6)
     layer = built(StandAloneSelfAttention(filters, kernel_size, num_heads), x)
-    assert relative_error(layer(x), reference(x, layer)) < 1e-5
+    assert relative_error(layer(x), attended(x, layer)) < 1e-5
 
 
 def test_every_size():
@@ -72,14 +49,14 @@ def test_every_size():
     for length in range(1, 20):
         x = feature_map(1, length, 21 - length, 2)
         layer = built(StandAloneSelfAttention(2, 5, 1), x)
-        assert relative_error(layer(x), reference(x, layer)) < 1e-5, length
+        assert relative_error(layer(x), attended(x, layer)) < 1e-5, length
 
 
 @pytest.mark.parametrize(("size", "strides"), [((6, 8), 2), ((5, 7), 2), ((7, 8), 3)])
 def test_strides_average_pools(size, strides):
     x = feature_map(2, *size, 4)
     layer = built(StandAloneSelfAttention(8, 3, 2, strides), x)
-    assert relative_error(layer(x), pooled(reference(x, layer), strides)) < 1e-5
+    assert relative_error(layer(x), pooled(attended(x, layer), strides)) < 1e-5
 
 
 def test_parameters_are_those_of_the_paper():

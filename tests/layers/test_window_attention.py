@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from goldens.seeded import seeded, seeded_map
 from helpers import check_layer, feature_map, randomise, relative_error
-from layers.attention_loops import attend_to, dense, pixels_of
+from layers.attention_loops import attended, dense
 
 from kzoo.errors import InvalidValueError
 from kzoo.layers import WindowAttention
@@ -16,34 +16,7 @@ GOLDENS = np.load(Path(__file__).parents[1] / "goldens" / "window_attention.npz"
 
 
 def reference(x, layer):
-    """Which pixels share a window is found from the pixels' own coordinates: nothing is rolled or masked."""
-    batch, height, width, channels = x.shape
-    sizes, steps = [], []
-    for length, window, step in zip((height, width), layer.window_size, layer.shift_size, strict=True):
-        sizes.append(min(length, window))
-        steps.append(0 if length <= window else step)
-    bottom, right = -height % sizes[0], -width % sizes[1]
-    x = np.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)))
-    qkv = dense(x, layer.qkv)
-    table = np.array(layer.position_bias.table, "float64")
-
-    def window_of(i, j):
-        """Windows are cut off at the map's upper left by the shift: there they are step pixels long."""
-        return tuple((place - step) // size for place, step, size in zip((i, j), steps, sizes, strict=True))
-
-    y = np.zeros(x.shape)
-    for n in range(batch):
-        for i, j in pixels_of(x):
-            seen = [(a, b) for a, b in pixels_of(x) if window_of(a, b) == window_of(i, j)]
-            keys = np.array([qkv[n, a, b, channels : 2 * channels] for a, b in seen])
-            values = np.array([qkv[n, a, b, 2 * channels :] for a, b in seen])
-
-            def relative(head, index, i=i, j=j, seen=seen):
-                a, b = seen[index]
-                return table[(i - a + sizes[0] - 1) * (2 * sizes[1] - 1) + (j - b + sizes[1] - 1), head]
-
-            y[n, i, j] = attend_to(qkv[n, i, j, :channels], keys, values, layer.num_heads, relative)
-    return dense(y, layer.proj)[:, :height, :width]
+    return dense(attended(x, layer), layer.proj)[:, : x.shape[1], : x.shape[2]]
 
 
 def built(layer, x):
