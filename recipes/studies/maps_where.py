@@ -46,8 +46,8 @@ COVERED = (0.01, 0.2)  # of the known pixels of an image, by the class that is e
 HEAD = """# Do maps point at what they are of?
 
 `energy` is the share of a map's positive values that lies inside, `pointing` whether its largest value does, as in
-`kzoo.explain.judge_maps`; intervals of 95 % over the images, of which each has one class. "Random, coarse" is as coarse
-as the map of Grad-CAM, "Gaussian" a bell in the middle. Occlusion and RISE explain the float32 file.
+`kzoo.explain.judge_maps`; intervals of 95 % over the images, of which each has one class. "Random, coarse" is as
+coarse as the map of Grad-CAM, "Gaussian" a bell in the middle. Occlusion and RISE explain the float32 file.
 """
 TEXTS = {
     "camvid": """## CamVid
@@ -55,18 +55,19 @@ TEXTS = {
     python recipes/studies/maps_where.py camvid --images {images} --steps {steps}
 
 The network of `camvid_fpn` on {images} test images. In each one class is explained, drawn among those that cover 1 %
-to 20 % of the pixels and that the network finds somewhere; inside are the pixels that people gave this class, {share:.1%}
-of an image on average, and void pixels are left out. The target is the mean logit of the class over the whole picture
-(of the file: its mean probability), so that no method is told where to look. Grad-CAM and HiResCAM are the same: the
-last map is read place by place, and each place counts alike. RISE has {masks} masks, {gradients}
+to 20 % of the pixels and that the network finds somewhere; inside are the pixels that people gave this class,
+{share:.1%} of an image on average, and void pixels are left out. The target is the mean logit of the class
+over the whole picture (of the file: its mean probability), so that no method is told where to look. Grad-CAM and
+HiResCAM are the same: the last map is read place by place, and each place counts alike. RISE has {masks} masks,
+{gradients}
 """,
     "bccd": """## BCCD
 
     python recipes/studies/maps_where.py bccd --images {images} --steps {steps}
 
 A `cifar_resnet20` that tells whether a crop of 288×288 pixels, in 48×48, shows a white cell (WBC), or else platelets,
-or else red cells alone; {accuracy:.1%} of {test} test crops are right. Explained are {images} test crops of white cells
-and platelets that it gets right; inside are the boxes of that kind, {share:.1%} of a crop on average, which lie
+or else red cells alone; {accuracy:.1%} of {test} test crops are right. Explained are {images} test crops of white
+cells and platelets that it gets right; inside are the boxes of that kind, {share:.1%} of a crop on average, which lie
 anywhere in it. Boxes without an area, of which BCCD has two, are skipped. RISE has {masks} masks, {gradients}
 """,
 }

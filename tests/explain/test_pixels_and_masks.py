@@ -9,7 +9,7 @@ from PIL import Image
 import kzoo
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError
-from kzoo.explain import Region, integrated_gradients, occlusion, rise, score_cam, smooth_grad
+from kzoo.explain import Region, eigen_cam, integrated_gradients, occlusion, rise, score_cam, smooth_grad
 
 IMAGES = pixels(3, 12, 9, 3)
 WEIGHTS = np.random.default_rng(5).standard_normal((12 * 9 * 3, 4)).astype("float32") / 100
@@ -58,6 +58,26 @@ def test_noise_is_that_of_the_seed():
     model = curved()
     np.testing.assert_array_equal(smooth_grad(model, IMAGES, 1, seed=3), smooth_grad(model, IMAGES, 1, seed=3))
     assert not np.allclose(smooth_grad(model, IMAGES, 1, seed=3), smooth_grad(model, IMAGES, 1, seed=4))
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        (integrated_gradients, dict(target=[2, 0, 1], steps=3)),
+        (smooth_grad, dict(target=[2, 0, 1], samples=3)),
+        (occlusion, dict(target=[2, 0, 1], size=4)),
+        (rise, dict(target=[2, 0, 1], masks=40)),
+        (score_cam, dict(target=[2, 0, 1])),
+        (eigen_cam, {}),
+    ],
+)
+def test_each_image_is_explained_by_itself(method, options):
+    model = curved()
+    together = method(model, IMAGES, **options)
+    for index, image in enumerate(IMAGES):
+        own = options | ({"target": options["target"][index]} if "target" in options else {})
+        alone = method(model, image[None], **own)[0]
+        np.testing.assert_allclose(together[index], alone, atol=1e-5 * np.abs(alone).max())
 
 
 def test_occlusion_by_a_loop():
