@@ -63,6 +63,7 @@ def maps_of(
         yield "SmoothGrad", smooth_grad(model, images, target, samples=steps)
     yield "occlusion", occlusion(file, images, target, stride=stride)
     yield "RISE", rise(file, images, target, masks=masks)
+    yield "RISE, grey", rise(file, images, target, masks=masks, value=None)
     yield RANDOM, random_maps(maps.shape, seed)
     yield PIXELS, random_maps(images.shape[:3], seed)
     yield GAUSSIAN, gaussian_maps(images.shape[:3])

@@ -113,6 +113,18 @@ def test_rise_finds_the_pixels_that_count():
     np.testing.assert_allclose(rise(model, IMAGES, 1, masks=40), -rise(model, IMAGES, 0, masks=40), atol=1e-4)
 
 
+def test_what_rise_hides_fades_to_a_value():
+    """Of a picture as bright as the value nothing is hidden; black pixels that are hidden by black neither."""
+    model = curved()
+    for value, brightness in ((0.0, 0), (90.0, 90), (None, 40)):
+        same = np.full_like(IMAGES[:1], brightness)
+        np.testing.assert_allclose(rise(model, same, 1, masks=40, value=value), 0, atol=1e-5)
+        assert np.abs(rise(model, IMAGES[:1], 1, masks=40, value=value)).max() > 1e-3
+    shifted = keras.Sequential([keras.Input((12, 9, 3)), keras.layers.Rescaling(1, 90), model])
+    expected = rise(shifted, IMAGES - 90.0, 1, masks=40)
+    np.testing.assert_allclose(rise(model, IMAGES, 1, masks=40, value=90.0), expected, atol=1e-4)
+
+
 def test_score_cam_by_a_loop():
     model = curved()
     maps = np.array(keras.Model(model.input, model.get_layer("last").output)(IMAGES))
