@@ -11,6 +11,8 @@ POINTWISE = {
     *("Resize", "Resizing", "UpSampling2D", "Upsample", "MatchSize", "Cropping2D"),
 }
 
+GLOBAL = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
+
 
 def explained_layer(model: keras.Model) -> str:
     """Path of the feature map that maps are made of by default: the last one that still has places.
@@ -39,7 +41,7 @@ def explained_place(replay: Replay) -> Place:
             return place
         before = [source for source in node.tensors if _rank(source) in (3, 4)] if not maps else node.tensors
         if not maps and before and _loses_places(node):
-            return _unfold(before[0])
+            return _before_pooling(_unfold(before[0]))
         if not node.tensors:
             break
         place = node.tensors[0]
@@ -53,13 +55,27 @@ def _is_pointwise(operation) -> bool:
 
 
 def _rank(place: Place) -> int:
+    return len(_shape(place))
+
+
+def _shape(place: Place) -> tuple[int | None, ...]:
     node, tensor = place
-    outputs = keras.tree.flatten(node.operation.output)
-    return len(outputs[tensor].shape)
+    return tuple(keras.tree.flatten(node.operation.output)[tensor].shape)
 
 
 def _loses_places(node) -> bool:
     return _rank((node, 0)) < _rank(node.tensors[0])
+
+
+def _before_pooling(place: Place) -> Place:
+    """The map that was pooled, where layers read what global pooling left of it, one place, before it is flattened."""
+    inside = place
+    while inside[0].tensors and _shape(inside)[1:3] == (1, 1):
+        pooled = isinstance(inside[0].operation, GLOBAL)
+        inside = inside[0].tensors[0]
+        if pooled:
+            return _unfold(inside)
+    return place
 
 
 def _unfold(place: Place) -> Place:

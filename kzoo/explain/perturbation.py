@@ -85,6 +85,7 @@ def rise(
     cells: int = 7,
     keep: float = 0.5,
     seed: int = 0,
+    value: float | None = 0.0,
 ) -> np.ndarray:
     """How a score depends on which parts of the picture are seen, over random masks.
 
@@ -100,6 +101,8 @@ def rise(
         cells: side of the grid that the masks are enlarged from.
         keep: probability that a cell is seen.
         seed: of the masks.
+        value: what hidden places fade to: black, as in the equation; None: the mean of the image. Take it where black
+            is a colour that says something, as a stained nucleus does.
 
     Returns:
         (n, height, width), signed.
@@ -120,9 +123,10 @@ def rise(
     maps = []
     for image, scored in scorers(model, images, target):
         rng, seen, scores = np.random.default_rng(seed), [], []
+        fill = image.mean() if value is None else value
         for start in range(0, masks, BATCH):
             some = _random_masks(rng, min(BATCH, masks - start), cells, keep, image.shape[:2])
-            scores.append(scored(image * some[..., None]))
+            scores.append(scored(fill + (image - fill) * some[..., None]))
             seen.append(some)
         found = np.concatenate(scores)
         weights = (found - found.mean()) / (masks * keep)

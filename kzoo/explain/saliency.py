@@ -78,7 +78,7 @@ def smooth_grad(
         target: what is explained.
         noise: standard deviation of the noise over the range of each image's pixels.
         samples: number of noisy copies.
-        seed: of the noise.
+        seed: of the noise, which is the same for all images.
 
     Returns:
         (n, height, width), signed.
@@ -100,6 +100,6 @@ def smooth_grad(
     deviation = noise * np.ptp(pixels, axis=(1, 2, 3), keepdims=True)
     gradient, rng, total = compiled_gradient(score), np.random.default_rng(seed), np.zeros_like(pixels)
     for _ in range(samples):
-        noisy = pixels + deviation * rng.standard_normal(pixels.shape, dtype="float32")
+        noisy = pixels + deviation * rng.standard_normal(pixels.shape[1:], dtype="float32")
         total += gradient(noisy)[1]
     return (total / samples).sum(axis=-1)

@@ -154,12 +154,12 @@ def _checked(mask: np.ndarray, logits: np.ndarray) -> np.ndarray:
 def _weighted(weights: np.ndarray, region: np.ndarray) -> Score:
     """The weighted sum of the logits of each image, of maps its mean over the region."""
     if region.ndim == 1:
-        return lambda logits: ops.sum(_wide(logits) * weights, axis=-1)
+        return lambda logits: ops.sum(ops.multiply(_wide(logits), weights), axis=-1)
     share = region / region.sum(axis=(1, 2), keepdims=True)
 
     def mean(logits):
-        units = _wide(logits) * weights[:, None, None]
-        return ops.sum(ops.sum(units, axis=-1) * share, axis=(1, 2))
+        units = ops.multiply(_wide(logits), weights[:, None, None])
+        return ops.sum(ops.multiply(ops.sum(units, axis=-1), share), axis=(1, 2))
 
     return mean
 

@@ -9,7 +9,7 @@ from PIL import Image
 import kzoo
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError
-from kzoo.explain import Region, integrated_gradients, occlusion, rise, score_cam, smooth_grad
+from kzoo.explain import Region, eigen_cam, integrated_gradients, occlusion, rise, score_cam, smooth_grad
 from kzoo.explain.replay import Replay
 
 IMAGES = pixels(3, 12, 9, 3)
@@ -61,6 +61,26 @@ def test_noise_is_that_of_the_seed():
     assert not np.allclose(smooth_grad(model, IMAGES, 1, seed=3), smooth_grad(model, IMAGES, 1, seed=4))
 
 
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        (integrated_gradients, dict(target=[2, 0, 1], steps=3)),
+        (smooth_grad, dict(target=[2, 0, 1], samples=3)),
+        (occlusion, dict(target=[2, 0, 1], size=4)),
+        (rise, dict(target=[2, 0, 1], masks=40)),
+        (score_cam, dict(target=[2, 0, 1])),
+        (eigen_cam, {}),
+    ],
+)
+def test_each_image_is_explained_by_itself(method, options):
+    model = curved()
+    together = method(model, IMAGES, **options)
+    for index, image in enumerate(IMAGES):
+        own = options | ({"target": options["target"][index]} if "target" in options else {})
+        alone = method(model, image[None], **own)[0]
+        np.testing.assert_allclose(together[index], alone, atol=1e-5 * np.abs(alone).max())
+
+
 def test_occlusion_by_a_loop():
     model = curved()
     found = occlusion(model, IMAGES, 1, size=4, stride=3, value=10.0)
@@ -92,6 +112,18 @@ def test_rise_finds_the_pixels_that_count():
     assert (found[:, corner].mean(axis=1) > 3 * np.abs(found[:, ~corner].mean(axis=1))).all()
     np.testing.assert_array_equal(rise(model, IMAGES, 0, masks=40, seed=2), rise(model, IMAGES, 0, masks=40, seed=2))
     np.testing.assert_allclose(rise(model, IMAGES, 1, masks=40), -rise(model, IMAGES, 0, masks=40), atol=1e-4)
+
+
+def test_what_rise_hides_fades_to_a_value():
+    """Of a picture as bright as the value nothing is hidden; black pixels that are hidden by black neither."""
+    model = curved()
+    for value, brightness in ((0.0, 0), (90.0, 90), (None, 40)):
+        same = np.full_like(IMAGES[:1], brightness)
+        np.testing.assert_allclose(rise(model, same, 1, masks=40, value=value), 0, atol=1e-5)
+        assert np.abs(rise(model, IMAGES[:1], 1, masks=40, value=value)).max() > 1e-3
+    shifted = keras.Sequential([keras.Input((12, 9, 3)), keras.layers.Rescaling(1, 90), model])
+    expected = rise(shifted, IMAGES - 90.0, 1, masks=40)
+    np.testing.assert_allclose(rise(model, IMAGES, 1, masks=40, value=90.0), expected, atol=1e-4)
 
 
 def test_score_cam_by_a_loop():
