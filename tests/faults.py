@@ -44,6 +44,27 @@ class Fault:
 FAULTS = (
     # layers
     Fault(
+        "a function that is a target gives one score for each image",
+        "explain/targets.py",
+        "tuple(shape) != (logits.shape[0],)",
+        "len(shape) > 2",
+        ("explain/test_cams.py::test_mistakes",),
+    ),
+    Fault(
+        "no shares are made of what is no probability",
+        "explain/judging.py",
+        "if probable else {}",
+        "if True else {}",
+        ("explain/test_judged_maps.py::test_targets_without_a_probability_are_judged_by_their_logits",),
+    ),
+    Fault(
+        "the gradient of many steps is compiled once",
+        "explain/gradients.py",
+        "_COMPILERS.get(backend, lambda each: each)(",
+        "(lambda each: each)(",
+        ("explain/test_pixels_and_masks.py::test_the_gradient_is_compiled_once_for_all_steps",),
+    ),
+    Fault(
         "channel attention averages over the whole map",
         "layers/squeeze_excite.py",
         "ops.mean(x, axis=(1, 2), keepdims=True)",

@@ -107,7 +107,8 @@ def judge_maps(
     large = _as_large(maps, shape)
     inside = None if where is None else _inside(where, shape)
     rows, name = [], "the file" if isinstance(model, LiteRTModel) else model.name
-    probable = not (isinstance(target, Difference) or callable(target))
+    targets = target if isinstance(target, (list, tuple)) else [target]
+    probable = not any(isinstance(each, Difference) or callable(each) for each in targets)
     each = each_scored(_probabilities(model), pixels, target, name) if probable else scorers(model, pixels, target)
     for values, (image, scored) in zip(large, each, strict=True):
         seen = _seen_through(image, values, scored) if probable else {}
