@@ -3,9 +3,9 @@
     python recipes/studies/maps_judged.py [--images 30]
 
 takes the first test images and explains the most probable class of each, for the trained networks of the recipes
-cifar10_resnet20 and cifar10_resnet20_cbam. Maps with gradients are of the Keras model; occlusion, RISE, and all
-judging, are of its float32 file, which gives the same numbers in less time. Writes README.md and judged.json to
-saved_models/maps_judged.
+cifar10_resnet20 and cifar10_resnet20_cbam. Maps with gradients are of the Keras model; occlusion, RISE,
+and all judging, are of its float32 file, which gives the same numbers in less time. Writes README.md and judged.json
+to saved_models/maps_judged.
 """
 
 import json
