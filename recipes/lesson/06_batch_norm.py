@@ -8,7 +8,7 @@
 #    a = \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}}, \quad b = \beta - a \mu $$
 #
 # A convolution $W x + c$ before it takes both in: $a (W x + c) + b = (a W)\, x + (a c + b)$. The trained ResNet-20 has
-# **19** of them. Folded it has none, and its probabilities differ by **less than 1e-4**.
+# **19** of them. Folded it has **0**, and its probabilities differ by **less than 1e-4**.
 
 # %%
 import keras
@@ -41,11 +41,11 @@ folded_kernel, folded_bias = folded.get_layer("stem_conv").get_weights()
 by_hand = max(np.abs(folded_kernel - kernel).max(), np.abs(folded_bias - b).max())
 
 # %% [markdown]
-# A convolution behind it can take it in as well: $W (a x + b) + c = (W a)\, x + (W b + c)$, with $W b$ the sum over
-# the window. But only where the window sees nothing but the map. Zeros that pad the border are not $b$, so there the
-# folded convolution is wrong. kzoo folds behind if the convolution does not pad, and leaves the normalisation alone if
-# it does. Below, the padded one was folded all the same: inside, the error is **less than 1e-4**, at the border **more
-# than 0.1**.
+# A convolution behind it can take it in as well: $W (a x + b) + c = (W a)\, x + (W b + c)$, with $W b$ summed over the
+# window. But only where the window sees nothing but the map. Zeros that pad the border are not $b$, so that there the
+# folded convolution is wrong. kzoo folds behind if the convolution does not pad, and **0** are left; if it pads, the
+# **1** stays, and a warning says why. Below, its weights were folded all the same: inside, the error is **less than
+# 1e-4**, at the border **more than 0.1**.
 
 
 # %%

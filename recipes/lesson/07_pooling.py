@@ -5,6 +5,8 @@
 #
 # $$ y_{ijc} = \sum_{u,v \in \{0,1\}} \tfrac14\, x_{2i+u,\,2j+v,\,c} $$
 #
+# (LeCun et al. 1998, section II, call it sub-sampling, and train a factor with it.)
+#
 # A convolution $f$ is linear: $f(x + t d) = f(x) + t f(d)$ for every $t$. Along a line from one picture to another
 # each place of its answer is a straight line. The maximum is not: it bends wherever another pixel becomes the largest.
 # What is not linear is no convolution, whatever its weights.

@@ -43,8 +43,8 @@ for position in (None, "sinusoidal"):
     change[position] = np.abs(shuffled - answers[order]).max()
 
 # %% [markdown]
-# The encoding of a row and a column are waves of growing length. Its product with those of other places is largest at
-# the place itself, **32** for 64 channels, and so tells near from far.
+# The encodings of rows and columns are waves of growing length. The product of that of row **14** and column **19**
+# with those of other places is largest at the place itself, **32** for 64 channels, and so tells near from far.
 
 # %%
 encoding = SinusoidalPositionEncoding().encoding((1, 40, 60, 64))

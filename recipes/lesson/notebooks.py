@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kzoo.console import parse, user_errors
+from kzoo.errors import BackendError
 
 FIRST = """import sys
 
@@ -26,10 +27,16 @@ class Options:
 
 
 def main(options: Options) -> list[Path]:
-    """Writes the notebooks; returns their paths."""
-    import jupytext
-    from nbformat.v4 import new_code_cell
+    """Writes the notebooks; returns their paths.
 
+    Raises:
+        BackendError: jupytext is not installed.
+    """
+    try:
+        import jupytext
+        from nbformat.v4 import new_code_cell
+    except ImportError as error:
+        raise BackendError('notebooks need jupytext, which is not installed; pip install -e ".[notebooks]"') from error
     options.output_dir.mkdir(parents=True, exist_ok=True)
     written = []
     for path in sorted(Path(__file__).parent.glob("[0-9][0-9]_*.py")):
