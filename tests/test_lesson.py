@@ -30,7 +30,7 @@ FAULTS = {
     4: ('"cifar_plain56")}', '"cifar_plain20")} | {"cifar_plain56": lesson.training_losses("cifar_plain20")}'),
     5: ("if residual else z", "if False else z"),
     6: ("beta - a * mean", "beta + a * mean"),
-    7: ("ops.max_pool", "ops.average_pool"),
+    7: ("layers.MaxPooling2D(2)", "layers.AveragePooling2D(2)"),
     8: ("CosineDecay(3e-2,", "CosineDecay(3e-6,"),
     9: ("features.max(axis=-1)", "features.min(axis=-1)"),
     10: ("[[-1.0, 1.0]]", "[[1.0, -1.0]]"),
@@ -116,7 +116,9 @@ def test_every_step_is_whole(path):
     assert any(kinds)
     assert not all(kinds)
     assert all(line.startswith("#") for text in texts for line in text.strip().splitlines())
-    assert code.count(f'lesson.save(figure, "{path.stem}")') == code.count("lesson.save") == 1
+    ends = [body.strip().splitlines()[-1] for is_text, body in cells(path) if not is_text]
+    assert f'lesson.save(figure, "{path.stem}")' in ends  # where a notebook shows it
+    assert code.count("lesson.save") == 1
     assert claims(path)
     assert asserted(path) <= told(path)
 

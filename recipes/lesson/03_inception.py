@@ -57,6 +57,7 @@ for axis, channel, size in zip(axes[0, 2:], np.moveaxis(joined, -1, 0), (1, 3, 5
     axis.set_facecolor("lightgrey")
 lesson.save(figure, "03_inception")
 
+# %%
 assert difference < 1e-5
 assert cheaper > 9
 assert joined.shape[0] == 9

@@ -24,10 +24,11 @@ for (name, loss), colour, style in zip(losses.items(), (lesson.BLUE, lesson.ORAN
     axes[0, 0].plot(
         range(1, len(loss) + 1), loss, style, markersize=4, color=colour, label=f"{name[11:]} layers, plain"
     )
-axes[0, 0].set(xlabel="epoch", ylabel="training loss", title="More layers, a larger training error")
+axes[0, 0].set(xlabel="epoch", ylabel="training loss", title="More layers, a larger training loss")
 axes[0, 0].legend()
 lesson.save(figure, "04_plain")
 
+# %%
 worse = losses["cifar_plain56"][-1] / losses["cifar_plain20"][-1]
 
 assert worse > 1.2

@@ -26,7 +26,7 @@ def normalisations(model: keras.Model) -> int:
 model = lesson.trained("cifar10_resnet20")
 folded = kzoo.fold_batch_norm(model)
 pictures = lesson.small_pictures(32)
-difference = np.abs(model.predict(pictures, verbose=0) - folded.predict(pictures, verbose=0)).max()
+difference = np.abs(np.array(model(pictures)) - np.array(folded(pictures))).max()
 
 # %% [markdown]
 # By hand it is two lines. Of the first convolution, they give the folded weights to **less than 1e-5**.
@@ -62,10 +62,10 @@ def behind(padding: str) -> keras.Model:
 unpadded, padded = behind("valid"), behind("same")
 without = kzoo.fold_batch_norm(unpadded)
 folded_conv = without.get_layer("conv")
-maps = keras.Model(without.input, folded_conv.input).predict(pictures[:1], verbose=0)
+maps = np.array(keras.Model(without.input, folded_conv.input)(pictures[:1]))
 kernel, bias = folded_conv.get_weights()
 answer = np.array(keras.ops.conv(maps, kernel, padding="same")) + bias  # its weights, but with padding
-error = np.abs(answer - padded.predict(pictures[:1], verbose=0))[0, ..., 0]
+error = np.abs(answer - np.array(padded(pictures[:1])))[0, ..., 0]
 inside, border = error[1:-1, 1:-1].max(), max(error[0].max(), error[-1].max())
 
 # %%
@@ -78,6 +78,7 @@ lesson.show(axes[0, 1], pictures[0], "picture")
 lesson.show(axes[0, 2], error, "folded behind, in spite of padding", bar="error", cmap="magma")
 lesson.save(figure, "06_batch_norm")
 
+# %%
 before, after = normalisations(model), normalisations(folded)
 without_padding, with_padding = normalisations(without), normalisations(kzoo.fold_batch_norm(padded))
 

@@ -15,7 +15,7 @@
 import keras
 import lesson
 import numpy as np
-from keras import layers, ops
+from keras import layers
 
 from kzoo import surgery
 
@@ -36,10 +36,9 @@ difference = np.abs(pooled - convolved).max()
 # %%
 direction = photo[:, :, ::-1] - photo
 shares = np.linspace(0, 1, 41)
-answers = {
-    name: np.concatenate([np.array(pool(ops.convert_to_tensor(photo + t * direction), 2)) for t in shares])
-    for name, pool in (("average", ops.average_pool), ("maximum", ops.max_pool))
-}
+line = np.concatenate([photo + t * direction for t in shares])  # (41, 53, 80, 3)
+pools = {"average": layers.AveragePooling2D(2), "maximum": layers.MaxPooling2D(2)}
+answers = {name: np.array(pool(line)) for name, pool in pools.items()}
 bends = {name: np.abs(y[20] - (y[0] + y[-1]) / 2) for name, y in answers.items()}  # (26, 40, 3)
 place = np.unravel_index(bends["maximum"].argmax(), bends["maximum"].shape)
 
@@ -53,6 +52,7 @@ axes[0, 2].title.set_fontsize(10)
 axes[0, 2].legend(fontsize=9)
 lesson.save(figure, "07_pooling")
 
+# %%
 average_bend, maximum_bend = bends["average"].max(), bends["maximum"].max()
 
 assert set(weights) == {0.25}

@@ -43,5 +43,6 @@ for number, (above, below) in enumerate(axes.T):
     lesson.show(below, gates[number], "its gates", bar="gate" if number == 4 else "", vmin=0, vmax=0.8)
 lesson.save(figure, "09_spatial_attention")
 
+# %%
 assert correlation < -0.4
 assert difference < 1e-4

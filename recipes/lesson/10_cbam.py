@@ -71,6 +71,7 @@ for row, channel in zip(axes, (0, 1), strict=True):
             axis.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=12)
 lesson.save(figure, "10_cbam")
 
+# %%
 gates = [round(float(gate), 3) for gate in channel_gates]
 
 assert set(averages) == {2.5, 6.5}

@@ -52,6 +52,7 @@ axes[0, 3].set_title("weights, width 0.3", fontsize=10)
 figure.colorbar(picture, ax=axes[0, 3])
 lesson.save(figure, "11_kernel_regression")
 
+# %%
 flat = np.abs(curves[20] - samples.mean()).max()
 best = min(errors, key=errors.get)
 smallest = errors[best]

@@ -65,6 +65,7 @@ lesson.show(axes[0, 2], likeness, "product with the marked place", bar="product"
 axes[0, 2].plot(19, 14, "o", color="white", markeredgecolor="black")
 lesson.save(figure, "13_self_attention")
 
+# %%
 without_root, with_root = largest["without"], largest["with"]
 
 assert without_root > 0.8

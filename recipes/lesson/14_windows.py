@@ -51,6 +51,7 @@ for axis, (name, (layer, query)) in zip(axes[0], views.items(), strict=True):
         axis.axvline(column - 0.5, color="black", linewidth=0.8)
 lesson.save(figure, "14_windows")
 
+# %%
 print(areas)
 
 assert cheaper > 13

@@ -47,6 +47,7 @@ for axis, (name, error) in zip(axes[0, 3:], errors.items(), strict=True):
     )
 lesson.save(figure, "15_neighborhood")
 
+# %%
 assert areas == {49}
 assert middle["neighborhood"] < 1e-5
 assert middle["windows"] > 0.01

@@ -41,7 +41,7 @@ share = 100 * joined.input[0].shape[-1] / joined.output.shape[-1]
 
 figure, axes = lesson.panels(2, 3, 4.2)
 lesson.show(axes[0, 0], photo, "photograph")
-found = model.predict(image, verbose=0)[0].argmax(axis=-1)  # (176, 240), the number of the class of each pixel
+found = np.array(model(image))[0].argmax(axis=-1)  # (176, 240), the number of the class of each pixel
 largest = np.bincount(found.ravel()).argsort()[:-4:-1]  # the three classes with the largest area
 ranks = (found[..., None] == largest).argmax(axis=-1) + 3 * ~np.isin(found, largest)
 colours = ListedColormap([lesson.BLUE, lesson.ORANGE, lesson.GREEN, "lightgrey"])
@@ -56,6 +56,7 @@ axes[1, 2].set(xlabel="through the U-Net", ylabel="rows", xticks=[], title=f"fro
 axes[1, 2].title.set_fontsize(10)
 lesson.save(figure, "16_pyramid")
 
+# %%
 times = {levels[level].shape[0] / levels[level + 1].shape[0] for level in (2, 3)}
 first, last = rows[0], rows[-1]
 

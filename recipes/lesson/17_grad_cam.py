@@ -23,7 +23,7 @@ model = lesson.trained("cifar10_resnet20")
 pictures = lesson.small_pictures(40)
 heat = kzoo.grad_cam(model, pictures)  # of the most probable class of each: (40, 8, 8)
 features = kzoo.activations(model, pictures, "p2")["p2"]  # (40, 8, 8, 64)
-classes = model.predict(pictures, verbose=0).argmax(axis=-1)
+classes = np.array(model(pictures)).argmax(axis=-1)
 weights = model.get_layer("head_dense").get_weights()[0][:, classes]  # (64, 40)
 by_hand = np.einsum("nijk,kn->nij", features, weights) / (8 * 8)
 difference = np.abs(by_hand - heat).max()
@@ -37,7 +37,7 @@ before_softmax = keras.Model(model.input, model.get_layer("head_dense").output)
 
 
 def logits(images: np.ndarray) -> np.ndarray:
-    return before_softmax.predict(images, verbose=0)[np.arange(len(images)), classes]
+    return np.array(before_softmax(images))[np.arange(len(images)), classes]
 
 
 def without(quarter: np.ndarray) -> np.ndarray:
@@ -63,5 +63,6 @@ for number, (above, below) in enumerate(axes.T):
     lesson.show(below, heat[number], f"for {names[classes[number]]}", bar, cmap="RdBu_r", vmin=-end, vmax=end)
 lesson.save(figure, "17_grad_cam")
 
+# %%
 assert difference < 1e-4
 assert times > 2

@@ -44,6 +44,7 @@ def at_hand(name: str) -> bool:
     return tfds.builder(name).is_prepared()
 
 
+@cache
 def labelled(name: str, train: int, test: int) -> Labelled:
     """The first pictures of "mnist" or "cifar10", or of the digits that ship with scikit-learn; which, is printed."""
     if not at_hand(name):
