@@ -2,8 +2,8 @@
 
     python recipes/lesson/all.py --output-dir figures
 
-takes about five minutes on two CPU cores; `--steps 1 2` runs these alone. A step whose figure does not show what its
-text says ends with an AssertionError.
+takes eleven minutes on two CPU cores that much other work shares; `--steps 1 2` runs these alone. A step whose figure
+does not show what its text says ends with an AssertionError.
 """
 
 import os
