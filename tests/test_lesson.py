@@ -39,7 +39,7 @@ FAULTS = {
     13: ("products / 256**0.5", "products / 256**0.1"),
     14: ("shift_size=4", "shift_size=2"),
     15: ("NeighborhoodAttention(num_heads=1, kernel_size=7)", "WindowAttention(num_heads=1, window_size=7)"),
-    16: ("repeat(2, axis=0)", "repeat(1, axis=0)"),
+    16: ('"fpn_p4_lateral"] + coarser', '"fpn_p4_lateral"] - coarser'),
     17: ("(8 * 8)", "(8 * 7)"),
 }
 
