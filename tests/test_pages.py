@@ -1,9 +1,9 @@
 """The pages tell the truth: their Python runs, their commands are accepted, their links lead somewhere.
 
-Collects the fenced blocks of README.md, the rooms' pages and CONTRIBUTING. Python blocks run in order, in one
-namespace a page, in a temporary directory with the stand-ins of `stand_in`, which is the only place for them. Of `sh`
-blocks, and of code in the text that is a command, every word is checked and nothing is run. `text` blocks are what
-programs print.
+Collects the fenced blocks of README.md, the rooms' pages, the lesson's and CONTRIBUTING. Python blocks run in order,
+in one namespace a page, in a temporary directory with the stand-ins of `stand_in`, which is the only place for them.
+Of `sh` blocks, and of code in the text that is a command, every word is checked and nothing is run. `text` blocks are
+what programs print.
 """
 
 import contextlib
@@ -39,7 +39,12 @@ ROOMS = (
 )
 PAGES = [
     path
-    for path in (ROOT / "README.md", ROOT / ".github/CONTRIBUTING.md", *sorted(ROOT.glob("kzoo/*/README.md")))
+    for path in (
+        ROOT / "README.md",
+        ROOT / ".github/CONTRIBUTING.md",
+        ROOT / "recipes/lesson/README.md",
+        *sorted(ROOT.glob("kzoo/*/README.md")),
+    )
     if path.is_file()
 ]
 LANGUAGES = ("python", "sh", "text")
