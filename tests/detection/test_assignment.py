@@ -4,23 +4,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from detection.loops import match_loop, sample_loop
-from detection.torchvisions import geometry, matches_of_batches, strides
-from goldens.scenes import batches
+from detection.torchvisions import GOLDENS, matches_of_batches, places_of
+from goldens.scenes import SIZES, batches
 from keras import ops
 
 from kzoo.detection.assignment import BACKGROUND, IGNORED, match_anchors, matched, sample_centres
 
 
 def on_points(boxes, classes, size, **options):
-    places = geometry("fcos", size)
-    arrays = places.points, places.strides, ops.convert_to_tensor(places.levels, "int32")
+    places = places_of("fcos", size)
+    arrays = places.centres, places.strides, places.level_of
     return ops.convert_to_numpy(sample_centres(boxes, classes, *arrays, **options))
 
 
 def test_anchors_find_the_boxes_of_torchvision_in_200_scenes():
     with_low, strictly = (matches_of_batches(name, "retinanet") for name in ("retinanet", "strict"))
     for number, (batch, *expected) in enumerate(zip(batches(), with_low, strictly, strict=True)):
-        anchors = geometry("retinanet", batch.size).anchors
+        anchors = places_of("retinanet", batch.size).anchors
         for low_quality, matches in zip((True, False), expected, strict=True):
             if low_quality or number < 10:
                 found = match_anchors(batch.boxes, batch.classes, anchors, low_quality=low_quality)
@@ -32,10 +32,18 @@ def test_points_find_the_boxes_of_torchvision_in_200_scenes():
         np.testing.assert_array_equal(on_points(batch.boxes, batch.classes, batch.size), expected)
 
 
+@pytest.mark.parametrize("detector", ["fcos", "retinanet"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_places_are_torchvisions(detector, number):
+    places = places_of(detector, SIZES[number])
+    np.testing.assert_array_equal(places.anchors, GOLDENS[f"{detector}_anchors_{number}"])
+    np.testing.assert_array_equal(places.level_of, GOLDENS[f"{detector}_levels_{number}"])
+
+
 @pytest.mark.parametrize("low_quality", [True, False])
 def test_anchors_are_matched_as_in_a_loop(low_quality):
     batch = next(batches())
-    anchors = geometry("retinanet", batch.size).anchors[::3]
+    anchors = places_of("retinanet", batch.size).anchors[::3]
     options = dict(foreground=0.45, background=0.3, low_quality=low_quality)
     found = ops.convert_to_numpy(match_anchors(batch.boxes, batch.classes, anchors, **options))
     for boxes, classes, matches in zip(batch.boxes, batch.classes, found, strict=True):
@@ -45,16 +53,16 @@ def test_anchors_are_matched_as_in_a_loop(low_quality):
 
 def test_points_are_matched_as_in_a_loop():
     batch = next(batches())
-    places = geometry("fcos", batch.size)
+    places = places_of("fcos", batch.size)
     found = on_points(batch.boxes, batch.classes, batch.size, radius=2.0)
     for boxes, classes, matches in zip(batch.boxes, batch.classes, found, strict=True):
-        arrays = places.points, strides("fcos", batch.size), places.levels
+        arrays = places.centres, places.strides, places.level_of
         assert matches.tolist() == sample_loop(boxes[classes >= 0].astype(float), *arrays, radius=2.0)
 
 
 def test_what_is_no_box_is_found_by_nothing_wherever_it_stands_in_the_row():
     batch = next(batches())
-    anchors = geometry("retinanet", batch.size).anchors
+    anchors = places_of("retinanet", batch.size).anchors
     none = np.full_like(batch.classes, -1)
     assert (ops.convert_to_numpy(match_anchors(batch.boxes, none, anchors)) == BACKGROUND).all()
     assert (on_points(batch.boxes, none, batch.size) == BACKGROUND).all()
@@ -77,12 +85,12 @@ def test_a_box_that_no_anchor_touches_is_nobodys():
 @pytest.mark.parametrize("detector", ["retinanet", "fcos"])
 def test_xla_matches_alike(detector):
     batch = next(batches())
-    places = geometry(detector, batch.size)
+    places = places_of(detector, batch.size)
 
     def match(boxes, classes):
         if detector == "retinanet":
             return match_anchors(boxes, classes, places.anchors)
-        return sample_centres(boxes, classes, places.points, places.strides, places.levels)
+        return sample_centres(boxes, classes, places.centres, places.strides, places.level_of)
 
     compiled = tf.function(match, jit_compile=True)(batch.boxes, batch.classes)
     np.testing.assert_array_equal(compiled, ops.convert_to_numpy(match(batch.boxes, batch.classes)))

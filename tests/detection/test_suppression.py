@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from detection.loops import box_overlap
-from detection.torchvisions import GOLDENS, geometry
+from detection.torchvisions import GOLDENS, places_of
 from goldens.scenes import batches, outputs
 
 from kzoo.detection.coding import decode_deltas, decode_distances
@@ -17,10 +17,10 @@ def sigmoid(x):
 
 def finished(detector: str, number: int, batch) -> dict[str, np.ndarray]:
     """What a model gives: relative boxes and scores of the first two images of a batch."""
-    places = geometry(detector, batch.size)
-    raw = {key: value[:2] for key, value in outputs(detector, number, 4, len(places.anchors)).items()}
+    places = places_of(detector, batch.size)
+    raw = {key: value[:2] for key, value in outputs(detector, number, 4, places.count).items()}
     if detector == "fcos":
-        boxes = decode_distances(raw["offsets"], places.points, places.strides)
+        boxes = decode_distances(raw["offsets"], places.centres, places.strides)
         scores = np.sqrt(sigmoid(raw["logits"]) * sigmoid(raw["centerness"]))
     else:
         boxes, scores = decode_deltas(raw["offsets"], places.anchors), sigmoid(raw["logits"])
@@ -37,7 +37,7 @@ def test_detections_are_torchvisions(detector, limits):
         assert rule == {"fcos": FCOS, "retinanet": RETINANET}[detector]
     found = []
     for number, batch in zip(range(2), batches(), strict=False):
-        level_sizes = np.bincount(geometry(detector, batch.size).levels)
+        level_sizes = [level.count for level in places_of(detector, batch.size).levels]
         found += detect(finished(detector, number, batch), [batch.size] * 2, rule, level_sizes)
     golden = {key: GOLDENS[f"{detector}_{key}_{limits}"] for key in ("count", "boxes", "scores", "classes")}
     assert [len(each) for each in found] == golden["count"].tolist()

@@ -1,39 +1,19 @@
-"""What torchvision's detectors did with the scenes: places, matches, losses and detections of detection.npz."""
+"""What torchvision's detectors did with the scenes: matches, losses and detections of detection.npz."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from goldens.scenes import SIZES, STRIDES
+from goldens.scenes import SIZES
 
+from kzoo.places import Places
+
+LEVELS = 3, 4, 5, 6, 7
 GOLDENS = np.load(Path(__file__).parents[1] / "goldens" / "detection.npz")
 
 
-class Places(NamedTuple):
-    """Of a detector for images of a size, as torchvision has them."""
-
-    image_size: tuple[int, int]
-    anchors: np.ndarray
-    levels: np.ndarray
-
-    @property
-    def points(self) -> np.ndarray:
-        return (self.anchors[:, :2] + self.anchors[:, 2:]) / 2
-
-    @property
-    def strides(self) -> np.ndarray:
-        return self.anchors[:, 2] - self.anchors[:, 0]
-
-
-def geometry(detector: str, size: tuple[int, int]) -> Places:
+def places_of(detector: str, size: tuple[int, int]) -> Places:
     """The places of a detector for images of a size."""
-    number = SIZES.index(size)
-    return Places(size, GOLDENS[f"{detector}_anchors_{number}"], GOLDENS[f"{detector}_levels_{number}"])
-
-
-def strides(detector: str, size: tuple[int, int]) -> np.ndarray:
-    """Of the level of each place."""
-    return np.float32(STRIDES)[geometry(detector, size).levels]
+    return Places.of(size, detector, levels=LEVELS)
 
 
 def matches_of_batches(name: str, detector: str):
@@ -41,6 +21,6 @@ def matches_of_batches(name: str, detector: str):
     rest = GOLDENS[f"{name}_matches"]
     while len(rest):
         for size in SIZES:
-            count = 4 * len(geometry(detector, size).anchors)
+            count = 4 * places_of(detector, size).count
             yield rest[:count].reshape(4, -1)
             rest = rest[count:]
