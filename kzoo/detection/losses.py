@@ -73,12 +73,10 @@ def _check_focal(alpha: float, gamma: float) -> None:
 
 def _places_of(config: dict[str, Any]) -> Places:
     """The places that `dataclasses.asdict` made this of."""
-    levels = (
-        Level(
-            level["stride"], *(tuple(level[name]) for name in ("grid", "spacing")), tuple(map(tuple, level["shapes"]))
-        )
-        for level in config["levels"]
-    )
+    levels = []
+    for level in config["levels"]:
+        grid, spacing = tuple(level["grid"]), tuple(level["spacing"])
+        levels.append(Level(level["stride"], grid, spacing, tuple(map(tuple, level["shapes"]))))
     return Places(tuple(config["image"]), tuple(levels))
 
 
