@@ -67,9 +67,9 @@ class AveragePrecision:
         boxes, classes = np.asarray(boxes, "float64").reshape(-1, 4), np.asarray(classes, int).reshape(-1)
         known = np.concatenate([found.classes, np.where(classes <= CROWD, CROWD - classes, classes)])
         if len(boxes) != len(classes) or ((known < -1) | (known >= len(self.classes))).any():
+            shown = f"{classes.tolist()[:5]} and {found.classes.tolist()[:5]} of those found"
             raise InvalidValueError(
-                f"{len(boxes)} boxes of classes {classes.tolist()[:5]} and those found {found.classes.tolist()[:5]} do "
-                f"not go together; classes are 0 to {len(self.classes) - 1}"
+                f"{len(boxes)} boxes of classes {shown} do not go together; classes are 0 to {len(self.classes) - 1}"
             )
         real = classes != -1
         self._found.append(found)
