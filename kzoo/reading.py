@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
+from xml.parsers import expat
 
 from kzoo.errors import InvalidValueError
 
@@ -91,6 +93,40 @@ def parse_json(text: str, source: str) -> Any:
     except ValueError as error:  # JSON, UTF-8, a number of thousands of digits
         raise InvalidValueError(f"{source} is no valid JSON: {' '.join(str(error).split())}") from error
     return value
+
+
+def parse_xml(content: bytes, source: str) -> ElementTree.Element:
+    """The root of an XML document.
+
+    A document type is refused: entities, which a few lines of it can make billions of, and files and addresses that
+    it may name are then out of the world, and what describes a picture has none.
+
+    Args:
+        content: of a file.
+        source: what the errors call it.
+
+    Raises:
+        InvalidValueError: it is no XML, or declares a document type.
+
+    Example:
+        >>> parse_xml(b"<size><width>640</width></size>", "a.xml").findtext("width")
+        '640'
+    """
+    builder, parser = ElementTree.TreeBuilder(), expat.ParserCreate()
+
+    def refuse(*_):
+        raise InvalidValueError(f"{source} declares a document type (<!DOCTYPE), which is not read; remove it")
+
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
+    parser.CharacterDataHandler = builder.data
+    try:
+        parser.Parse(content, True)
+        return builder.close()
+    except (expat.ExpatError, ValueError, LookupError, AssertionError) as error:  # LookupError: an unknown encoding
+        if isinstance(error, InvalidValueError):
+            raise
+        raise InvalidValueError(f"{source} is no valid XML: {error}") from error
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -42,6 +42,91 @@ class Fault:
 
 
 FAULTS = (
+    # detection
+    Fault(
+        "an anchor between the two overlaps is left out of the loss",
+        "detection/losses.py",
+        "ops.where(matches == IGNORED, 0, focal)",
+        "focal",
+        ("detection/test_detection_losses.py::test_losses_are_those_of_a_loop",),
+    ),
+    Fault(
+        "RetinaNet's sums are divided for each image by itself",
+        "detection/losses.py",
+        'counts = ops.maximum(ops.sum(ops.cast(found, "float32"), axis=1), 1)',
+        'counts = ops.maximum(ops.mean(ops.sum(ops.cast(found, "float32"), axis=1)), 1)',
+        ("detection/test_detection_losses.py::test_losses_are_those_of_a_loop",),
+    ),
+    Fault(
+        "what is no box is found by no point",
+        "detection/assignment.py",
+        "(classes[:, None] >= 0)",
+        "(classes[:, None] >= -1)",
+        ("detection/test_assignment.py",),
+    ),
+    Fault(
+        "the smallest box wins where several fit",
+        "detection/assignment.py",
+        "ops.argmin(sizes, axis=-1)",
+        "ops.argmax(ops.cast(fits, 'int32'), axis=-1)",
+        ("detection/test_assignment.py",),
+    ),
+    Fault(
+        "suppression is for each class by itself",
+        "detection/suppression.py",
+        "worse = (classes[rest] == classes[best]) & (",
+        "worse = (",
+        ("detection/test_suppression.py",),
+    ),
+    Fault(
+        "a level gives its best candidates",
+        "detection/suppression.py",
+        'order = np.argsort(-scores[places, classes], kind="stable")[: self.candidates]',
+        'order = np.argsort(-scores[places, classes][: self.candidates], kind="stable")',
+        ("detection/test_suppression.py",),
+    ),
+    Fault(
+        "the surest detection takes a box first",
+        "detection/average_precision.py",
+        'order = np.argsort(-sure.scores, kind="stable")',
+        "order = np.arange(len(sure))",
+        ("detection/test_average_precision.py",),
+    ),
+    Fault(
+        "boxes follow the picture into the middle of its border",
+        "images/pixels.py",
+        "np.tile(np.array([columns.start, rows.start]) / shape[::-1], 2)",
+        "np.zeros(4)",
+        ("data/test_detection_sets.py",),
+    ),
+    Fault(
+        "a document type in XML is refused",
+        "reading.py",
+        "    parser.StartDoctypeDeclHandler = refuse\n",
+        "",
+        ("data/test_detection_sets.py::test_hostile_xml_is_one_line",),
+    ),
+    Fault(
+        "a box that is there twice is dropped",
+        "data/annotations.py",
+        "if reason is None and key in chosen:",
+        "if False:",
+        ("data/test_detection_sets.py",),
+    ),
+    Fault(
+        "a mirrored picture has mirrored boxes",
+        "data/box_changes.py",
+        "first, last = ops.min(ends, axis=2), ops.max(ends, axis=2)",
+        "first, last = ops.min(ops.abs(ends), axis=2), ops.max(ops.abs(ends), axis=2)",
+        ("data/test_box_changes.py",),
+    ),
+    Fault(
+        "a crop keeps one of the boxes whole",
+        "data/box_changes.py",
+        "high = ops.where(none, 1 - sides, ops.minimum(first, 1 - sides))",
+        "high = 1 - sides",
+        ("data/test_box_changes.py",),
+    ),
     # layers
     Fault(
         "a function that is a target gives one score for each image",

@@ -35,7 +35,7 @@ from kzoo.weights import load, resolve
 ROOT = Path(__file__).parents[1]
 ROOMS = (
     *("layers", "models", "weights", "surgery", "edge", "images", "data", "recipe", "tasks", "train", "report"),
-    *("planning", "predict", "explain", "page", "check", "bench", "commands"),
+    *("detection", "planning", "predict", "explain", "page", "check", "bench", "commands"),
 )
 PAGES = [
     path

@@ -72,21 +72,18 @@ def load_listing(
         DatasetError: no size, less than two classes, names that cannot be written, a class that training lacks, a
             file that is no picture, or parts that would be empty.
     """
-    _check_names(listing)
+    check_names(listing)
     if division is not None:
-        _check_classes(listing)
+        check_parts(listing)
+        _check_count(listing)
     if size is None:
         raise DatasetError("images of a folder differ in size; say which to resize to, as in --image-size 224")
     check_headers(listing.files)
-    has = _has(listing)
+    has = has_classes(listing)
     labels = has.argmax(axis=1).astype("int64") if listing.separator is None else has.astype("uint8")
     if listing.separator and (always := np.flatnonzero(has.all(axis=0)).tolist()):
         _log.warning(f"{listing.name}: every image is of {_named([listing.classes[number] for number in always])}")
-    parts = {"train": np.arange(len(labels))} if division is None else _divide(listing, labels, division)
-    for part in [*parts][1:]:
-        numbers = np.flatnonzero(~has[parts[part]].any(axis=0)).tolist()
-        if absent := [listing.classes[number] for number in numbers]:
-            _log.warning(f"{listing.name}: no {part} image is of {_named(absent)}")
+    parts = {"train": np.arange(len(labels))} if division is None else divide(listing, labels, division)
     shape = (*size, 3)
 
     def decode(image: bytes, label: np.ndarray, fit: Fit | None = None) -> Example:
@@ -113,7 +110,8 @@ def writable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _check_names(listing: Listing) -> None:
+def check_names(listing: Listing) -> None:
+    """Raises `DatasetError` for a class whose name cannot be written or seen."""
     for name in listing.classes:
         if writable(name) != name:
             raise DatasetError(f"{listing.name}: the class {writable(name)} is called by bytes that are no UTF-8")
@@ -121,7 +119,8 @@ def _check_names(listing: Listing) -> None:
             raise DatasetError(f"{listing.name}: a class is called {name!r}; give it a name that can be seen")
 
 
-def _check_classes(listing: Listing) -> None:
+def check_parts(listing: Listing) -> None:
+    """Raises `DatasetError` if a dataset that is divided has nothing to train on, or trains some class on nothing."""
     given = set(listing.splits or ["train"])
     if "train" not in given:
         raise DatasetError(f"{listing.name} has {' and '.join(sorted(given))} images and none to train on")
@@ -131,6 +130,9 @@ def _check_classes(listing: Listing) -> None:
                 f"{listing.name}: {part} has pictures of classes that train lacks: {', '.join(unknown)}; train has "
                 f"{', '.join(sorted(_classes_of(listing, 'train')))}"
             )
+
+
+def _check_count(listing: Listing) -> None:
     if len(listing.classes) < 2:
         which = f"one class, {listing.classes[0]!r}" if listing.classes else "no class"
         instead = (
@@ -149,7 +151,7 @@ def _classes_of(listing: Listing, part: str) -> set[str]:
     return {name for names, split in pairs if split == part for name in names}
 
 
-def _has(listing: Listing) -> np.ndarray:
+def has_classes(listing: Listing) -> np.ndarray:
     """Whether each picture has each class, bool (n, classes)."""
     numbers = {name: number for number, name in enumerate(listing.classes)}
     pairs = [(index, numbers[name]) for index, names in enumerate(listing.labels) for name in names]
@@ -158,8 +160,17 @@ def _has(listing: Listing) -> np.ndarray:
     return found
 
 
-def _divide(listing: Listing, labels: np.ndarray, division: Division) -> dict[str, np.ndarray]:
-    """The numbers of the pictures in each part."""
+def divide(listing: Listing, labels: np.ndarray, division: Division) -> dict[str, np.ndarray]:
+    """The numbers of the pictures in each of `PARTS`; a warning tells of classes that one lacks, and of copies.
+
+    Args:
+        listing: of the pictures.
+        labels: numbers of their classes (n,), or 0 and 1 of several (n, classes).
+        division: shares, keys and seed.
+
+    Raises:
+        DatasetError: keys that are not found, or a part that would be empty.
+    """
     keys = division.keys(listing.paths)
     copies = first_copies(listing.files)
     groups = copies if keys is None else join(copies, keys)
@@ -180,7 +191,13 @@ def _divide(listing: Listing, labels: np.ndarray, division: Division) -> dict[st
         held_out = hold_out(labels[train], groups[train], names, share, division.seed, "validation_fraction")
         parts |= {"train": train[~held_out], "validation": train[held_out]}
     _warn_of_copies(listing, copies, labels, parts)
-    return {part: parts[part] for part in PARTS}
+    parts = {part: parts[part] for part in PARTS}
+    has = has_classes(listing)
+    for part in PARTS[1:]:
+        numbers = np.flatnonzero(~has[parts[part]].any(axis=0)).tolist()
+        if absent := [listing.classes[number] for number in numbers]:
+            _log.warning(f"{listing.name}: no {part} image is of {_named(absent)}")
+    return parts
 
 
 def _given(listing: Listing, division: Division) -> np.ndarray | None:

@@ -9,7 +9,7 @@ import itertools
 import logging
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kzoo.data.listing import SPLIT_NAMES, TABLES, Listing
@@ -45,7 +45,11 @@ def list_rows(table: Path, separator: str | None = None) -> Listing:
     if not table.is_file():
         raise DatasetError(f"no table at {str(table)!r}")
     try:
-        rows = list(_parquet_rows(table, separator) if table.suffix.lower() == ".parquet" else _text_rows(table))
+        rows = list(
+            _parquet_rows(table, separator)
+            if table.suffix.lower() == ".parquet"
+            else text_rows(table, lambda names: _header(table, names))
+        )
     except (InvalidValueError, csv.Error) as error:
         raise DatasetError(str(error) if isinstance(error, InvalidValueError) else f"{table}: {error}") from error
     if not rows:
@@ -81,9 +85,9 @@ def list_rows(table: Path, separator: str | None = None) -> Listing:
             f"{table} has no image with two labels, such as 'a{separator}b': label_separator is what stands between "
             "the classes of a picture"
         )
-    _check_files(table, places)
+    check_files(table, places)
     paths = [Path(path).as_posix() for path in places]
-    classes = _classes(table, {name for names in labels for name in names})
+    classes = sorted_classes(table, {name for names in labels for name in names})
     ranks = {name: rank for rank, name in enumerate(classes)}
     ordered = [tuple(sorted(names, key=ranks.__getitem__)) for names in labels]
     return Listing(str(table), table.parent, paths, ordered, splits if divided else None, classes, separator)
@@ -110,8 +114,18 @@ def _names(table: Path, place: str, cell: str, separator: str | None) -> list[st
     return names
 
 
-def _text_rows(table: Path) -> Iterator[Row]:
-    """Rows of CSV or TSV."""
+def text_rows(table: Path, read_header: Callable[[list[str]], list[str]]) -> Iterator[Row]:
+    """The rows of a CSV or TSV file that are not empty.
+
+    Args:
+        table: the file.
+        read_header: makes the names of the columns of the cells of its first row.
+
+    Raises:
+        DatasetError: an empty file, or a row with more or less cells than the first.
+        InvalidValueError: it cannot be read.
+        csv.Error: it is no table.
+    """
     text = read_text(table, LARGEST_BYTES)
     first = text.lstrip().split("\n", 1)[0]
     delimiter = "\t" if table.suffix.lower() == ".tsv" else ";" if ";" in first and "," not in first else ","
@@ -123,13 +137,13 @@ def _text_rows(table: Path) -> Iterator[Row]:
         if not any(stripped):
             continue
         if header is None:
-            header = _header(table, stripped)
+            header = read_header(stripped)
         elif len(cells) != len(header):
             raise DatasetError(f"{table}, {place}: {len(cells)} cells, and the header has {len(header)}; quote commas")
         else:
             yield place, dict(zip(header, stripped, strict=True))
     if header is None:
-        raise DatasetError(f"{table} is empty; it must have a header with path, label and perhaps split")
+        raise DatasetError(f"{table} is empty; it must have a header, then a row for each picture")
 
 
 def _parquet_rows(table: Path, separator: str | None) -> Iterator[Row]:
@@ -189,7 +203,7 @@ def _header(table: Path, names: list[str]) -> list[str]:
     return header
 
 
-def _check_files(table: Path, places: dict[str, str]) -> None:
+def check_files(table: Path, places: dict[str, str]) -> None:
     """Raises if files are not there."""
     if absent := [path for path in places if not (table.parent / path).is_file()]:
         more = f", nor are {len(absent) - 1} more" if len(absent) > 1 else ""
@@ -199,7 +213,7 @@ def _check_files(table: Path, places: dict[str, str]) -> None:
         )
 
 
-def _classes(table: Path, names: set[str]) -> tuple[str, ...]:
+def sorted_classes(table: Path, names: set[str]) -> tuple[str, ...]:
     """The classes, sorted: as numbers where all are."""
     classes = sorted(names)
     try:

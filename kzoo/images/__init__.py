@@ -14,7 +14,7 @@ overlay: a picture with the classes of its pixels drawn over it.
 from kzoo.images.crops import RandomCrop
 from kzoo.images.finding import FORMATS, SUFFIXES, Found, find_in, find_pictures, is_hidden, is_picture, list_folder
 from kzoo.images.pixels import INTERPOLATION, RESIZE, STRETCHED, Interpolation, PixelChanges, Pixels, Resize
-from kzoo.images.reading import MODES, MOST_PIXELS, check_header, read_numbers, read_picture
+from kzoo.images.reading import MODES, MOST_PIXELS, check_header, read_numbers, read_picture, read_size
 
 __all__ = [
     "FORMATS",
@@ -38,4 +38,5 @@ __all__ = [
     "list_folder",
     "read_numbers",
     "read_picture",
+    "read_size",
 ]

@@ -101,12 +101,11 @@ class Pixels:
         kept = self.crop if resize == "crop" else 1.0
         return Pixels(resize, kept if crop is None else crop, interpolation or self.interpolation)
 
-    def check_whole(self, what: str) -> None:
-        """Raises `InvalidValueError` if part of a picture is not seen, and `what` must say a class for each pixel."""
+    def check_whole(self, what: str, says: str = "gives each pixel a class") -> None:
+        """Raises `InvalidValueError` if part of a picture is not seen, of which `what` says something."""
         if self.resize == "crop":
             raise InvalidValueError(
-                f"resize='crop' leaves out the borders of pictures, and {what} gives each pixel a class; use "
-                "'stretch' or 'pad'"
+                f"resize='crop' leaves out the borders of pictures, and {what} {says}; use 'stretch' or 'pad'"
             )
 
     def read(self, path: str | Path, shape: tuple[int, int, int]) -> np.ndarray:
@@ -147,6 +146,35 @@ class Pixels:
         if size != picture.size:
             picture = picture.resize(size, resampling)
         return np.asarray(_centre(picture, (height, width), border))
+
+    def apply_to_boxes(self, boxes: np.ndarray, size: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
+        """Boxes in pixels of a picture, relative to the image that `apply` makes of it.
+
+        Args:
+            boxes: (n, 4): left, top, right and bottom.
+            size: (width, height) of the picture.
+            shape: (height, width) of the image.
+
+        Returns:
+            float32 (n, 4), of 0 to 1 for boxes inside the picture.
+
+        Raises:
+            InvalidValueError: `"crop"`, which would cut boxes.
+        """
+        scale, shift = self._to_image(size, shape)
+        return (np.asarray(boxes, "float64") * scale + shift).astype("float32")
+
+    def boxes_in_picture(self, boxes: np.ndarray, size: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
+        """Boxes relative to an image, in pixels of its picture and not outside of it: `apply_to_boxes` backwards."""
+        scale, shift = self._to_image(size, shape)
+        return np.clip((np.asarray(boxes, "float64") - shift) / scale, 0, [*size, *size]).astype("float32")
+
+    def _to_image(self, size: tuple[int, int], shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """What places in a picture are multiplied by, and what is added, to be relative to the image."""
+        self.check_whole("boxes", "may lie there")
+        rows, columns = self.window(size, shape)
+        sides = np.array([columns.stop - columns.start, rows.stop - rows.start]) / shape[::-1]
+        return np.tile(sides / size, 2), np.tile(np.array([columns.start, rows.start]) / shape[::-1], 2)
 
     def _resized(self, size: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
         """(width, height) of a whole picture of `size` (width, height) before it is cropped or padded."""

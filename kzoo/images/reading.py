@@ -39,6 +39,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIDEWAYS = (5, 6, 7, 8)  # of them those that change width for height
 
 
 def read_picture(source: str | Path | bytes, channels: int, name: str | None = None) -> Image.Image:
@@ -83,6 +84,23 @@ def check_header(path: str | Path) -> None:
         _check(file, str(path))
 
 
+def read_size(source: str | Path | bytes, name: str | None = None) -> tuple[int, int]:
+    """Width and height of the upright picture, from the header of its file and none of its pixels.
+
+    Args:
+        source: as in `read_picture`.
+        name: as in `read_picture`.
+
+    Raises:
+        InvalidValueError: what `read_picture` would say of the header.
+    """
+    name = name or _name(source)
+    opened = io.BytesIO(source) if isinstance(source, bytes) else source
+    with _readable(name), Image.open(opened, formats=FORMATS) as file:
+        _check(file, name)
+        return file.size[::-1] if _orientation(file) in SIDEWAYS else file.size
+
+
 def _name(source: str | Path | bytes) -> str:
     return "the picture" if isinstance(source, bytes) else str(source)
 
@@ -121,11 +139,15 @@ def _decode(source: str | Path | bytes, name: str) -> tuple[Image.Image, bool]:
         _check(file, name)
         deep = file.mode in DEEP or any(";16" in str(tile[3]) for tile in file.tile)
         file.load()
-        try:
-            orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
-        except Exception:  # whoever wrote nonsense behind a whole picture said nothing of its rotation
-            orientation = 1
+        orientation = _orientation(file)
         return (file.transpose(TURNS[orientation]) if orientation in TURNS else file), deep
+
+
+def _orientation(file: Image.Image) -> int:
+    try:
+        return file.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # whoever wrote nonsense behind a whole picture said nothing of its rotation
+        return 1
 
 
 def to_mode(picture: Image.Image, mode: str, deep: bool = False, name: str = "the picture") -> Image.Image:

@@ -105,7 +105,7 @@ def row(place, cells):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "labels.csv is empty; it must have a header with path, label and perhaps split"),
+        ("", "labels.csv is empty; it must have a header, then a row for each picture"),
         ("\n \n", "labels.csv is empty"),
         ("path,label\n", "labels.csv has no rows under its header"),
         (b"path,label\n\xff.png,a\n", "cannot read .*labels.csv: byte 11 is not UTF-8"),

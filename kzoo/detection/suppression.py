@@ -1,0 +1,147 @@
+"""From what a detector says at all its places to the boxes that it found: the best of each heap, in NumPy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kzoo.errors import InvalidValueError
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found in one picture, the surest first.
+
+    Attributes:
+        boxes: float32 (n, 4): left, top, right and bottom, in pixels of the picture.
+        scores: float32 (n,), from 0 to 1.
+        classes: int32 (n,), numbers of the classes.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def above(self, score: float) -> "Detections":
+        """Those that are at least so sure."""
+        kept = self.scores >= score
+        return Detections(self.boxes[kept], self.scores[kept], self.classes[kept])
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """What is kept of scores and boxes: torchvision's rules in torchvision's order.
+
+    A place may find several classes. Of the candidates, a place with a class each, of every level those above the
+    score are taken, the best ones; of all levels together, from the best on, each that overlaps no better one of its
+    class too much; of those again the best.
+
+    Attributes:
+        score: that a candidate must be above.
+        candidates: most of a level.
+        overlap: intersection over union, above which the worse one of two boxes of a class goes.
+        most: detections of a picture.
+
+    Raises:
+        InvalidValueError: a share that is none, or a number below 1.
+
+    Example:
+        >>> found = RETINANET(boxes, scores, level_sizes=(1200, 300, 75))
+        >>> found.boxes[0], found.scores[0], found.classes[0]
+    """
+
+    score: float
+    candidates: int
+    overlap: float
+    most: int
+
+    def __post_init__(self):
+        for name in ("score", "overlap"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InvalidValueError(f"{name}={getattr(self, name)!r} is not accepted; it goes from 0 to 1")
+        for name in ("candidates", "most"):
+            if getattr(self, name) < 1:
+                raise InvalidValueError(f"{name}={getattr(self, name)!r} is not accepted; it is a number from 1 on")
+
+    def __call__(self, boxes: np.ndarray, scores: np.ndarray, level_sizes: Sequence[int] | None = None) -> Detections:
+        """The detections of one picture.
+
+        Args:
+            boxes: (places, 4), of any unit, which those that are found keep.
+            scores: (places, classes).
+            level_sizes: places of each level, one behind the other; default: all are one level.
+        """
+        boxes, scores = np.asarray(boxes, "float32"), np.asarray(scores, "float32")
+        sizes = [len(scores)] if level_sizes is None else list(level_sizes)
+        if sum(sizes) != len(scores) or len(boxes) != len(scores):
+            raise InvalidValueError(
+                f"{len(boxes)} boxes, {len(scores)} scores and levels of {sizes} do not go together"
+            )
+        starts = np.cumsum([0, *sizes[:-1]])
+        levels = [self._best(scores[start : start + size]) for start, size in zip(starts, sizes, strict=True)]
+        places = np.concatenate([start + level[0] for start, level in zip(starts, levels, strict=True)])
+        classes = np.concatenate([level[1] for level in levels])
+        kept = self._keep(boxes[places], scores[places, classes], classes)
+        places, classes = places[kept], classes[kept]
+        return Detections(boxes[places], scores[places, classes], classes.astype("int32"))
+
+    def _best(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places and classes of a level's candidates, the best first."""
+        places, classes = np.nonzero(scores > self.score)
+        order = np.argsort(-scores[places, classes], kind="stable")[: self.candidates]
+        return places[order], classes[order]
+
+    def _keep(self, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """Numbers of the candidates that are kept, the best first."""
+        rest = np.argsort(-scores, kind="stable")
+        kept: list[int] = []
+        while len(rest) and len(kept) < self.most:
+            best, rest = rest[0], rest[1:]
+            kept.append(best)
+            worse = (classes[rest] == classes[best]) & (overlaps(boxes[best], boxes[rest]) > self.overlap)
+            rest = rest[~worse]
+        return np.array(kept, int)
+
+
+FCOS = Suppression(score=0.2, candidates=1000, overlap=0.6, most=100)  # torchvision's, as is the next one
+RETINANET = Suppression(score=0.05, candidates=1000, overlap=0.5, most=300)
+
+
+def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Intersection over union (n,) of a box (4,) with others (n, 4), in NumPy; 0 where none has an area."""
+    sides = np.maximum(np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]), 0)
+    shared = sides[:, 0] * sides[:, 1]
+    own = (box[2] - box[0]) * (box[3] - box[1])
+    both = own + (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) - shared
+    return np.divide(shared, both, out=np.zeros_like(shared), where=both > 0)
+
+
+def detect(
+    outputs: dict[str, np.ndarray],
+    sizes: Sequence[tuple[int, int]],
+    suppression: Suppression,
+    level_sizes: Sequence[int] | None = None,
+) -> list[Detections]:
+    """What a detector's outputs find in pictures.
+
+    Args:
+        outputs: `boxes` (n, places, 4), relative to the image that the model saw, which shows the whole picture, and
+            `scores` (n, places, classes).
+        sizes: height and width of each picture in pixels.
+        suppression: what is kept.
+        level_sizes: see `Suppression`.
+
+    Returns:
+        Of each picture what was found, with boxes in its pixels.
+
+    Example:
+        >>> found = detect(model.predict(images), [(480, 640)] * len(images), FCOS)
+    """
+    pictures = zip(outputs["boxes"], outputs["scores"], sizes, strict=True)
+    return [
+        suppression(boxes * np.array([width, height, width, height], "float32"), scores, level_sizes)
+        for boxes, scores, (height, width) in pictures
+    ]
