@@ -11,9 +11,11 @@ square as wide as the level's stride around it.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from numbers import Integral
+from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -97,12 +99,19 @@ class Places:
             InvalidValueError: another kind, no level, or a size that is not positive.
         """
         check_choice("kind", kind, KINDS)
-        if len(image) != 2 or not all(isinstance(size, Integral) and size > 0 for size in image):
+        if not _is_list(image, lambda size: isinstance(size, Integral) and size > 0) or len(image) != 2:
             raise InvalidValueError(
                 f"image={image!r} must be the height and width in pixels; a detector needs both, for its places"
             )
-        if not levels or list(levels) != sorted(set(levels)):
+        if not _is_list(levels, lambda level: isinstance(level, Integral) and 0 <= level < 20) or list(
+            levels
+        ) != sorted(set(levels)):
             raise InvalidValueError(f"levels={levels!r} must be numbers of maps, finest first, such as (3, 4, 5)")
+        if not _is_size(anchor_size):
+            raise InvalidValueError(f"anchor_size={anchor_size!r} must be a number of strides above 0, such as 4")
+        for name, values in (("scales", scales), ("ratios", ratios)):
+            if not _is_list(values, _is_size):
+                raise InvalidValueError(f"{name}={values!r} must be numbers above 0, such as (0.5, 1, 2)")
         padded = tuple(-(-int(size) // PADDED_TO) * PADDED_TO for size in image)
         return cls(
             (int(image[0]), int(image[1])),
@@ -151,6 +160,15 @@ class Places:
         """What relative boxes are multiplied by to be pixels: width, height, width, height."""
         height, width = self.image
         return np.array([width, height, width, height], "float32")
+
+
+def _is_list(values: object, accepts: Callable[[Any], bool]) -> bool:
+    """Whether it is a tuple or list of such values, one at least."""
+    return isinstance(values, (tuple, list)) and bool(values) and all(map(accepts, values))
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
 
 
 def _level(padded: tuple[int, ...], stride: int, shapes: tuple) -> Level:

@@ -10,7 +10,7 @@ import numpy as np
 
 from kzoo.errors import InvalidValueError, UnknownNameError, UnknownOptionError, did_you_mean
 
-CLASSIFICATION, SEGMENTATION = "classification", "segmentation"
+CLASSIFICATION, SEGMENTATION, DETECTION = "classification", "segmentation", "detection"
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,13 @@ class Entry:
         head: `(maps, num_classes, activation, config) -> predictions` from all of them.
         input_shape: default (height, width, channels).
         num_classes: default.
-        task: `"classification"`: a probability for each class of an image, or `"segmentation"`: of each of its pixels.
+        task: `"classification"`: a probability for each class of an image, `"segmentation"`: of each of its pixels, or
+            `"detection"`: of each of its boxes.
         preprocessing: name of the pixel normalisation, see `kzoo.models.blocks.PREPROCESSING`.
         papers: arXiv numbers.
         narrow: overrides that give a small model of the same kind, for tests.
         narrow_size: side of the images that it takes in tests.
+        listed: whether `list_models` shows it; what does not go the whole way yet is built by its name alone.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Entry:
     task: str = CLASSIFICATION
     narrow: Mapping[str, Any] = field(default_factory=dict)
     narrow_size: int = 32
+    listed: bool = True
 
 
 _ENTRIES: dict[str, Entry] = {}
@@ -120,7 +123,7 @@ def list_models(pattern: str = "*") -> list[str]:
     """
     if not isinstance(pattern, str):
         raise InvalidValueError(f"pattern={pattern!r} must be text, such as 'resnet50*'")
-    return sorted(fnmatch.filter(_registered(), pattern))
+    return sorted(fnmatch.filter([name for name, entry in _registered().items() if entry.listed], pattern))
 
 
 def select_models(patterns: Iterable[str]) -> list[str]:

@@ -19,7 +19,7 @@ from kzoo.models.blocks import check_classifier, pool, preprocess
 from kzoo.models.inception import without_auxiliary
 from kzoo.models.slots import plain_of
 from kzoo.output import Output
-from kzoo.registry import CLASSIFICATION, Entry, configure, lookup
+from kzoo.registry import CLASSIFICATION, DETECTION, Entry, configure, lookup
 from kzoo.taps import tap_names
 
 _log = logging.getLogger("kzoo")
@@ -103,7 +103,8 @@ def build(
     if num_classes is None:
         num_classes = spec.num_classes if spec and weights is not None else entry.num_classes
     if include_top:
-        num_classes = check_classifier(num_classes, classifier_activation)
+        scores = "sigmoid" if entry.task == DETECTION and classifier_activation is not None else classifier_activation
+        num_classes = check_classifier(num_classes, scores)
     if keras.config.image_data_format() != "channels_last":
         raise InvalidValueError(
             "the zoo's models are channels last; call keras.config.set_image_data_format('channels_last') first"

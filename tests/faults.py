@@ -127,6 +127,70 @@ FAULTS = (
         "high = 1 - sides",
         ("data/test_box_changes.py",),
     ),
+    # detectors
+    Fault(
+        "boxes are relative to the image without its padding",
+        "layers/boxes.py",
+        "self.places.anchors[None, None] / self.places.scale",
+        "self.places.anchors[None, None] / np.array([*self.places.padded[::-1]] * 2, 'float32')",
+        ("layers/test_boxes.py",),
+    ),
+    Fault(
+        "a side is at most 62.5 times that of its anchor",
+        "layers/boxes.py",
+        "ops.exp(ops.minimum(offsets[..., 2:], LARGEST))",
+        "ops.exp(offsets[..., 2:])",
+        ("layers/test_boxes.py",),
+    ),
+    Fault(
+        "the score of FCOS is the root of the product",
+        "layers/boxes.py",
+        "ops.sqrt(ops.sigmoid(logits) * ops.sigmoid(centerness))",
+        "ops.sigmoid(logits) * ops.sigmoid(centerness)",
+        ("layers/test_boxes.py",),
+    ),
+    Fault(
+        "anchors of a position go by ratios, then by sizes",
+        "places.py",
+        "boxes = np.stack([-widths, -heights, widths, heights], axis=-1).reshape(-1, 4) / 2",
+        "boxes = np.stack([-widths, -heights, widths, heights], axis=-1).swapaxes(0, 1).reshape(-1, 4) / 2",
+        ("test_places.py",),
+    ),
+    Fault(
+        "the sides of anchors are whole pixels",
+        "places.py",
+        'np.array([int(stride * anchor_size * scale) for scale in scales], "float32")',
+        'np.array([stride * anchor_size * scale for scale in scales], "float32")',
+        ("test_places.py",),
+    ),
+    Fault(
+        "the prior is on the class head",
+        "models/detector.py",
+        'to_logits = _conv(count * num_classes, "head_class_logits", bias=-math.log((1 - PRIOR) / PRIOR))',
+        'to_logits = _conv(count * num_classes, "head_class_logits")',
+        ("models/test_detectors.py::test_fine_tuning_starts_at_the_prior",),
+    ),
+    Fault(
+        "images are padded at the right and at the bottom",
+        "models/detector.py",
+        "((0, bottom), (0, right))",
+        "((bottom, 0), (right, 0))",
+        ("models/test_detection_parity.py",),
+    ),
+    Fault(
+        "P6 reads the pyramid's last map where the config says so",
+        "models/fpn.py",
+        'source = last if config.extra == "stride" else maps[level]',
+        "source = last",
+        ("models/test_detection_parity.py",),
+    ),
+    Fault(
+        "the distances of FCOS go through ReLU",
+        "models/detector.py",
+        "to_offsets(boxes) if to_centerness is None else rectify(to_offsets(boxes))",
+        "to_offsets(boxes)",
+        ("models/test_detectors.py::test_heads_by_loops",),
+    ),
     # layers
     Fault(
         "a function that is a target gives one score for each image",
@@ -340,8 +404,8 @@ FAULTS = (
     Fault(
         "the last activation is computed in float32",
         "models/blocks.py",
-        'dtype = "float32" if compute_dtype in ("float16", "bfloat16") else compute_dtype',
-        "dtype = compute_dtype",
+        'return "float32" if compute_dtype in ("float16", "bfloat16") else compute_dtype',
+        "return compute_dtype",
         ("test_zoo.py::test_half_precision_ends_in_full",),
     ),
     # surgery

@@ -15,6 +15,7 @@ from functools import partial
 import keras
 
 from kzoo.layers.attention_stem import AttentionStem
+from kzoo.layers.boxes import CenternessScores, DecodeBoxes
 from kzoo.layers.cbam import CBAM, SpatialAttention
 from kzoo.layers.depth_concat import DepthConcat
 from kzoo.layers.kernel_regression import KernelRegressionAttention
@@ -41,7 +42,9 @@ __all__ = [
     "CBAM",
     "Attention",
     "AttentionStem",
+    "CenternessScores",
     "ChannelAttention",
+    "DecodeBoxes",
     "DepthConcat",
     "DropPath",
     "KernelRegressionAttention",

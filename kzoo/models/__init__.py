@@ -4,18 +4,21 @@ family: one architecture: a module here, with a frozen config and `VARIANTS`, a 
 tap: a feature map with a name: `p3` is the last map of stride 2³ = 8.
 backbone: a classification network under a U-Net or a feature pyramid.
 neck: a feature pyramid without its head: a dict of maps.
+detector: boxes and scores on a feature pyramid.
 head: what makes predictions of the maps.
 narrow: overrides that give a small model of the same kind, for tests and `kzoo check`.
 """
 
 from kzoo.models import (
     airbench,
+    fcos,
     fpn,
     googlenet,
     inception_v3,
     nat,
     residual_attention,
     resnet,
+    retinanet,
     simple_cnn,
     swin,
     unet,
@@ -24,12 +27,14 @@ from kzoo.models import (
 
 __all__ = [
     "airbench",
+    "fcos",
     "fpn",
     "googlenet",
     "inception_v3",
     "nat",
     "residual_attention",
     "resnet",
+    "retinanet",
     "simple_cnn",
     "swin",
     "unet",

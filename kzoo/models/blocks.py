@@ -125,6 +125,10 @@ def classifier_head(maps: dict, num_classes: int, activation, config=None):
 
 def head_activation(x, activation, name: str = "head_activation"):
     """The last activation, computed in float32 at least."""
+    return keras.layers.Activation(activation or "linear", dtype=precise_dtype(), name=name)(x)
+
+
+def precise_dtype() -> str:
+    """What the last layers of a model compute in: float32 under mixed precision, else the policy's own."""
     compute_dtype = keras.config.dtype_policy().compute_dtype
-    dtype = "float32" if compute_dtype in ("float16", "bfloat16") else compute_dtype
-    return keras.layers.Activation(activation or "linear", dtype=dtype, name=name)(x)
+    return "float32" if compute_dtype in ("float16", "bfloat16") else compute_dtype

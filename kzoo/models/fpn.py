@@ -43,7 +43,7 @@ class FPNConfig(BackboneConfig):
         extra_levels: how many coarser maps follow the last level.
         extra: how they are made: `"pool"`: every second pixel of the level before (the paper's p6); `"stride"`: 3×3
             convolutions with stride 2, the first one of the backbone's last map, with ReLU between them (RetinaNet,
-            arXiv:1708.02002, section 4).
+            arXiv:1708.02002, section 4); `"stride_fpn"`: the same, the first one of the pyramid's last map.
         head_width: channels of the semantic head's convolutions.
     """
 
@@ -61,7 +61,7 @@ class FPNConfig(BackboneConfig):
                 "backbone=None is not accepted; a feature pyramid stands on one, such as 'resnet50'"
             )
         check_choice("design", self.design, DESIGNS)
-        check_choice("extra", self.extra, ("pool", "stride"))
+        check_choice("extra", self.extra, ("pool", "stride", "stride_fpn"))
         check_positive("channels", self.channels)
         check_positive("head_width", self.head_width)
         if not is_integer(self.extra_levels, 0):
@@ -167,7 +167,8 @@ def extend(maps: dict[int, Any], last, config: FPNConfig) -> dict[int, Any]:
         if config.extra == "pool":
             x = Subsample(2, name=f"{name}_pool")(maps[level + number])
         elif number == 0:
-            x = _conv(last, config.channels, f"{name}_conv", strides=2)
+            source = last if config.extra == "stride" else maps[level]
+            x = _conv(source, config.channels, f"{name}_conv", strides=2)
         else:
             x = _conv(relu(maps[level + number], name=f"{name}_relu"), config.channels, f"{name}_conv", strides=2)
         maps[level + number + 1] = x

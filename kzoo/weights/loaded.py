@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from kzoo.errors import WeightsError
 
-HEAD = "head_dense"  # the classifier; auxiliary heads' classifiers end in it
+HEADS = ("head_dense", "head_class_logits")  # a classifier, in whose name those of auxiliary heads end; a detector
 DENSE_HEAD = "head_fc1"  # takes maps of one size
 
 
@@ -58,14 +58,18 @@ class WeightsReport:
             raise WeightsError(f"{self.source} does not fit {model}: {'; '.join(found)}; {advice}")
 
 
+def _is_of_head(item: str) -> bool:
+    return any(head in item for head in HEADS)
+
+
 def _advice(wrong: list[str], missing: list[str]) -> str:
     dense_head = [item for item in wrong if DENSE_HEAD in item]
-    if dense_head and all(DENSE_HEAD in item or HEAD in item for item in wrong):
+    if dense_head and all(DENSE_HEAD in item or _is_of_head(item) for item in wrong):
         return (
             "the file's dense head takes maps of another size; build the model for the images the file was made for, "
             "or with head='average' and num_classes, or with include_top=False"
         )
-    if wrong and all(HEAD in item for item in wrong):
+    if wrong and all(map(_is_of_head, wrong)):
         return (
             "the file is for another number of classes: build with that num_classes, or keep yours and a classifier "
             "with random weights by passing num_classes to kzoo.build or head='initialise' to kzoo.load_weights"

@@ -8,7 +8,7 @@ import numpy as np
 
 from kzoo.weights.adapt import adapt
 from kzoo.weights.files import Stored, blank, check_kind, read_values
-from kzoo.weights.loaded import HEAD, WeightsReport
+from kzoo.weights.loaded import HEADS, WeightsReport
 from kzoo.weights.new_attention import attention_layers, start_as_nothing
 
 
@@ -69,7 +69,7 @@ def match(
             if notes:
                 report.adapted[variable.path] = "; ".join(notes)
     used = {*found.values(), *names.of_absent_auxiliary()}
-    if random or not any(layer.name == HEAD for layer in model.layers):
+    if random or not any(layer.name in HEADS for layer in model.layers):
         used.update(names.of_absent_head())
     report.unexpected = [name for name in names.arrays if name not in used]
     report.refuse_misfits(model.name, wrong, strict)
@@ -103,7 +103,7 @@ def _random_layers(model: keras.Model, names: Names, found: dict[str, str | None
     """The classifiers, those of auxiliary heads too, that keep their random weights."""
     classifiers: dict[str, list[keras.Variable]] = {}
     for variable in model.weights:
-        if _layer(variable).endswith(HEAD):
+        if _layer(variable).endswith(HEADS):
             classifiers.setdefault(_layer(variable), []).append(variable)
     if head != "if_fits":
         return set(classifiers) if head == "initialise" else set()

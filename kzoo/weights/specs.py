@@ -31,7 +31,10 @@ HUB = "hf://"
 DEFAULT = "imagenet"
 # published as pickles alone, which run code when they are opened
 PICKLES_ONLY = {
+    "fcos": "https://download.pytorch.org/models/fcos_resnet50_fpn_coco-99b0c9b7.pth",
     "googlenet_bn": "https://download.pytorch.org/models/googlenet-1378be20.pth",
+    "retinanet": "https://download.pytorch.org/models/retinanet_resnet50_fpn_coco-eeacb38b.pth",
+    "retinanet_v2": "https://download.pytorch.org/models/retinanet_resnet50_fpn_v2_coco-5905b1c5.pth",
     **{
         f"nat_{size}": "https://github.com/SHI-Labs/Neighborhood-Attention-Transformer"
         for size in ("mini", "tiny", "small", "base")

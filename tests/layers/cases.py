@@ -67,7 +67,27 @@ def _logits(layer, x):
     return keras.layers.Reshape((3, 4, 27), name="map")(x)
 
 
+def _boxes(layer, x):
+    """Boxes of the positions of a map at stride 8, as a map."""
+    x = keras.layers.Conv2D(4, 1, name="offsets")(x)
+    x = keras.layers.Reshape((1, -1, 4), name="places")(x)
+    return keras.layers.Reshape((12, 16, 4), name="map")(layer(x))
+
+
+def _anchors(layer, x):
+    x = keras.layers.Conv2D(36, 1, name="offsets")(x)
+    x = keras.layers.Reshape((1, -1, 4), name="places")(x)
+    return keras.layers.Reshape((12, 16, 36), name="map")(layer(x))
+
+
+def _scores(layer, x):
+    return layer([x, keras.layers.Conv2D(1, 1, name="centerness")(x)])
+
+
 CASES: dict[str, Case] = {
+    "decode_points": Case(lambda: layers.DecodeBoxes((90, 120), "fcos", (3,)), size=(12, 16), apply=_boxes),
+    "decode_anchors": Case(lambda: layers.DecodeBoxes((90, 120), "retinanet", (3,)), size=(12, 16), apply=_anchors),
+    "centerness_scores": Case(layers.CenternessScores, apply=_scores),
     "squeeze_excite": Case(layers.SqueezeExcite),
     "channel_attention": Case(lambda: layers.ChannelAttention(4)),
     "spatial_attention": Case(layers.SpatialAttention),

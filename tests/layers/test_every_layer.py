@@ -27,6 +27,9 @@ from kzoo.graph import count_macs
 FIRST = set({type(case.make()): name for name, case in reversed(CASES.items())}.values())
 # Not in any model that tests/test_whole_path.py exports by default
 EXPORTED = (
+    "centerness_scores",
+    "decode_anchors",
+    "decode_points",
     "drop_path",
     "kernel_regression",
     "layer_scale",

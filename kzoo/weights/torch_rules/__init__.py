@@ -8,13 +8,15 @@ from collections.abc import Callable
 
 import keras
 
-from kzoo.weights.torch_rules import googlenet, inception_v3, nat, resnet, swin, vgg
+from kzoo.weights.torch_rules import detector, googlenet, inception_v3, nat, resnet, swin, vgg
 
 LAYER_NAMES: dict[str, Callable[[str, keras.Model], tuple[str, ...]]] = {
+    "fcos": detector.layer_names,
     "googlenet": googlenet.layer_names,
     "inception_v3": inception_v3.layer_names,
     "nat": nat.layer_names,
     "resnet": resnet.layer_names,
+    "retinanet": detector.layer_names,
     "swin": swin.layer_names,
     "vgg": vgg.layer_names,
 }

@@ -1,0 +1,193 @@
+"""Detectors on every kind of backbone, their heads by loops, and what they refuse."""
+
+import keras
+import numpy as np
+import pytest
+from dense_loops import convolve, normalise
+from helpers import kinds, pixels, randomise, relative_error, slow_but, weights_without_gradient
+
+import kzoo
+from kzoo.errors import InvalidValueError
+from kzoo.layers import DecodeBoxes
+from kzoo.models.depths import depth_of_layers
+from kzoo.models.detector import raw_outputs
+from kzoo.registry import CLASSIFICATION, DETECTION, lookup
+from kzoo.surgery import plan_folding
+from kzoo.taps import tap_names
+
+CLASSES = 3
+TINY = dict(backbone="resnet18", backbone_options=dict(widths=(4, 6, 8, 10), depths=(1, 1, 1, 1)), channels=8)
+TINY |= dict(head_depth=1, head_groups=4, num_classes=CLASSES)
+QUICK = [("fcos", "vgg11_bn"), ("retinanet", "cifar_resnet20")]
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Both detectors with a name of each kind of narrow classifier."""
+    preferred = [backbone for _, backbone in QUICK]
+    names = [name for name in kzoo.list_models() if lookup(name).task == CLASSIFICATION]
+    backbones = kinds(sorted(names, key=lambda name: name not in preferred))
+    return [(detector, backbone) for detector in ("fcos", "retinanet") for backbone in backbones]
+
+
+def tiny(name: str = "fcos", size=(37, 70), **options) -> keras.Model:
+    return randomise(kzoo.build(name, input_shape=(*size, 3), **TINY | options))
+
+
+@pytest.mark.parametrize(("name", "backbone"), slow_but(QUICK, pairs()))
+def test_goes_the_whole_path(name, backbone, tmp_path):
+    """On an image that no stride divides: saved, folded, exported in one partition; gradients reach all weights."""
+    entry = lookup(backbone)
+    size = (entry.narrow_size + 11, entry.narrow_size + 6)
+    options = TINY | dict(backbone=backbone, backbone_options=dict(entry.narrow), extra_levels=1)
+    if name == "retinanet":
+        options |= dict(scales=(1,), ratios=(0.5, 1))
+    model = randomise(kzoo.build(name, input_shape=(*size, 3), **options))
+    images = pixels(2, *size, 3)
+    expected = {key: np.array(value) for key, value in model(images).items()}
+    places = model.get_layer("head_boxes").places
+    assert expected["boxes"].shape == (2, places.count, 4)
+    assert expected["scores"].shape == (2, places.count, CLASSES)
+    assert all(np.isfinite(value).all() for value in expected.values())
+    boxes = expected["boxes"]
+    assert (boxes[..., :2] <= boxes[..., 2:]).all()
+
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for key, value in loaded(images).items():
+        np.testing.assert_array_equal(value, expected[key])
+    folded = kzoo.fold_batch_norm(model)
+    alone = kzoo.build(backbone, input_shape=(*places.padded, 3), include_top=False, **dict(entry.narrow))
+    assert set(plan_folding(model).kept) == set(plan_folding(alone).kept)
+    for key, value in folded(images).items():
+        assert relative_error(value, expected[key]) < 1e-5
+    report = kzoo.export(folded, tmp_path / "model.tflite", calibration=images)
+    assert report.xnnpack_partitions == 1
+    assert report.max_rel_error < 1e-5
+
+    left = never_moved(lambda seed: _as_one(raw_outputs(randomise(model, seed))), images)
+    trunk = kzoo.build(backbone, input_shape=(*places.padded, 3), include_top=False, **dict(entry.narrow))
+    assert left <= never_moved(lambda seed: randomise(trunk, seed), pixels(2, *places.padded, 3))
+
+
+def never_moved(draw, images) -> set[str]:
+    """Weights that get no gradient under any of some draws: what training cannot feel, or closed units each time."""
+    left = set(weights_without_gradient(draw(0), images))
+    for seed in range(1, 6):
+        left = left and left & set(weights_without_gradient(draw(seed), images))
+    return left
+
+
+def _as_one(raw: keras.Model) -> keras.Model:
+    """All raw tensors side by side, as a model with one output."""
+    return keras.Model(raw.input, keras.layers.Concatenate()([raw.output[key] for key in raw.output]))
+
+
+@pytest.mark.parametrize("name", ["fcos", "retinanet"])
+def test_heads_by_loops(name):
+    """With batch normalisation of each level and P6 from the backbone: the same kernels on all levels."""
+    model = tiny(name, head_norm="batch", extra_levels=1, extra="stride", head_depth=2)
+    images = pixels(2, 37, 70, 3)
+    maps = kzoo.pyramid(model, ["fpn_p3", "fpn_p4", "fpn_p5", "fpn_p6"])(images)
+    expected = {"logits": [], "offsets": []} | ({"centerness": []} if name == "fcos" else {})
+    for tap, value in maps.items():
+        towers = {}
+        for head in ("class", "box"):
+            x = np.array(value)
+            for number in (1, 2):
+                x = convolve(x, model.get_layer(f"head_{head}_conv{number}").get_weights()[0], 0, padding=1)
+                x = np.maximum(normalise(x, model.get_layer(f"head_{head}_{tap[4:]}_bn{number}")), 0)
+            towers[head] = x
+        for key, layer in (("logits", "class_logits"), ("offsets", "box_offsets"), ("centerness", "box_centerness")):
+            if key in expected:
+                x = convolve(towers[layer.split("_")[0]], *model.get_layer(f"head_{layer}").get_weights(), padding=1)
+                x = np.maximum(x, 0) if (name, key) == ("fcos", "offsets") else x
+                width = {"logits": CLASSES, "offsets": 4, "centerness": 1}[key]
+                expected[key].append(x.reshape(len(x), -1, width))
+    raw = raw_outputs(model)(images)
+    assert list(raw) == list(expected)
+    for key, value in raw.items():
+        assert relative_error(value, np.concatenate(expected[key], axis=1)) < 1e-5
+    scores = 1 / (1 + np.exp(-np.array(raw["logits"])))
+    if name == "fcos":
+        scores = np.sqrt(scores / (1 + np.exp(-np.array(raw["centerness"]))))
+    assert relative_error(model(images)["scores"], scores) < 1e-5
+
+
+def test_fine_tuning_starts_at_the_prior():
+    """Every class has the probability 0.01 at every place; the bias is on the class head, and on no other."""
+    model = kzoo.build("retinanet", input_shape=(64, 64, 3), **TINY)
+    raw = raw_outputs(model)(pixels(2, 64, 64, 3))
+    np.testing.assert_allclose(keras.ops.sigmoid(raw["logits"]), 0.01, rtol=0.5)
+    assert not np.any(model.get_layer("head_box_offsets").bias)
+    kernel = np.array(model.get_layer("head_class_conv1").kernel)
+    assert abs(kernel.std() - 0.01) < 0.002
+
+
+@pytest.mark.usefixtures("without_values")
+def test_levels_are_options():
+    model = kzoo.build("fcos", input_shape=(64, 96, 3), extra_levels=0, **TINY)
+    assert tap_names(model)[-3:] == ["fpn_p3", "fpn_p4", "fpn_p5"]
+    assert model.output["boxes"].shape == (None, 96 + 24 + 6, 4)
+    model = kzoo.build("fcos", input_shape=(64, 96, 3), levels=("p4", "p5"), **TINY)
+    assert tap_names(model)[-4:] == ["fpn_p4", "fpn_p5", "fpn_p6", "fpn_p7"]
+    assert model.get_layer("head_boxes").levels == (4, 5, 6, 7)
+
+
+@pytest.mark.usefixtures("without_values")
+def test_heads_are_shared_and_the_deepest():
+    few, many = (kzoo.build("fcos", input_shape=(64, 64, 3), extra_levels=n, **TINY) for n in (0, 2))
+    heads = [[v.path for v in model.weights if v.path.startswith("head_")] for model in (few, many)]
+    assert heads[0] == heads[1]
+    depths = depth_of_layers(many)
+    deepest = max(depths.values())
+    assert {name for name in depths if name.startswith(("head_", "fpn_"))} == {
+        name for name, depth in depths.items() if depth == deepest
+    }
+
+
+@pytest.mark.usefixtures("without_values")
+def test_boxes_stay_float32_under_mixed_precision():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = kzoo.build("fcos", input_shape=(64, 64, 3), **TINY)
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert {output.dtype for output in model.output.values()} == {"float32"}
+    assert isinstance(model.get_layer("head_boxes"), DecodeBoxes)
+    assert model.get_layer("head_boxes").compute_dtype == "float32"
+    assert model.get_layer("head_class_conv1").compute_dtype == "float16"
+
+
+def test_they_are_built_by_name_alone():
+    """Until they go the whole way that every listed name goes."""
+    for name in ("fcos", "retinanet", "retinanet_v2"):
+        assert lookup(name).task == DETECTION
+        assert name not in kzoo.list_models()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(backbone=None), "a detector stands on one"),
+        (dict(extra="pool"), "use one of 'stride', 'stride_fpn'"),
+        (dict(head_norm="layer"), "head_norm='layer' is not accepted"),
+        (dict(head_norm="group", head_groups=3), "head_groups=3 do not divide channels=8"),
+        (dict(extra_levels=-1), "extra_levels=-1 must be an integer, 0 or more"),
+        (dict(ratios=()), r"ratios=\(\) must be numbers above 0"),
+        (dict(scales=(0,)), r"scales=\(0,\) must be numbers above 0"),
+        (dict(input_shape=(None, None, 3)), "must be the height and width in pixels"),
+        (dict(classifier_activation="relu"), "classifier_activation='relu' is not accepted"),
+        (dict(backbone="fpn"), "use a classifier"),
+    ],
+)
+@pytest.mark.usefixtures("without_values")
+def test_refuses(options, message):
+    with pytest.raises(InvalidValueError, match=message):
+        kzoo.build("retinanet", **dict(input_shape=(64, 64, 3)) | TINY | dict(backbone_options={}) | options)
+
+
+@pytest.mark.usefixtures("without_values")
+def test_raw_outputs_are_of_detectors():
+    with pytest.raises(InvalidValueError, match="cifar_resnet20 is no detector of the zoo"):
+        raw_outputs(kzoo.build("cifar_resnet20", depths=(1, 1), widths=(4, 8)))
