@@ -93,7 +93,9 @@ def picture_sizes(annotations: Annotations) -> list[tuple[int, int]]:
     return [size for size in sizes if not isinstance(size, str)]
 
 
-def usable_boxes(name: str, pictures: Sequence[Annotated], sizes: Sequence[tuple[int, int]]) -> list[Annotated]:
+def usable_boxes(
+    name: str, pictures: Sequence[Annotated], sizes: Sequence[tuple[int, int]], quietly: bool = False
+) -> list[Annotated]:
     """The pictures with those of their boxes that can be right, in pixels; one warning counts what was done.
 
     A box that reaches outside its picture is cut at the border. Dropped are: one whose right side is left of its left
@@ -104,6 +106,7 @@ def usable_boxes(name: str, pictures: Sequence[Annotated], sizes: Sequence[tuple
         name: of the dataset.
         pictures: with their boxes.
         sizes: (width, height) of each.
+        quietly: whether nothing is told, as it was before.
 
     Raises:
         DatasetError: a box that is not of finite numbers.
@@ -133,7 +136,7 @@ def usable_boxes(name: str, pictures: Sequence[Annotated], sizes: Sequence[tuple
         names = tuple(picture.names[index] for index in numbers)
         crowd = tuple(picture.crowd[index] for index in numbers)
         kept.append(dataclasses.replace(picture, boxes=cut[numbers], names=names, crowd=crowd, relative=False))
-    if done:
+    if done and not quietly:
         told = [
             f"{counted(len(shown), 'box', 'boxes')} {reason} (such as {shown[0]})" for reason, shown in done.items()
         ]

@@ -47,6 +47,7 @@ def box_arrays(
     classes: Sequence[str],
     shape: tuple[int, int],
     pixels: Pixels,
+    most: int | None = None,
 ) -> Example:
     """`boxes`, `classes` and `size` of pictures, see `kzoo.data.detection_sets`.
 
@@ -56,8 +57,9 @@ def box_arrays(
         classes: names.
         shape: (height, width) of the images.
         pixels: how the pictures are fitted to it.
+        most: boxes to pad to; default: those of the picture that has most.
     """
-    most = max(1, *(len(picture.names) for picture in pictures))
+    most = most or max(1, *(len(picture.names) for picture in pictures))
     numbers = {name: number for number, name in enumerate(classes)}
     boxes = np.zeros((len(pictures), most, 4), "float32")
     kinds = np.full((len(pictures), most), NOTHING, "int32")

@@ -15,8 +15,10 @@ KEYS = ("images", "annotations", "categories")
 
 
 def find_json(root: Path) -> list[Path]:
-    """The JSON files below a folder, sorted; of those of a split that describe `instances`, these alone."""
+    """The JSON files below a folder, sorted; where some describe `instances`, these alone; of a TFDS set none."""
     found = [path for path in find_in(root).others if path.suffix.lower() == ".json" and path.is_file()]
+    if any(path.name == "features.json" for path in found):  # which TFDS leaves beside its own
+        return []
     instances = [path for path in found if path.stem.startswith("instances")]
     return instances or found
 

@@ -1,4 +1,4 @@
-"""Detection datasets by name: Pascal VOC's XML, COCO's JSON, YOLO's text, and tables.
+"""Detection datasets by name: Pascal VOC's XML, COCO's JSON, YOLO's text, tables, and TFDS sets.
 
 Whatever the files hold, an example that leaves here has `boxes`, float32 (most, 4), relative to the image, `classes`,
 int32 (most,), and `size`, int32 (2,), height and width of the picture. `most` is the number of boxes of the picture
@@ -19,6 +19,7 @@ from kzoo.data.division import Division
 from kzoo.data.listing import PARTS, Listing, check_names, check_parts, divide, has_classes, writable
 from kzoo.data.split import Example, File, ImageDataset, IndexedSplit
 from kzoo.data.tables import is_table
+from kzoo.data.tfds_boxes import load_tfds_boxes
 from kzoo.data.voc import find_xml, read_voc
 from kzoo.data.yolo import is_yolo, read_yolo
 from kzoo.errors import DatasetError, InvalidValueError
@@ -46,9 +47,9 @@ def load_boxes(
 
     Args:
         name: a folder with Pascal VOC's XML files, COCO's JSON files or YOLO's `images` and `labels`; a JSON file of
-            COCO's; or a CSV or TSV file with a row for each box.
+            COCO's; a CSV or TSV file with a row for each box; or a TFDS set whose pictures have boxes with classes.
             What lies in `train`, `val` and `test`, or is listed or called so, is divided already; see the readers.
-        data_dir: where named folders are; default: `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+        data_dir: where named folders and TFDS sets are; default: `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
         image_size: (height, width) of the images; default: that of the pictures, if all have one.
         pixels: how they are fitted to it; `"crop"` is refused, as it would leave boxes out.
         class_names: of the classes, in their order; default: those that have a box, in the dataset's order.
@@ -72,7 +73,9 @@ def load_boxes(
     if path is None:
         if not name or name.startswith(("/", ".", "~")) or is_table(name) or name.endswith(".json"):
             raise DatasetError(f"no file or folder at {name!r}")
-        raise DatasetError(f"no folder {name!r} with {LAYOUTS}, here or in {data_dir or 'TFDS_DATA_DIR'}")
+        if group_by is not None:
+            raise DatasetError(f"group_by={group_by!r} is for pictures with paths, in folders; {name} has none")
+        return load_tfds_boxes(name, data_dir, image_size, pixels, validation_fraction, class_names)
     fractions = dict(test_fraction=test_fraction, validation_fraction=validation_fraction)
     division = Division(**fractions, group_by=group_by, seed=seed) if divided else None
     return _load(path, _read(path), image_size, pixels, division, class_names)
