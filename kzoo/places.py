@@ -99,13 +99,12 @@ class Places:
             InvalidValueError: another kind, no level, or a size that is not positive.
         """
         check_choice("kind", kind, KINDS)
-        if not _is_list(image, lambda size: isinstance(size, Integral) and size > 0) or len(image) != 2:
+        if not _is_list(image, lambda size: _is_whole(size, 1)) or len(image) != 2:
             raise InvalidValueError(
                 f"image={image!r} must be the height and width in pixels; a detector needs both, for its places"
             )
-        if not _is_list(levels, lambda level: isinstance(level, Integral) and 0 <= level < 20) or list(
-            levels
-        ) != sorted(set(levels)):
+        known = _is_list(levels, lambda level: _is_whole(level, 0) and level < 20)
+        if not known or list(levels) != sorted(set(levels)):
             raise InvalidValueError(f"levels={levels!r} must be numbers of maps, finest first, such as (3, 4, 5)")
         if not _is_size(anchor_size):
             raise InvalidValueError(f"anchor_size={anchor_size!r} must be a number of strides above 0, such as 4")
@@ -165,6 +164,10 @@ class Places:
 def _is_list(values: object, accepts: Callable[[Any], bool]) -> bool:
     """Whether it is a tuple or list of such values, one at least."""
     return isinstance(values, (tuple, list)) and bool(values) and all(map(accepts, values))
+
+
+def _is_whole(value: object, at_least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= at_least
 
 
 def _is_size(value: object) -> bool:

@@ -61,15 +61,17 @@ def build(
         pooling: `"avg"` gives features, (batch, channels), of a classifier with `include_top=False`: the mean of its
             last map over all positions, behind the last normalisation and activation. That is what its own head
             reads, except for `vgg*` with `head="dense"` and `simple_cnn`, whose heads read every position.
-        classifier_activation: of the classifier; None gives logits.
+        classifier_activation: of the classifier; None gives logits. The scores of a detector are sigmoids; None gives
+            the raw tensors that its losses take.
         include_preprocessing: whether the first layer normalises RGB pixels of 0 to 255, with the mean and
             deviation of a known checkpoint, or else with the family's. Without it the model eats normalised images.
         **overrides: fields of the family's config, such as `attention="cbam"` or `widths=(8, 16, 32)`.
 
     Returns:
         A model from RGB images, channels last, to class probabilities: (batch, num_classes), or (batch, height, width,
-        num_classes) from a segmentation model. Feature maps are reached with `kzoo.pyramid`. Its batch normalisation
-        trains in TensorFlow's fused operation, see `kzoo.use_fused_batch_norm`.
+        num_classes) from a segmentation model; of a detector a dict of boxes and scores. Feature maps are reached with
+        `kzoo.pyramid`. Its batch normalisation trains in TensorFlow's fused operation, see
+        `kzoo.use_fused_batch_norm`.
 
     Raises:
         UnknownNameError: no such model; the message lists close matches.

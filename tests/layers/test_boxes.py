@@ -48,6 +48,14 @@ def test_decodes_by_hand(kind):
     assert np.abs(boxes - expected).max() < 1e-6
 
 
+def test_sides_are_limited():
+    """62.5 times the anchor's, here 2 pixels, in the middle of an image where nothing is clipped."""
+    layer = DecodeBoxes((160, 160), "retinanet", (5,), anchor_size=1 / 16, scales=(1,), ratios=(1,))
+    offsets = np.broadcast_to(np.array([0, 0, 9, 4.2], "float32"), (1, 1, 25, 4))
+    box = np.array(layer(offsets))[0, 0, 12] * 160  # row 2, column 2
+    np.testing.assert_allclose(box, [1.5, 1.5, 126.5, 126.5], atol=1e-3)
+
+
 def test_scores_by_hand():
     rng = np.random.default_rng(2)
     logits, centerness = rng.normal(0, 4, (2, 1, 9, 3)), rng.normal(0, 4, (2, 1, 9, 1))

@@ -65,8 +65,15 @@ def test_goes_the_whole_path(name, backbone, tmp_path):
     assert report.max_rel_error < 1e-5
 
     left = never_moved(lambda seed: _as_one(raw_outputs(randomise(model, seed))), images)
-    trunk = kzoo.build(backbone, input_shape=(*places.padded, 3), include_top=False, **dict(entry.narrow))
-    assert left <= never_moved(lambda seed: randomise(trunk, seed), pixels(2, *places.padded, 3))
+    if 2 not in levels_read(model):  # a tap that the detector does not read has its normalisation all the same
+        left = {path for path in left if not path.startswith("stage1_tap_norm/")}
+    if left:  # what training cannot feel in the backbone alone either
+        assert left <= never_moved(lambda seed: randomise(alone, seed), pixels(2, *places.padded, 3))
+
+
+def levels_read(model: keras.Model) -> set[int]:
+    """Levels of the backbone that the pyramid reads."""
+    return {int(layer.name[5]) for layer in model.layers if layer.name.endswith("_lateral")}
 
 
 def never_moved(draw, images) -> set[str]:
