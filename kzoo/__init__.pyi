@@ -6,6 +6,7 @@ from .meaning import with_classes
 from .models.backbone import backbone
 from .models.transfer import freeze_backbone, replace_head
 from .page import write_page
+from .predict.detector import detect
 from .predict.tiles import predict_tiles
 from .registry import list_models
 from .surgery import fold_batch_norm
@@ -26,6 +27,7 @@ __all__ = [
     "build",
     "check",
     "describe",
+    "detect",
     "edge",
     "explain",
     "export",

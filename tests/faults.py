@@ -129,6 +129,13 @@ FAULTS = (
     ),
     # detectors
     Fault(
+        "boxes are in the pixels of the picture",
+        "predict/detector.py",
+        "pixels.boxes_in_picture(boxes, picture.size, shape[:2])",
+        "pixels.boxes_in_picture(boxes, shape[1::-1], shape[:2])",
+        ("predict/test_detector.py",),
+    ),
+    Fault(
         "boxes are relative to the image without its padding",
         "layers/boxes.py",
         "self.places.anchors[None, None] / self.places.scale",

@@ -1,4 +1,4 @@
-"""Models on pictures: opening files, classifying, segmenting, and pictures larger than a model in tiles.
+"""Models on pictures: opening files, classifying, segmenting, finding objects; large pictures tile by tile.
 
 opened: a model with what is known of its input and its output, whatever it was opened by: `Opened`.
 output: what the numbers of a model mean, as a value: `kzoo.output.Output`.
@@ -17,6 +17,7 @@ from kzoo.predict.classifier import (
     open_classifier,
     open_model,
 )
+from kzoo.predict.detector import detect
 from kzoo.predict.segmenter import Segmenter, as_segmenter, segment
 from kzoo.predict.tiles import predict_tiles
 
@@ -27,6 +28,7 @@ __all__ = [
     "as_classifier",
     "as_segmenter",
     "classify",
+    "detect",
     "load_keras",
     "open_classifier",
     "open_model",

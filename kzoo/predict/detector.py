@@ -1,0 +1,117 @@
+"""Finding objects in pictures: boxes in the pixels of each picture, by a detector or by its LiteRT file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from PIL import Image
+
+from kzoo.detection.suppression import FCOS, RETINANET, Detections, Suppression
+from kzoo.edge import LiteRTModel
+from kzoo.errors import InvalidValueError
+from kzoo.flatten import all_layers
+from kzoo.images import MODES, STRETCHED, Pixels, read_picture
+from kzoo.images.reading import to_mode
+from kzoo.layers import DecodeBoxes
+
+BATCH_SIZE = 8
+OUTPUTS = ("boxes", "scores")
+RULES = {"fcos": FCOS, "retinanet": RETINANET}
+
+
+def detect(
+    model: keras.Model | LiteRTModel,
+    pictures: Sequence[str | Path | np.ndarray | Image.Image],
+    pixels: Pixels = STRETCHED,
+    suppression: Suppression | None = None,
+) -> list[Detections]:
+    """What a detector finds in pictures of any size.
+
+    Each picture is fitted to the model's input, and of what the model says at all its places the best is kept, class
+    by class, by torchvision's rules.
+
+    Args:
+        model: a detector of the zoo (`kzoo.build("fcos")`, say), or its LiteRT file.
+        pictures: files, arrays (height, width, channels) of 0 to 255, or pictures of Pillow.
+        pixels: how they are fitted: whole and stretched by default, or `Pixels("pad")` in their proportions.
+        suppression: what is kept; default: torchvision's `kzoo.detection.FCOS` or `RETINANET`. A file does not tell
+            its kind nor its levels: give one, which then takes the best of all levels together.
+
+    Returns:
+        Of each picture its `Detections`: boxes (n, 4) in its pixels (left, top, right, bottom), scores and classes.
+
+    Raises:
+        InvalidValueError: a model that gives no boxes and scores, no suppression for a file, `Pixels("crop")`, or a
+            picture that is none.
+
+    Example:
+        >>> found = kzoo.detect(model, ["cells.jpg"])[0]
+        >>> found.boxes.shape, found.above(0.5).classes
+        ((14, 4), array([1, 0, 0], dtype=int32))
+    """
+    if isinstance(pictures, (str, Path, Image.Image)) or not isinstance(pictures, (Sequence, np.ndarray)):
+        raise InvalidValueError(f"pictures={pictures!r:.80} must be a list of files, arrays or pictures")
+    pixels.check_whole("a detector", "tells where things are")
+    shape, levels, rule = _geometry(model)
+    rule = suppression or rule
+    if rule is None:
+        raise InvalidValueError("the model does not tell its kind; give suppression=kzoo.detection.FCOS or RETINANET")
+    found: list[Detections] = []
+    for start in range(0, len(pictures), BATCH_SIZE):
+        some = [
+            _as_picture(each, shape[2], f"picture {start + number}")
+            for number, each in enumerate(pictures[start : start + BATCH_SIZE])
+        ]
+        outputs = _outputs(model, np.stack([pixels.apply(each, shape) for each in some]))
+        for picture, boxes, scores in zip(some, outputs["boxes"], outputs["scores"], strict=True):
+            found.append(rule(pixels.boxes_in_picture(boxes, picture.size, shape[:2]), scores, levels))
+    return found
+
+
+def _geometry(model: Any) -> tuple[tuple[int, int, int], list[int] | None, Suppression | None]:
+    """Shape of an image, places of each level, and the rules of its kind, of which a file tells the first alone."""
+    if isinstance(model, LiteRTModel):
+        names = set(model.outputs)
+    elif isinstance(model, keras.Model):
+        names = set(model.output) if isinstance(model.output, dict) else set()
+    else:
+        raise InvalidValueError(f"model={model!r:.80} must be a keras.Model or a kzoo.edge.LiteRTModel")
+    if not set(OUTPUTS) <= names:
+        name = "the file" if isinstance(model, LiteRTModel) else model.name
+        raise InvalidValueError(
+            f"{name} gives no {' and '.join(OUTPUTS)}; a detector does, such as kzoo.build('fcos')"
+        )
+    _, height, width, channels = model.input_shape
+    shape = (height, width, channels)
+    layers = [] if isinstance(model, LiteRTModel) else all_layers(model)
+    decoder = next((layer for layer in layers if isinstance(layer, DecodeBoxes)), None)
+    if decoder is None:
+        return shape, None, None
+    return shape, [level.count for level in decoder.places.levels], RULES[decoder.kind]
+
+
+def _outputs(model: keras.Model | LiteRTModel, images: np.ndarray) -> dict[str, np.ndarray]:
+    given: dict[str, Any]
+    if isinstance(model, LiteRTModel):
+        given = model.predict_each(images)
+    else:
+        given = model.predict_on_batch(images.astype("float32"))
+    return {name: np.asarray(given[name]) for name in OUTPUTS}
+
+
+def _as_picture(given: Any, channels: int, name: str) -> Image.Image:
+    if isinstance(given, (str, Path)):
+        return read_picture(given, channels)
+    if isinstance(given, Image.Image):
+        return to_mode(given, MODES[channels], name=name)
+    array = np.asarray(given)
+    numbers = np.issubdtype(array.dtype, np.number) and array.ndim == 3 and array.shape[2] == channels and array.size
+    if not numbers or not np.isfinite(array).all() or array.min() < 0 or array.max() > 255:
+        raise InvalidValueError(
+            f"{name} is an array of shape {array.shape} and type {array.dtype}; numbers of 0 to 255 (height, width, "
+            f"{channels}) are needed"
+        )
+    whole = np.rint(array).astype("uint8")
+    return Image.fromarray(whole if channels == 3 else whole[..., 0])
