@@ -10,7 +10,7 @@ from scipy.integrate import trapezoid
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError
 from kzoo.explain.hiding import deleted, falling, imputed, inserted
-from kzoo.explain.perturbation import BATCH, Scored, as_pixels, each_scored, enlarged, scorers
+from kzoo.explain.perturbation import Scored, as_pixels, batched, each_scored, enlarged, scorers
 from kzoo.explain.targets import Difference, Target
 from kzoo.layers.checks import check_seed, is_integer
 from kzoo.output import Output
@@ -202,7 +202,7 @@ def _seen_through(image: np.ndarray, values: np.ndarray, scored: Scored) -> dict
 
 
 def _in_batches(scored: Scored, variants: np.ndarray) -> np.ndarray:
-    return np.concatenate([scored(variants[start : start + BATCH]) for start in range(0, len(variants), BATCH)])
+    return np.concatenate([scored(some) for some in batched(variants, variants.shape[1:])])
 
 
 def _as_large(maps: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

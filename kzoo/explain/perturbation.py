@@ -14,7 +14,7 @@ from kzoo.explain.replay import Replay
 from kzoo.explain.targets import Difference, Region, Score, Target, score_of
 from kzoo.layers.checks import check_number, check_seed, is_integer
 
-BATCH = 32
+MOST, PIXELS = 32, 32 * 224**2  # variants of a picture that are computed together, and their pixels
 Scored = Callable[[np.ndarray], np.ndarray]  # variants (k, height, width, channels) of one image -> scores (k,)
 
 
@@ -51,8 +51,7 @@ def occlusion(
     """
     if any(number is not None and not is_integer(number, 1) for number in (size, stride)):
         raise InvalidValueError(f"size={size!r} and stride={stride!r} must be positive integers of pixels")
-    if value is not None:
-        check_number("value", value, lambda number: True, "of the pixels' scale, such as 0")
+    _check_value(value)
     images = as_array(images)
     height, width = images.shape[1:3] if images.ndim == 4 else (1, 1)
     size = size or max(1, min(height, width) // 8)
@@ -65,8 +64,7 @@ def occlusion(
         (whole,) = scored(image[None])
         fill = image.mean() if value is None else value
         total, count = np.zeros((2, height, width), "float32")
-        for start in range(0, len(corners), BATCH):
-            chosen = corners[start : start + BATCH]
+        for chosen in batched(corners, image.shape):
             hidden = np.repeat(image[None], len(chosen), axis=0)
             for each, (y, x) in zip(hidden, chosen, strict=True):
                 each[y : y + size, x : x + size] = fill
@@ -120,17 +118,18 @@ def rise(
             "between 0 and 1"
         )
     check_seed(seed)
+    _check_value(value)
     maps = []
     for image, scored in scorers(model, images, target):
-        rng, seen, scores = np.random.default_rng(seed), [], []
+        rng, scores = np.random.default_rng(seed), []
+        total, seen = np.zeros((2, *image.shape[:2]))  # of masks times their scores, and of the masks
         fill = image.mean() if value is None else value
-        for start in range(0, masks, BATCH):
-            some = _random_masks(rng, min(BATCH, masks - start), cells, keep, image.shape[:2])
-            scores.append(scored(fill + (image - fill) * some[..., None]))
-            seen.append(some)
-        found = np.concatenate(scores)
-        weights = (found - found.mean()) / (masks * keep)
-        maps.append(sum(np.tensordot(weights[i * BATCH :][: len(some)], some, 1) for i, some in enumerate(seen)))
+        for numbers in batched(range(masks), image.shape):
+            some = _random_masks(rng, len(numbers), cells, keep, image.shape[:2])
+            scores.append(scored(fill + (image - fill) * some[..., None]).astype("float64"))
+            total += np.tensordot(scores[-1], some, 1)
+            seen += some.sum(axis=0)
+        maps.append((total - np.concatenate(scores).mean() * seen) / (masks * keep))
     return np.stack(maps).astype("float32")
 
 
@@ -154,8 +153,7 @@ def score_cam(model: keras.Model, images: np.ndarray, target: Target = None, lay
         low, high = channels.min(axis=(0, 1)), channels.max(axis=(0, 1))
         telling = np.flatnonzero(high > low)
         scores = []
-        for start in range(0, len(telling), BATCH):
-            some = telling[start : start + BATCH]
+        for some in batched(telling, image.shape):
             scaled = (channels[..., some] - low[some]) / (high[some] - low[some])
             masks = np.stack([enlarged(scaled[..., i], image.shape[:2]) for i in range(len(some))])
             scores.append(scored(image * masks[..., None]))
@@ -163,6 +161,16 @@ def score_cam(model: keras.Model, images: np.ndarray, target: Target = None, lay
         weights = np.exp(weights - weights.max(initial=-np.inf))
         found.append((channels[..., telling] * (weights / max(weights.sum(), 1e-30))).sum(axis=-1))
     return np.stack(found).astype("float32")
+
+
+def batched(items: Sequence | np.ndarray, shape: tuple[int, ...]) -> list:
+    """The items in parts, of as many as variants of an image of a shape (height, width, ...) are computed together.
+
+    >>> [len(part) for part in batched(range(100), (224, 224, 3))], len(batched(range(100), (512, 512, 3))[0])
+    ([32, 32, 32, 4], 6)
+    """
+    size = max(1, min(MOST, PIXELS // (shape[0] * shape[1])))
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def scorers(
@@ -211,6 +219,11 @@ def _of_image(target: Target, index: int, count: int) -> Any:
     if isinstance(target, (Sequence, np.ndarray)) and not isinstance(target, (str, Difference)):
         return target[index] if len(target) == count else target
     return target
+
+
+def _check_value(value: float | None) -> None:
+    if value is not None:
+        check_number("value", value, lambda number: True, "of the pixels' scale, such as 0")
 
 
 def _starts(length: int, size: int, stride: int) -> list[int]:

@@ -9,7 +9,17 @@ from PIL import Image
 import kzoo
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError
-from kzoo.explain import Region, eigen_cam, integrated_gradients, occlusion, rise, score_cam, smooth_grad
+from kzoo.explain import (
+    Region,
+    eigen_cam,
+    integrated_gradients,
+    occlusion,
+    perturbation,
+    rise,
+    score_cam,
+    smooth_grad,
+)
+from kzoo.explain.cams import as_tensor
 from kzoo.explain.replay import Replay
 
 IMAGES = pixels(3, 12, 9, 3)
@@ -169,6 +179,7 @@ def test_a_file_is_explained_as_its_model(tmp_path):
         (rise, dict(seed=1.5), "seed=1.5 must be an integer, 0 or more"),
         (rise, dict(target=lambda x: x[0]), r"the target <lambda> gives numbers of shape \(4,\) for 32 images"),
         (occlusion, dict(value="x"), "value='x' must be a number of the pixels' scale"),
+        (rise, dict(value="grey"), "value='grey' must be a number of the pixels' scale"),
         (occlusion, dict(value=float("nan")), "value=nan must be a number of the pixels' scale"),
         (smooth_grad, dict(samples=0), "samples=0 must be a positive integer"),
         (smooth_grad, dict(noise=-1), "noise=-1 must be a number at least 0"),
@@ -194,6 +205,24 @@ def test_a_file_with_a_heat_map_is_explained_by_its_named_answer(tmp_path):
     names = list(LiteRTModel(tmp_path / "hot.tflite").outputs)
     found = occlusion(LiteRTModel(tmp_path / "hot.tflite", answer=names[0]), IMAGES, 1)
     np.testing.assert_allclose(found, occlusion(LiteRTModel(tmp_path / "plain.tflite"), IMAGES, 1), atol=1e-6)
+
+
+def test_large_pictures_are_computed_a_few_at_a_time(monkeypatch):
+    """The maps stay the same, and no more pixels are in memory than those of 32 pictures of 224×224."""
+    model, sizes = curved(), []
+    many = ((occlusion, dict(size=3)), (rise, dict(masks=37)), (score_cam, {}))
+    whole = [method(model, IMAGES, 1, **options) for method, options in many]
+
+    def watched(model, batch):
+        sizes.append(len(batch))
+        return as_tensor(model, batch)
+
+    monkeypatch.setattr(perturbation, "PIXELS", 5 * 12 * 9 + 1)
+    monkeypatch.setattr(perturbation, "as_tensor", watched)
+    for (method, options), expected in zip(many, whole, strict=True):
+        np.testing.assert_allclose(method(model, IMAGES, 1, **options), expected, rtol=1e-4, atol=1e-6)
+    assert max(size for size in sizes if size != len(IMAGES)) == 5
+    assert [len(part) for part in perturbation.batched(range(3), (9000, 9000, 3))] == [1, 1, 1]
 
 
 def test_the_gradient_is_compiled_once_for_all_steps(monkeypatch):
