@@ -28,6 +28,7 @@ class Method:
         maps: function from a model and images to maps.
         takes: what else it takes: a target, a layer.
         of_files: whether it needs nothing but answers, so that LiteRT files have it too.
+        many_passes: whether the model is computed dozens of times or more for a map.
     """
 
     title: str
@@ -35,6 +36,7 @@ class Method:
     maps: Callable[..., np.ndarray]
     takes: tuple[str, ...] = (TARGET,)
     of_files: bool = False
+    many_passes: bool = False
 
 
 BOTH = (TARGET, LAYER)
@@ -48,20 +50,25 @@ METHODS = {
     ),
     "scorecam": Method(
         "Score-CAM", "A feature map, its channels weighted by the score of the picture seen through them.",
-        score_cam, BOTH,
+        score_cam, BOTH, many_passes=True,
     ),
     "ig": Method(
         "Integrated gradients",
         "What each pixel adds to the score on the way from black to this picture.",
-        integrated_gradients,
+        integrated_gradients, many_passes=True,
     ),
     "smoothgrad": Method(
-        "SmoothGrad", "Gradient in the pixels: red where a brighter pixel would raise the score.", smooth_grad
+        "SmoothGrad", "Gradient in the pixels: red where a brighter pixel would raise the score.",
+        smooth_grad, many_passes=True,
     ),
     "occlusion": Method(
-        "Occlusion", "How much the score falls where a grey square hides the picture.", occlusion, of_files=True
+        "Occlusion", "How much the score falls where a grey square hides the picture.",
+        occlusion, of_files=True, many_passes=True,
     ),
-    "rise": Method("RISE", "How the score depends on what random masks leave to be seen.", rise, of_files=True),
+    "rise": Method(
+        "RISE", "How the score depends on what random masks leave to be seen.",
+        rise, of_files=True, many_passes=True,
+    ),
 }  # fmt: skip
 
 
