@@ -5,17 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import keras
-import keras
-import keras
-import keras
 import numpy as np
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from kzoo.class_names import FILES
-from kzoo.class_names import FILES
-from kzoo.class_names import FILES
 from kzoo.class_names import FILES
 from kzoo.commands.forms import Explain
 from kzoo.console import show, show_json
@@ -57,7 +51,7 @@ def run(form: Explain) -> None:
     chosen: list[list[int]] = []  # classes of each picture, of the first model
     shown = []
     for each, own, (chosen_methods, layers), same in zip(opened, images, asked, indices, strict=True):
-        pictures = []
+        pictures: list[Explained] = []
         explain = _segmenter(each) if each.output.task == "segmentation" else _classifier(each)
         for path, image in zip(paths, _track(own, f"explaining {each.name}"), strict=True):
             predictions, mask = explain(image)
@@ -97,7 +91,8 @@ def _same_classes(first: Opened, second: Opened, targets: Sequence[int]) -> dict
     """
     if first.output.task != second.output.task:
         raise InvalidValueError(
-            f"{first.name} is for {first.output.task} and {second.name} for {second.output.task}; compare two of a task"
+            f"{first.name} is for {first.output.task} and {second.name} for {second.output.task}; compare models of "
+            "one task"
         )
     others = {name: index for index, name in reversed(list(enumerate(second.class_names)))}
     asked = targets or range(len(first.class_names))
@@ -117,7 +112,9 @@ def _check_query(form: Explain, opened: Opened) -> None:
         raise InvalidValueError("--query is of attention, which --maps-only leaves out; give one of them")
     if isinstance(opened.model, LiteRTModel):
         if form.compare is None:
-            raise InvalidValueError(f"{opened.name} is a LiteRT file, whose attention cannot be read; leave --query out")
+            raise InvalidValueError(
+                f"{opened.name} is a LiteRT file, whose attention cannot be read; leave --query out"
+            )
         return
     check_query(opened.model, opened.input_shape, form.query)
 

@@ -31,8 +31,8 @@ def facts_of(
         '25,610,152'
     """
     height, width, channels = input_shape
-    facts = {"file or name": name}
     path = Path(name)
+    facts = {"file or name": "/".join(path.parts[-2:])}
     if isinstance(model, LiteRTModel):
         facts |= _of_card(path)
     else:
@@ -66,15 +66,15 @@ def _of_run(path: Path) -> dict[str, str]:
     report = read_report(path)
     data, recipe = report.get("dataset", {}), report.get("recipe", {})
     facts = {}
-    if "name" in data and "train" in data:
+    if {"name", "train"} <= data.keys():
         facts["trained on"] = f"{data['name']}, {data['train']:,} images"
     if recipe.get("smoke"):
         facts["warning"] = "a smoke run: a few images, to see that the path works; its numbers mean nothing"
     for row in report.get("models", {}).values():
         if row.get("file") == path.name:
             numbers = {key: value for key, value in row.items() if isinstance(value, float)}
-            for key in numbers.keys() - NO_MEASURES:
-                facts[f"measured {_words(key)}"] = f"{row[key]:.4g} on {data.get('test', 'its')} test images"
+            for key in sorted(numbers.keys() - NO_MEASURES):
+                facts[f"measured {_words(key)}"] = f"{row[key]:.4g} on the test images"
     return facts
 
 

@@ -220,10 +220,13 @@ class _Writer:
         title, name = f"picture{self.number}", html(self.name)
         yield f'<section id="{title}" aria-labelledby="{title}-name">\n'
         yield f'<h2 id="{title}-name"><bdi>{name}</bdi></h2>\n'
+        yield '<div class="methods">\n'
         for shown, picture in zip(self.models, self.pictures, strict=True):
+            yield "<div>\n"
             yield from _heading(shown, self.models)
             yield from self._top(picture)
-        yield '<div class="methods">\n'
+            yield "</div>\n"
+        yield '</div>\n<div class="methods">\n'
         groups = [itertools.groupby(picture.maps, lambda each: (each.method, each.layer)) for picture in self.pictures]
         for row in zip(*groups, strict=True):
             for index, ((method, layer), maps) in enumerate(row):
@@ -274,11 +277,12 @@ class _Writer:
             ]
             for each in self.told["compared"]["correlations"]
         ]
-        yield table(
-            "How alike the maps of the two models are: correlation of ranks, 1 is the same order of places, 0 none",
-            ["method", "class", "correlation"],
-            rows,
+        yield "<h3>How alike the maps of the two models are</h3>\n"
+        yield (
+            '<p class="faint">Correlation of the ranks of places: 1 where both models order them alike, 0 where the '
+            "order of one says nothing of the other, negative where it is turned around.</p>\n"
         )
+        yield table("Correlation of the maps", ["method", "class", "correlation"], rows)
 
     def _maps(self, index: int, name: str, layer: str | None, maps: Sequence[Map]) -> Iterator[str]:
         """The maps of a method and a layer, on one scale of colours."""

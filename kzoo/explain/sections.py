@@ -20,10 +20,7 @@ from kzoo.explain.trust import Trust
 
 ATTENTION_MAPS = 8  # layers whose maps are drawn
 NAMED = 12  # layers that stand out
-TELLS = {
-    "deletion": "less is better: the probability falls when the places of the map are hidden first",
-    "insertion": "more is better: the probability is back when the places of the map are shown first",
-}
+TELLS = {"deletion": "less is better", "insertion": "more is better"}
 
 
 def trust_section(trust: Sequence[Trust]) -> Iterator[str]:
