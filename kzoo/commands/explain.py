@@ -20,7 +20,8 @@ from kzoo.explain import draw_kernels
 from kzoo.explain.facts import facts_of
 from kzoo.explain.interior import check_query, inside_of, statistics_of
 from kzoo.explain.methods import check_methods, maps_of
-from kzoo.explain.page import PAGE, Explained, Shown, check_folder, write_page
+from kzoo.explain.page import PAGE, check_folder, write_page
+from kzoo.explain.shown import Explained, Shown
 from kzoo.explain.trust import trust_of
 from kzoo.files import refuse_unwritable
 from kzoo.images import find_pictures

@@ -269,7 +269,7 @@ def test_a_page_is_replaced_whole_or_stays(site, files, tmp_path, monkeypatch, c
     before = {path.name: path.read_bytes() for path in page.iterdir()}
     words = ["explain", str(files["classes"]), str(files["dot"]), "--output", str(page)]
     with monkeypatch.context() as broken:
-        broken.setattr("kzoo.explain.page.legend", lambda *told: 1 / 0)
+        broken.setattr("kzoo.explain.picture.legend", lambda *told: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             main(words)
     assert {path.name: path.read_bytes() for path in page.iterdir()} == before
