@@ -96,7 +96,7 @@ def _beginning(models: Sequence[Shown]) -> Iterator[str]:
     pair = (
         ""
         if len(models) == 1
-        else " Each model has its own scale by the same rule, as their scores are not of one unit; compare where the "
+        else " Each model has its own scale by the same rule, as their scores may differ in unit; compare where the "
         "colours lie, and the numbers of a legend within one model."
     )
     yield (
