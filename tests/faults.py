@@ -566,6 +566,20 @@ FAULTS = (
         ("explain/test_rollout.py::test_nat", "explain/test_rollout.py::test_swin"),
     ),
     Fault(
+        "a gain over the baselines is positive where the map is better",
+        "explain/trust.py",
+        'sign * (found["map"][key] - found[what][key])',
+        'found["map"][key] - found[what][key]',
+        ("explain/test_explain_more.py::test_scores_are_those_of_judge_maps_beside_the_baselines",),
+    ),
+    Fault(
+        "classes of a second model are found by name",
+        "commands/explain.py",
+        "return {index: others[first.class_names[index]] for index in asked}",
+        "return {index: index for index in asked}",
+        ("explain/test_explain_more.py::test_second_model_beside_the_first",),
+    ),
+    Fault(
         "a page takes the place of a page alone",
         "own_folder.py",
         "if others := sorted(files - set(map(str, ours if isinstance(ours, list) else ()))):",

@@ -228,6 +228,13 @@ class Explain(PixelOptions, JsonOption):
     layer: tuple[str, ...] = ()
     """Feature maps that the methods up to scorecam are made of: taps, names of layers, or paths in models inside;
     default: the last one that still has places."""
+    compare: str | None = None
+    """A second model on the same pictures, side by side: a name of the zoo, or a .keras or .tflite file. Its classes
+    are found by the names of the first one's."""
+    query: tuple[int, int] | None = None
+    """Pixel, row and column, that looks at others in attention layers; default: the middle."""
+    maps_only: bool = False
+    """Leave out what takes longest: scores, the check of randomised weights, attention and feature maps."""
     weights: str | None = None
     """Weights for a name of the zoo, as of `kzoo predict`; default: "imagenet"."""
     labels: Path | None = None

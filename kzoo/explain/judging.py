@@ -109,7 +109,10 @@ def judge_maps(
     rows, name = [], "the file" if isinstance(model, LiteRTModel) else model.name
     targets = target if isinstance(target, (list, tuple)) else [target]
     probable = not any(isinstance(each, Difference) or callable(each) for each in targets)
-    each = each_scored(_probabilities(model), pixels, target, name) if probable else scorers(model, pixels, target)
+    if probable:
+        each = each_scored(probabilities_of(model, _told_output(model, name)), pixels, target, name)
+    else:
+        each = scorers(model, pixels, target)
     for values, (image, scored) in zip(large, each, strict=True):
         seen = _seen_through(image, values, scored) if probable else {}
         rows.append(_curves(image, values, scored, steps, seed) | seen)
@@ -159,13 +162,10 @@ def energy_inside(values: np.ndarray, inside: np.ndarray) -> float:
     return float(positive[inside].sum() / positive.sum()) if positive.any() else 0.0
 
 
-def _probabilities(model: keras.Model | LiteRTModel) -> Callable[[np.ndarray], np.ndarray]:
+def probabilities_of(model: keras.Model | LiteRTModel, output: Output) -> Callable[[np.ndarray], np.ndarray]:
+    """The function from images (n, height, width, channels) to the probabilities that a model's output means."""
     if isinstance(model, LiteRTModel):
-        output = Output.of_file(model)
-        output.check_known("the file")
         return lambda batch: output.probabilities(model.predict(batch))
-    output = Output.of_model(model)
-    output.check_known(model.name)
     dtype = model.inputs[0].dtype
 
     def probabilities(batch: np.ndarray) -> np.ndarray:
@@ -173,6 +173,12 @@ def _probabilities(model: keras.Model | LiteRTModel) -> Callable[[np.ndarray], n
         return output.probabilities(keras.ops.convert_to_numpy(outputs).astype("float32"))
 
     return probabilities
+
+
+def _told_output(model: keras.Model | LiteRTModel, name: str) -> Output:
+    output = Output.of_file(model) if isinstance(model, LiteRTModel) else Output.of_model(model)
+    output.check_known(name)
+    return output
 
 
 def _curves(image: np.ndarray, values: np.ndarray, scored: Scored, steps: int, seed: int) -> dict[str, np.ndarray]:

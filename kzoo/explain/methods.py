@@ -33,6 +33,7 @@ class Method:
         takes: what else it takes: a target, a layer.
         of_files: whether it needs nothing but answers, so that LiteRT files have it too.
         check: raises `InvalidValueError` for a model that cannot have it.
+        many_passes: whether the model is computed dozens of times or more for a map.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Method:
     takes: tuple[str, ...] = (TARGET,)
     of_files: bool = False
     check: Callable[[Replay], Any] = lambda replay: None
+    many_passes: bool = False
 
 
 def _check_attending(replay: Replay) -> None:
@@ -58,7 +60,7 @@ METHODS = {
     ),
     "scorecam": Method(
         "Score-CAM", "A feature map, its channels weighted by the score of the picture seen through them.",
-        score_cam, BOTH,
+        score_cam, BOTH, many_passes=True,
     ),
     "rollout": Method(
         "Attention rollout", "Where the last feature map comes from, by attention's weights: no class is asked.",
@@ -71,15 +73,20 @@ METHODS = {
     "ig": Method(
         "Integrated gradients",
         "What each pixel adds to the score on the way from black to this picture.",
-        integrated_gradients,
+        integrated_gradients, many_passes=True,
     ),
     "smoothgrad": Method(
-        "SmoothGrad", "Gradient in the pixels: red where a brighter pixel would raise the score.", smooth_grad
+        "SmoothGrad", "Gradient in the pixels: red where a brighter pixel would raise the score.",
+        smooth_grad, many_passes=True,
     ),
     "occlusion": Method(
-        "Occlusion", "How much the score falls where a grey square hides the picture.", occlusion, of_files=True
+        "Occlusion", "How much the score falls where a grey square hides the picture.",
+        occlusion, of_files=True, many_passes=True,
     ),
-    "rise": Method("RISE", "How the score depends on what random masks leave to be seen.", rise, of_files=True),
+    "rise": Method(
+        "RISE", "How the score depends on what random masks leave to be seen.",
+        rise, of_files=True, many_passes=True,
+    ),
 }  # fmt: skip
 
 

@@ -100,9 +100,10 @@ def test_the_page_is_one_file_that_shows_any_name_as_it_is(site, files):
     assert "http:" not in html
     assert "https:" not in html
     images = page.of("img")
-    assert len(images) == 3 * (1 + 2 * 2 + 2 + 2)  # Grad-CAM and Eigen-CAM of two layers, occlusion of pixels
+    # Grad-CAM and Eigen-CAM of two layers, occlusion of pixels, feature maps of two layers; the first kernels
+    assert len(images) == 3 * (1 + 2 * 2 + 2 + 2 + 2) + 1
     assert all(image["src"].startswith("data:image/jpeg;base64,") and image["alt"] for image in images)
-    assert sum(files["photo"].name in image["alt"] for image in images) == len(images) / 3
+    assert sum(files["photo"].name in image["alt"] for image in images) == len(images) // 3
     assert any(NAMES[2] in image["alt"] for image in images)
     assert all(name in page.text for name in (*NAMES, files["photo"].name, "Grad-CAM of first", "Occlusion"))
     assert not any(key.startswith("on") or key == "style" for _, attributes in page.tags for key in attributes)
@@ -196,7 +197,7 @@ def test_segmenter(files, tmp_path, capsys):
     ]
     page = Page((tmp_path / "site" / "index.html").read_text(encoding="utf-8"))
     assert "share" in page.text
-    assert len(page.of("img")) == 2 + len(picture["maps"])
+    assert len(page.of("img")) == 2 + len(picture["maps"]) + len(picture["inside"]["features"]) + 1
 
 
 def test_litert_file_is_explained_by_itself(files, tmp_path, capsys):
@@ -271,7 +272,7 @@ def test_a_page_is_replaced_whole_or_stays(site, files, tmp_path, monkeypatch, c
     before = {path.name: path.read_bytes() for path in page.iterdir()}
     words = ["explain", str(files["classes"]), str(files["dot"]), "--output", str(page)]
     with monkeypatch.context() as broken:
-        broken.setattr("kzoo.explain.page._legend", lambda *told: 1 / 0)
+        broken.setattr("kzoo.explain.picture.legend", lambda *told: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             main(words)
     assert {path.name: path.read_bytes() for path in page.iterdir()} == before

@@ -24,7 +24,7 @@ ALLOWED = {
     ("edge/source.py", "resize"): (1, "repeats images until a batch is full: np.resize"),
     ("images/overlay.py", "resize"): (4, "enlarges a picture and its finished mask or heat map to be looked at"),
     ("explain/drawing.py", "resize"): (2, "enlarges a picture and its finished map to be looked at"),
-    ("explain/page.py", "resize"): (1, "a picture to be looked at"),
+    ("explain/picture.py", "resize"): (1, "a picture to be looked at"),
     ("explain/perturbation.py", "resize"): (1, "enlarges masks and channels, no pictures"),
     ("page/examples.py", "thumbnail"): (1, "shrinks an example before it is stored; what is stored is then read"),
     ("report/mistakes.py", "thumbnail"): (1, "shrinks a picture that the model has seen to be looked at"),
