@@ -77,6 +77,9 @@ def test_the_family_is_known_by_the_layers():
         size = (max(entry.narrow_size, 75 if "incep" in name else 32),) * 2
         model = kzoo.build(name, input_shape=(*size, 3), name="mine", **entry.narrow)
         assert family_of(model) == entry.family
+    for name in ("fcos", "retinanet"):
+        model = kzoo.build(name, input_shape=(64, 64, 3), num_classes=2, name="mine", **lookup(name).narrow)
+        assert family_of(model) in ("fcos", "retinanet")  # whose rules are the same
     image = keras.Input((4, 4, 3))
     assert family_of(keras.Model(image, keras.layers.Conv2D(2, 1, name="stem_conv")(image), name="mine")) is None
 

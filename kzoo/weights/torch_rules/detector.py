@@ -18,7 +18,9 @@ _EXTRA = re.compile(r"fpn_p(\d+)_conv")
 
 
 def layer_names(layer: str, model: keras.Model) -> tuple[str, ...]:
-    """Names of a layer of the zoo, the newest first; empty where it is not known."""
+    """Names of a layer of the zoo, the newest first; empty where it is not known, and of models without such heads."""
+    if not any(each.name in _LAST for each in model.layers):
+        return ()
     if layer in _LAST:
         return (_LAST[layer],)
     if match := _TOWER.fullmatch(layer):
