@@ -5,6 +5,8 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # what is compiled here runs once or twice: without optimisation XLA takes half the time, and computes the same
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# as on processors without AVX-512, whose kernels in TensorFlow 2.21 corrupt the heap in gradients of the narrowest nets
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 import gc
 import multiprocessing
