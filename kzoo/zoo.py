@@ -234,6 +234,7 @@ def describe(name: str, **overrides: Any) -> ModelInfo:
     Raises:
         UnknownNameError: no such model; the message lists close matches.
         UnknownOptionError: an override that is no field of the config.
+        InvalidValueError: a detector, of which not everything is known yet.
 
     Example:
         >>> info = kzoo.describe("resnet50")
@@ -243,6 +244,8 @@ def describe(name: str, **overrides: Any) -> ModelInfo:
         2101760
     """
     entry = lookup(name)
+    if entry.task == DETECTION:
+        raise InvalidValueError(f"{name} is a detector; kzoo tells of classifiers and models for segmentation so far")
     config = configure(entry, overrides)
     model = build(name, **overrides)
     plain = plain_of(entry, config)

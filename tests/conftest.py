@@ -1,18 +1,21 @@
 """What every test shares: quiet TensorFlow, fixed seeds, no state from the test before."""
 
+import contextlib
 import os
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # what is compiled here runs once or twice: without optimisation XLA takes half the time, and computes the same
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
-# as on processors without AVX-512, whose kernels in TensorFlow 2.21 corrupt the heap in gradients of the narrowest nets
-os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+# oneDNN's kernels for AVX-512 in TensorFlow 2.21 corrupt the heap in gradients of narrow nets (those for AVX2 do not)
+with contextlib.suppress(OSError):
+    if " avx512f " in Path("/proc/cpuinfo").read_text():
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import gc
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 # before Keras, because it sets what TensorFlow reads when it loads
 from kzoo import registry

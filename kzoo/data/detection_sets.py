@@ -24,6 +24,7 @@ from kzoo.data.voc import find_xml, read_voc
 from kzoo.data.yolo import is_yolo, read_yolo
 from kzoo.errors import DatasetError, InvalidValueError
 from kzoo.images import STRETCHED, Pixels, read_picture
+from kzoo.layers.checks import pair
 
 LAYOUTS = "Pascal VOC's XML, COCO's JSON, or YOLO's images and labels"
 
@@ -32,7 +33,7 @@ def load_boxes(
     name: str,
     *,
     data_dir: str | None = None,
-    image_size: tuple[int, int] | None = None,
+    image_size: int | tuple[int, int] | None = None,
     pixels: Pixels = STRETCHED,
     class_names: Sequence[str] = (),
     validation_fraction: float = 0.1,
@@ -50,7 +51,7 @@ def load_boxes(
             COCO's; a CSV or TSV file with a row for each box; or a TFDS set whose pictures have boxes with classes.
             What lies in `train`, `val` and `test`, or is listed or called so, is divided already; see the readers.
         data_dir: where named folders and TFDS sets are; default: `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
-        image_size: (height, width) of the images; default: that of the pictures, if all have one.
+        image_size: (height, width) of the images, or one number for both; default: the pictures', if all have one.
         pixels: how they are fitted to it; `"crop"` is refused, as it would leave boxes out.
         class_names: of the classes, in their order; default: those that have a box, in the dataset's order.
         validation_fraction: share of the training pictures that is held out where the set names no validation.
@@ -68,7 +69,10 @@ def load_boxes(
         >>> data.train.size, data.validation.size, data.test.size, data.classes
         (205, 87, 72, ('Platelets', 'RBC', 'WBC'))
     """
+    if not isinstance(pixels, Pixels):
+        raise InvalidValueError(f"pixels={pixels!r} must be kzoo.images.Pixels, such as Pixels('pad')")
     pixels.check_whole(f"the boxes of {name}", "may lie there")
+    image_size = None if image_size is None else pair("image_size", image_size)
     path = find_boxes(name, data_dir)
     if path is None:
         if not name or name.startswith(("/", ".", "~")) or is_table(name) or name.endswith(".json"):

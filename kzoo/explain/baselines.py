@@ -44,6 +44,6 @@ def gaussian_maps(shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def _checked(shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    if len(shape) != 3 or not all(is_integer(size, 1) for size in shape):
+    if not isinstance(shape, (tuple, list)) or len(shape) != 3 or not all(is_integer(size, 1) for size in shape):
         raise InvalidValueError(f"shape={shape!r} must be (n, height, width), all of at least 1")
     return shape

@@ -29,7 +29,8 @@ def grad_cam(model: keras.Model, images: np.ndarray, target: Target = None, laye
     average pooling and one dense layer it is the class activation map over the number of places.
 
     Args:
-        model: functional or Sequential model of one image; models may stand inside it.
+        model: functional or Sequential model of one image; models may stand inside it. Of several outputs the first
+            that is (n, units) is explained; for another one make `keras.Model(model.input, that)`.
         images: (n, height, width, channels), as the model takes them.
         target: what is explained: index of a class, one for all images or one for each, a
             `kzoo.explain.Difference` of classes, a `kzoo.explain.Region` of a mask, or a function from logits to
@@ -154,12 +155,18 @@ def as_tensor(model: keras.Model, images: np.ndarray) -> Any:
     """Images as the model takes them; raises `InvalidValueError` for another shape, none at all, or no numbers."""
     array = as_array(images)
     shape = tuple(model.inputs[0].shape[1:])
-    fits = array.ndim == len(shape) + 1 and len(array) > 0 and array.dtype != object
+    fits = array.ndim == len(shape) + 1 and len(array) > 0
     if not fits or any(own not in (None, given) for own, given in zip(shape, array.shape[1:], strict=True)):
         raise InvalidValueError(
             f"images have shape {array.shape}; {model.name} takes (n, {', '.join(map(str, shape))})"
         )
-    return keras.ops.convert_to_tensor(array.astype(model.inputs[0].dtype))
+    return keras.ops.convert_to_tensor(array.astype(number_type(model)))
+
+
+def number_type(model: keras.Model) -> str:
+    """Type of the images that are computed with; float32 for a model of integers, which have no gradients."""
+    dtype = keras.backend.standardize_dtype(model.inputs[0].dtype)
+    return dtype if "float" in dtype else "float32"
 
 
 def as_array(images: Any) -> np.ndarray:
@@ -168,7 +175,10 @@ def as_array(images: Any) -> np.ndarray:
         array = np.asarray(images)
     except ValueError as error:
         raise InvalidValueError(f"images are no array: {error}; resize them to one size") from error
-    if np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
+    real = np.issubdtype(array.dtype, np.number) and not np.issubdtype(array.dtype, np.complexfloating)
+    if not (real or array.dtype == bool):
+        raise InvalidValueError(f"images are of type {array.dtype}; numbers are needed, as kzoo.images reads them")
+    if not np.isfinite(array).all():
         raise InvalidValueError("images hold NaN or infinite pixels")
     return array
 

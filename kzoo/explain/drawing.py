@@ -7,6 +7,7 @@ from PIL import Image
 
 from kzoo.errors import InvalidValueError
 from kzoo.images.overlay import shown_size
+from kzoo.layers.checks import check_number
 
 FOR, AGAINST = (220, 20, 10), (10, 80, 235)  # red and blue, which the colour-blind tell apart
 OPACITY = 0.75
@@ -40,9 +41,9 @@ def draw_map(image: np.ndarray, heat: np.ndarray, end: float | None = None) -> I
             f"image has shape {image.shape} and the map {heat.shape}; one image with its map is needed: (height, "
             "width, channels) of 1 or 3 channels, and (rows, columns)"
         )
-    end = colour_end([heat]) if end is None else end
-    if not end > 0:
-        raise InvalidValueError(f"end={end!r} must be a positive number")
+    if not np.isfinite(heat).all():
+        raise InvalidValueError("the map holds NaN or infinity")
+    end = colour_end([heat]) if end is None else check_number("end", end, lambda value: value > 0, "above 0")
     pixels = image.clip(0, 255).astype("uint8")
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("L")
     size = shown_size(picture)

@@ -58,7 +58,7 @@ def activations(model: keras.Model, images: np.ndarray, layers: str | Sequence[s
         >>> {name: each.shape for name, each in kzoo.activations(model, images, ["stem_conv", "p5"]).items()}
         {'stem_conv': (8, 112, 112, 64), 'p5': (8, 7, 7, 2048)}
     """
-    names = [layers] if isinstance(layers, str) else list(layers)
+    names = [layers] if isinstance(layers, str) else list(layers) if isinstance(layers, (list, tuple)) else []
     if not names or not all(isinstance(name, str) for name in names):
         raise InvalidValueError(f"layers={layers!r} must be the name of a layer, or several names")
     replay = Replay(model)

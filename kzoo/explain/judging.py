@@ -9,6 +9,7 @@ from scipy.integrate import trapezoid
 
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError
+from kzoo.explain.cams import number_type
 from kzoo.explain.hiding import deleted, falling, imputed, inserted
 from kzoo.explain.perturbation import Scored, as_pixels, batched, each_scored, enlarged, scorers
 from kzoo.explain.targets import Difference, Target
@@ -84,7 +85,7 @@ def judge_maps(
             is the mean over it, have a probability; of a `Difference` and of a function Y is the score, of logits.
             Default: the most probable class.
         where: what the target covers: booleans (n, height, width), or boxes (n, 4) of pixels
-            (top, left, bottom, right), of which bottom and right are outside.
+            (left, top, right, bottom), of which right and bottom are outside.
         steps: number of steps of deletion and insertion.
         seed: of ROAD's noise and of the intervals.
 
@@ -139,7 +140,12 @@ def mean_with_interval(values: np.ndarray, seed: int = 0) -> Estimate:
         >>> better.low > 0
         True
     """
-    values = np.asarray(values, "float64")
+    try:
+        values = np.asarray(values, "float64")
+    except (TypeError, ValueError) as error:
+        raise InvalidValueError(f"values of type {type(values).__name__} are no numbers (n,)") from error
+    if values.ndim != 1 or not len(values):
+        raise InvalidValueError(f"values have shape {values.shape}; a number for each image, (n,), is needed")
     if len(values) < 2:
         return Estimate(values, float(values.mean()), float("nan"), float("nan"))
     drawn = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
@@ -166,7 +172,7 @@ def probabilities_of(model: keras.Model | LiteRTModel, output: Output) -> Callab
     """The function from images (n, height, width, channels) to the probabilities that a model's output means."""
     if isinstance(model, LiteRTModel):
         return lambda batch: output.probabilities(model.predict(batch))
-    dtype = model.inputs[0].dtype
+    dtype = number_type(model)
 
     def probabilities(batch: np.ndarray) -> np.ndarray:
         outputs = model(keras.ops.convert_to_tensor(batch.astype(dtype)), training=False)
@@ -226,7 +232,7 @@ def _inside(where: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     array = np.asarray(where)
     if array.shape == (shape[0], 4):
         masks = np.zeros(shape, bool)
-        for mask, (top, left, bottom, right) in zip(masks, np.maximum(array, 0).astype(int), strict=True):
+        for mask, (left, top, right, bottom) in zip(masks, np.maximum(array, 0).astype(int), strict=True):
             mask[top:bottom, left:right] = True
     elif array.shape == shape:
         masks = array.astype(bool)

@@ -112,11 +112,9 @@ def rise(
         >>> rise(model, images, masks=500).shape
         (8, 224, 224)
     """
-    if not is_integer(masks, 2) or not is_integer(cells, 1) or not 0 < keep < 1:
-        raise InvalidValueError(
-            f"masks={masks!r} must be an integer of at least 2, cells={cells!r} of at least 1, and keep={keep!r} "
-            "between 0 and 1"
-        )
+    if not is_integer(masks, 2) or not is_integer(cells, 1):
+        raise InvalidValueError(f"masks={masks!r} must be an integer of at least 2, cells={cells!r} of at least 1")
+    check_number("keep", keep, lambda value: 0 < value < 1, "between 0 and 1")
     check_seed(seed)
     _check_value(value)
     maps = []
@@ -202,6 +200,13 @@ def each_scored(
     outputs: Callable[[np.ndarray], np.ndarray], images: np.ndarray, target: Target, name: str
 ) -> Iterator[tuple[np.ndarray, Scored]]:
     """Each image, with the function that scores variants of it by what `outputs` gives for them."""
+    several = isinstance(target, (Sequence, np.ndarray)) and np.ndim(target) > 0
+    if isinstance(target, str) or (several and len(target) != len(images)):
+        told = repr(target) if isinstance(target, str) else f"{len(target)} targets"
+        raise InvalidValueError(
+            f"{told}: the index of a class is needed, or one for each of the {len(images)} images; for other targets "
+            "see kzoo.explain.Difference, Region, or give a function"
+        )
     for index, image in enumerate(images):
         own = _of_image(target, index, len(images))
         yield image, _scored(outputs, score_of(own, outputs(image[None]), name))

@@ -67,6 +67,10 @@ def randomisation_check(
     if not is_integer(steps, 1):
         raise InvalidValueError(f"steps={steps!r} must be a positive integer")
     check_seed(seed)
+    if not callable(method):
+        raise InvalidValueError(
+            f"method={method!r} must be a function of model, images and target, such as kzoo.grad_cam"
+        )
     replay, tensor = Replay(model), as_tensor(model, images)
     changed = rewrite(Level(model), lambda level: {})
     layers = _from_the_top(changed)

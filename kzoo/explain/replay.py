@@ -1,6 +1,7 @@
 """A model computed call by call, so that any tensor inside, at any depth, can be read, or given in its place."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import keras
 from kzoo.errors import InvalidValueError, UnknownNameError
 from kzoo.flatten import FlatGraph, Node
 from kzoo.last_operation import LINEAR
+from kzoo.layers import DecodeBoxes
 
 Place = tuple[Node, int]  # a call, and which of its tensors
 Compute = Callable[[list, dict[str, Any]], Any]  # what a call gives, of its arguments
@@ -46,6 +48,11 @@ class Replay:
             raise InvalidValueError(f"{self.name} has {len(inputs)} inputs; a model of one image is explained")
         if any(node.call is not None and node.call.masks for node in self.nodes):
             raise InvalidValueError(f"{self.name} passes Keras masks on, which are not explained")
+        if any(isinstance(node.operation, DecodeBoxes) for node in self.nodes):
+            raise InvalidValueError(
+                f"{self.name} is a detector, whose boxes are not explained; make a model of one output of "
+                "kzoo.models.detector.raw_outputs, and give a function as target"
+            )
         self.input: Place = (inputs[0], 0)
         self._trains = {node for node in self.nodes if _has_training(node.operation)}
         self._ends = [_before_activation(place) for place in self.outputs]
@@ -62,7 +69,11 @@ class Replay:
             raise InvalidValueError(f"layer={layer!r} must be the name of a layer, or its path in models inside")
         found = [node for node in self.nodes if node.path == layer or node.path.endswith(f"/{layer}")]
         if not found:
-            near = [node.path for node in self.nodes if layer.rsplit("/", 1)[-1] in node.path][:10]
+            if inside := [node.path for node in self.nodes if f"/{layer}/" in f"/{node.path}"]:
+                raise UnknownNameError(
+                    f"{layer!r} is a model inside {self.name}; give a layer of it, such as {inside[-1]}"
+                )
+            near = list(dict.fromkeys(node.path for node in self.nodes if layer.rsplit("/", 1)[-1] in node.path))[:10]
             hint = f"; similar are {', '.join(near)}" if near else f"; the last are {', '.join(self._last_names())}"
             raise UnknownNameError(f"{self.name} has no layer {layer!r} before its output{hint}")
         if len(paths := {node.path for node in found}) > 1:
@@ -115,7 +126,13 @@ class Replay:
     ) -> list:
         sources = [given[place] if place in given else known[place[0]][place[1]] for place in node.tensors]
         args, kwargs = self._arguments(node, sources)
-        return keras.tree.flatten(instead(args, kwargs) if instead else node.operation(*args, **kwargs))
+        try:
+            return keras.tree.flatten(instead(args, kwargs) if instead else node.operation(*args, **kwargs))
+        except Exception as error:
+            shapes = ", ".join(str(tuple(source.shape)) for source in sources)
+            raise InvalidValueError(
+                f"{node.path} of {self.name} cannot be computed of {shapes}: {_first_line(error)}"
+            ) from error
 
     def _arguments(self, node: Node, sources: Sequence) -> tuple[list, dict[str, Any]]:
         assert node.call is not None
@@ -157,6 +174,12 @@ def leading_to(ends: Sequence[Node], given: Iterable[Node] = ()) -> Iterator[Nod
         seen.add(node)
         yield node
         stack += [source for source in node.sources if source not in given]
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, in short and without colours."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()
+    return (lines or [type(error).__name__])[0][:200]
 
 
 def _has_training(operation) -> bool:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from kzoo.errors import InvalidValueError
-from kzoo.explain.cams import as_array, as_tensor, behind, logits_of
+from kzoo.explain.cams import as_array, as_tensor, behind, logits_of, number_type
 from kzoo.explain.gradients import compiled_gradient
 from kzoo.explain.replay import Replay
 from kzoo.explain.targets import Target, score_of
@@ -47,15 +47,16 @@ def integrated_gradients(
     pixels = keras.ops.convert_to_numpy(tensor).astype("float32")
     try:
         way = pixels - np.broadcast_to(as_array(baseline).astype("float32"), pixels.shape)
-    except (ValueError, TypeError) as error:
+    except ValueError as error:  # InvalidValueError is one
+        told = repr(baseline) if np.ndim(baseline) == 0 else f"of shape {np.shape(baseline)}"
         raise InvalidValueError(
-            f"baseline={baseline!r} must be a number, or pixels that fit images of shape {pixels.shape}"
+            f"baseline {told} must be a finite number, or pixels that fit images of shape {pixels.shape}"
         ) from error
     score = behind(replay, tensor, replay.input, score_of(target, logits_of(replay, tensor), model.name))
     gradient, total = compiled_gradient(score), np.zeros_like(pixels)
     for step in range(steps):
         share = (step + 0.5) / steps
-        total += gradient((pixels - (1 - share) * way).astype(tensor.dtype.name))[1]
+        total += gradient((pixels - (1 - share) * way).astype(number_type(model)))[1]
     return (way * total / steps).sum(axis=-1)
 
 

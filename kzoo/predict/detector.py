@@ -18,6 +18,7 @@ from kzoo.layers import DecodeBoxes
 
 BATCH_SIZE = 8
 OUTPUTS = ("boxes", "scores")
+EXAMPLES = {"pixels": "kzoo.images.Pixels('pad')", "suppression": "kzoo.detection.FCOS"}
 RULES = {"fcos": FCOS, "retinanet": RETINANET}
 
 
@@ -53,6 +54,9 @@ def detect(
     """
     if isinstance(pictures, (str, Path, Image.Image)) or not isinstance(pictures, (Sequence, np.ndarray)):
         raise InvalidValueError(f"pictures={pictures!r:.80} must be a list of files, arrays or pictures")
+    for name, given, kind in (("pixels", pixels, Pixels), ("suppression", suppression, Suppression)):
+        if not isinstance(given, kind) and (name == "pixels" or given is not None):
+            raise InvalidValueError(f"{name}={given!r:.80} must be a {kind.__name__}, such as {EXAMPLES[name]}")
     pixels.check_whole("a detector", "tells where things are")
     shape, levels, rule = _geometry(model)
     rule = suppression or rule

@@ -49,6 +49,8 @@ def main(options: Options) -> dict[int, float]:
         AssertionError: a figure does not show what its text says.
         OutputError: the figures cannot be written.
     """
+    if not options.steps:
+        raise InvalidValueError(f"--steps names no step; they go from 1 to {max(STEPS)}")
     unknown = sorted(set(options.steps) - set(STEPS))
     if unknown:
         raise InvalidValueError(f"there is no step {unknown[0]}; they go from 1 to {max(STEPS)}")

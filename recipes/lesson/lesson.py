@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import re
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,9 +17,11 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 import kzoo
+from kzoo.console import user_errors
 from kzoo.data import load_dataset
 from kzoo.edge import read_card
-from kzoo.errors import WeightsError
+from kzoo.errors import InvalidValueError, WeightsError
+from kzoo.files import ensure_writable
 from kzoo.recipe import recipe_dir
 
 SAVED_MODELS = recipe_dir().parent / "saved_models"
@@ -144,6 +148,22 @@ def show(axis: Axes, image, title: str, bar: str = "", **options) -> None:
 def save(figure: Figure, name: str) -> Image.Image:
     """Writes `name`.png to the folder in LESSON_FIGURES, or to `lesson`; a notebook shows what is returned."""
     folder = Path(os.environ.get(FIGURES, "lesson"))
-    folder.mkdir(parents=True, exist_ok=True)
+    with user_errors():
+        ensure_writable(folder)
     figure.savefig(folder / f"{name}.png", dpi=90, pil_kwargs={"optimize": True})
+    if FIGURES not in os.environ:
+        print(f"the figure is {folder / name}.png")
     return Image.open(folder / f"{name}.png")
+
+
+def refuse_arguments(command: list[str]) -> None:
+    """Ends a step that was started by itself with arguments, which it would leave unread."""
+    if len(command) > 1 and re.fullmatch(r"\d\d_\w+\.py", Path(command[0]).name):
+        with user_errors():
+            raise InvalidValueError(
+                f"{Path(command[0]).name} takes no arguments; {FIGURES}=FOLDER says where its figure goes, and "
+                "recipes/lesson/all.py takes --output-dir and --steps"
+            )
+
+
+refuse_arguments(sys.argv)

@@ -273,8 +273,31 @@ def test_mistakes(net, options, error, message):
         grad_cam(net, IMAGES, **options)
 
 
+def test_what_cannot_be_computed_is_named():
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3, name="wide")(keras.layers.MaxPooling2D(2, name="pool")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)), name="mine")
+    with pytest.raises(InvalidValueError, match=r"(pool|wide) of mine cannot be computed of \(1, \d, \d, 3\): \S"):
+        grad_cam(model, np.zeros((1, 1, 1, 3)), 0)
+
+
+def test_a_model_inside_is_no_layer():
+    inside = keras.Sequential([keras.Input((9, 7, 3)), keras.layers.Conv2D(4, 3, name="cc")], name="base")
+    model = keras.Sequential([keras.Input((9, 7, 3)), inside, keras.layers.GlobalAveragePooling2D()], name="mine")
+    with pytest.raises(UnknownNameError, match="'base' is a model inside mine; give a layer of it, such as base/cc"):
+        grad_cam(model, np.zeros((1, 9, 7, 3)), 0, layer="base")
+
+
+def test_a_detector_is_refused():
+    model = kzoo.build("fcos", input_shape=(64, 64, 3), num_classes=2, **lookup("fcos").narrow)
+    with pytest.raises(InvalidValueError, match="fcos is a detector, whose boxes are not explained"):
+        grad_cam(model, np.zeros((1, 64, 64, 3)), 0)
+
+
 def test_images_of_another_shape(net):
-    for images in (IMAGES[:, :12], IMAGES[0], IMAGES[:0], np.array("no images")):
+    with pytest.raises(InvalidValueError, match="images are of type <U9; numbers are needed"):
+        grad_cam(net, np.array("no images"))
+    for images in (IMAGES[:, :12], IMAGES[0], IMAGES[:0]):
         with pytest.raises(InvalidValueError, match=r"takes \(n, 16, 13, 3\)"):
             grad_cam(net, images)
 

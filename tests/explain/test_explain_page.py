@@ -177,7 +177,7 @@ def test_few_places_far_beyond_the_others_leave_their_colours():
     [
         (np.zeros((4, 4)), np.zeros((2, 2)), None, r"image has shape \(4, 4\)"),
         (np.zeros((4, 4, 3)), np.zeros((1, 2, 2)), None, r"the map \(1, 2, 2\)"),
-        (np.zeros((4, 4, 3)), np.zeros((2, 2)), 0, "end=0 must be a positive number"),
+        (np.zeros((4, 4, 3)), np.zeros((2, 2)), 0, "end=0 must be a number above 0"),
     ],
 )
 def test_drawing_refuses_other_shapes(image, heat, end, message):
@@ -357,7 +357,7 @@ def test_in_the_browser(site, options):
         page.keyboard.press("Tab")
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
-        assert page.url.endswith("#picture2")
+        page.wait_for_url("**#picture2")
         assert told == []
         assert [each for each in asked if not each.startswith(("file:", "data:"))] == []
         browser.close()

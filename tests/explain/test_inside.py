@@ -133,6 +133,9 @@ def test_kernels_are_tiles(net):
 
 
 def test_mistakes_inside(net):
+    for layers in (None, 3):
+        with pytest.raises(InvalidValueError, match="must be the name of a layer, or several names"):
+            kzoo.activations(net, IMAGES, layers)
     with pytest.raises(UnknownNameError, match="no layer 'p9'"):
         kzoo.activations(net, IMAGES, ["pool", "p9"])
     with pytest.raises(InvalidValueError, match="images have shape"):

@@ -155,9 +155,9 @@ def test_drop_increase_and_gain_by_a_loop(net):
 
 
 def test_pointing_energy_and_sparsity_by_a_loop(net):
-    boxes = np.array([[0, 0, 4, 5], [2, 1, 9, 7], [3, 3, 4, 4]])
+    boxes = np.array([[0, 0, 5, 4], [1, 2, 7, 9], [3, 3, 4, 4]])
     masks = np.zeros((3, 9, 7), bool)
-    for mask, (top, left, bottom, right) in zip(masks, boxes, strict=True):
+    for mask, (left, top, right, bottom) in zip(masks, boxes, strict=True):
         for y in range(top, bottom):
             for x in range(left, right):
                 mask[y, x] = True
@@ -334,6 +334,15 @@ def test_what_cannot_be_judged(net, change, message):
 
 
 def test_other_mistakes(net):
+    mistakes = (([], r"values have shape \(0,\)"), (None, "for each|no numbers"), ("a", "no numbers"))
+    for given, message in mistakes:
+        with pytest.raises(InvalidValueError, match=message):
+            mean_with_interval(given)
+    with pytest.raises(InvalidValueError, match="method='gradcam' must be a function of model, images and target"):
+        randomisation_check(net, IMAGES, "gradcam")
+    for shape in (None, 5, (1, 2)):
+        with pytest.raises(InvalidValueError, match=r"must be \(n, height, width\)"):
+            gaussian_maps(shape)
     with pytest.raises(InvalidValueError, match="whether its outputs are probabilities"):
         judge_maps(network(activation="relu"), IMAGES, MAPS)
     with pytest.raises(InvalidValueError, match="steps=0"):

@@ -171,9 +171,12 @@ def test_a_file_is_explained_as_its_model(tmp_path):
         (
             integrated_gradients,
             dict(baseline=np.zeros(5)),
-            r"baseline=array.* must be a number, or pixels that fit images of",
+            r"baseline of shape \(5,\) must be a finite number, or pixels that fit images of",
         ),
-        (integrated_gradients, dict(baseline="black"), "baseline='black' must be a number, or pixels that fit"),
+        (integrated_gradients, dict(baseline="black"), "baseline 'black' must be a finite number, or pixels"),
+        (integrated_gradients, dict(baseline=None), "baseline None must be a finite number, or pixels"),
+        (occlusion, dict(target=[0]), "1 targets: the index of a class is needed, or one for each of the 3 images"),
+        (rise, dict(target="cat"), "'cat': the index of a class is needed"),
         (smooth_grad, dict(seed=-1), "seed=-1 must be an integer, 0 or more"),
         (smooth_grad, dict(noise="loud"), "noise='loud' must be a number at least 0"),
         (rise, dict(seed=1.5), "seed=1.5 must be an integer, 0 or more"),
@@ -185,7 +188,7 @@ def test_a_file_is_explained_as_its_model(tmp_path):
         (smooth_grad, dict(noise=-1), "noise=-1 must be a number at least 0"),
         (occlusion, dict(size=0), "size=0 and stride=None must be positive integers"),
         (occlusion, dict(size=2, stride=3), "stride=3 must be at most size=2"),
-        (rise, dict(keep=1), "keep=1 between 0 and 1"),
+        (rise, dict(keep="a"), "keep='a' must be a number between 0 and 1"),
         (rise, dict(masks=1), "masks=1 must be an integer of at least 2"),
         (score_cam, dict(target=9), "target=9: .* has classes 0 to 3"),
         (occlusion, dict(target=Region(1)), "a Region is of a model that gives maps"),
@@ -232,6 +235,26 @@ def test_the_gradient_is_compiled_once_for_all_steps(monkeypatch):
     integrated_gradients(model, IMAGES, steps=20)
     smooth_grad(model, IMAGES, samples=20)
     assert len(calls) <= 8
+
+
+@pytest.mark.parametrize("method", [integrated_gradients, smooth_grad, kzoo.grad_cam, occlusion])
+def test_a_model_of_integer_pixels_is_explained_as_one_of_floats(method):
+    """Integers have no gradients, and pixels between two of them would be cut off."""
+    floats = curved()
+    inputs = keras.Input((12, 9, 3), dtype="uint8")
+    scaled = keras.layers.Rescaling(1 / 64, -2)(inputs)
+    rest = keras.Model(floats.layers[1].output, floats.output)
+    integers = keras.Model(inputs, rest(scaled))
+    images = IMAGES.round()
+    expected = method(floats, images, 1)
+    assert np.abs(expected).max() > 0
+    np.testing.assert_allclose(method(integers, images, 1), expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("images", [np.full((1, 12, 9, 3), "a"), IMAGES + 1j, np.zeros((1, 12, 9, 3), "M8[s]")])
+def test_images_that_are_of_no_numbers(images):
+    with pytest.raises(InvalidValueError, match=r"images are of type .*; numbers are needed"):
+        kzoo.grad_cam(curved(), images)
 
 
 @pytest.mark.parametrize("of_file", [False, True])

@@ -123,6 +123,8 @@ def test_the_rules_are_those_of_the_kind(monkeypatch):
         ([np.zeros((4, 4, 3)), np.full((4, 4, 3), 256)], {}, "picture 1 is an array .* numbers of 0 to 255"),
         ([np.full((4, 4, 3), np.nan)], {}, "numbers of 0 to 255"),
         (["none.jpg"], {}, "none.jpg"),
+        ([], {"pixels": "pad"}, "pixels='pad' must be a Pixels, such as kzoo.images"),
+        ([], {"suppression": 3}, "suppression=3 must be a Suppression, such as kzoo.detection.FCOS"),
         ([np.zeros((4, 4, 3))], {"pixels": Pixels("crop")}, "a detector tells where things are"),
     ],
 )
