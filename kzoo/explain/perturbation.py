@@ -200,9 +200,9 @@ def each_scored(
     outputs: Callable[[np.ndarray], np.ndarray], images: np.ndarray, target: Target, name: str
 ) -> Iterator[tuple[np.ndarray, Scored]]:
     """Each image, with the function that scores variants of it by what `outputs` gives for them."""
-    several = isinstance(target, (Sequence, np.ndarray)) and np.ndim(target) > 0
-    if isinstance(target, str) or (several and len(target) != len(images)):
-        told = repr(target) if isinstance(target, str) else f"{len(target)} targets"
+    several: Any = target if isinstance(target, (list, tuple, np.ndarray)) and np.ndim(target) > 0 else None
+    if isinstance(target, str) or (several is not None and len(several) != len(images)):
+        told = repr(target) if isinstance(target, str) else f"{len(several)} targets"
         raise InvalidValueError(
             f"{told}: the index of a class is needed, or one for each of the {len(images)} images; for other targets "
             "see kzoo.explain.Difference, Region, or give a function"
