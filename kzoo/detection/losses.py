@@ -1,6 +1,8 @@
 """What detectors are trained by: losses of classes, boxes and centerness at the places, with torchvision's sums."""
 
 import dataclasses
+from collections.abc import Callable
+from numbers import Real
 from typing import Any, Literal
 
 import keras
@@ -67,8 +69,10 @@ class FocalLoss(keras.losses.Loss):
 
 
 def _check_focal(alpha: float, gamma: float) -> None:
-    if alpha > 1 or gamma < 0:
-        raise InvalidValueError(f"alpha={alpha}, gamma={gamma}: alpha is at most 1, below 0 for none; gamma from 0 on")
+    if not (isinstance(alpha, Real) and isinstance(gamma, Real) and alpha <= 1 and gamma >= 0):
+        raise InvalidValueError(
+            f"alpha={alpha!r}, gamma={gamma!r}; alpha is at most 1, below 0 for none; gamma from 0"
+        )
 
 
 def _places_of(config: dict[str, Any]) -> Places:
@@ -83,10 +87,14 @@ def _places_of(config: dict[str, Any]) -> Places:
 class _DetectionLoss(keras.losses.Loss):
     """What the losses of both detectors share: they take dicts, compute in float32, and are the sum of their parts."""
 
+    _parts: Callable[[Any, Any, Parts], Parts]  # of boxes in pixels, their classes, and the outputs
+
     def __init__(self, places: Places | dict, alpha: float, gamma: float, name: str, **options):
         super().__init__(name=name, **{"reduction": None, **options})
         _check_focal(alpha, gamma)
         self.places = _places_of(places) if isinstance(places, dict) else places
+        if not isinstance(self.places, Places):
+            raise InvalidValueError(f"places={places!r:.80} must be kzoo.places.Places, as Places.of gives them")
         self.alpha, self.gamma = alpha, gamma
 
     def __call__(self, y_true, y_pred, sample_weight=None):
@@ -102,9 +110,6 @@ class _DetectionLoss(keras.losses.Loss):
         boxes = ops.cast(y_true["boxes"], "float32") * self.places.scale
         outputs = {name: ops.cast(output, "float32") for name, output in y_pred.items()}
         return self._parts(boxes, ops.cast(y_true["classes"], "int32"), outputs)
-
-    def _parts(self, boxes, classes, outputs) -> Parts:
-        raise NotImplementedError
 
     def _focal(self, classes, matches, found, logits):
         """Focal loss (n, places), summed over classes."""
@@ -159,6 +164,12 @@ class RetinaNetLoss(_DetectionLoss):
     ):
         super().__init__(places, alpha, gamma, name, **options)
         check_choice("box_loss", box_loss, ("l1", "giou"))
+        numbers = isinstance(foreground, Real) and isinstance(background, Real)
+        if not (numbers and 0 <= background <= foreground <= 1):
+            raise InvalidValueError(
+                f"foreground={foreground!r} and background={background!r} must be overlaps from 0 to 1, of which the "
+                "second is not larger"
+            )
         self.box_loss = box_loss
         self.matching = dict(foreground=foreground, background=background, low_quality=low_quality)
 

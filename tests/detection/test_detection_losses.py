@@ -146,8 +146,15 @@ def test_bad_options_and_weights_are_one_line():
     loss, truth, raw, _ = of_batch("fcos")
     with pytest.raises(InvalidValueError, match="box_loss='ciou' is not accepted; use one of 'l1', 'giou'"):
         RetinaNetLoss(loss.places, box_loss="ciou")
-    with pytest.raises(InvalidValueError, match="alpha is at most 1"):
-        FocalLoss(alpha=1.5)
+    for wrong in (dict(alpha=1.5), dict(alpha=float("nan")), dict(gamma=-1), dict(gamma="a")):
+        with pytest.raises(InvalidValueError, match="alpha is at most 1"):
+            FocalLoss(**wrong)
+    for overlaps in ((0.2, 0.9), (0.5, -1), ("a", 0.4), (2, 1)):
+        with pytest.raises(InvalidValueError, match="must be overlaps from 0 to 1"):
+            RetinaNetLoss(loss.places, foreground=overlaps[0], background=overlaps[1])
+    for places in (None, "x", 3):
+        with pytest.raises(InvalidValueError, match="must be kzoo.places.Places"):
+            FCOSLoss(places)
     with pytest.raises(InvalidValueError, match="sample weights are not accepted"):
         loss(truth, raw, sample_weight=np.ones(4))
 
