@@ -153,7 +153,7 @@ def test_bad_options_and_weights_are_one_line():
         with pytest.raises(InvalidValueError, match="must be overlaps from 0 to 1"):
             RetinaNetLoss(loss.places, foreground=overlaps[0], background=overlaps[1])
     for places in (None, "x", 3):
-        with pytest.raises(InvalidValueError, match="must be kzoo.places.Places"):
+        with pytest.raises(InvalidValueError, match=r"must be kzoo\.places\.Places"):
             FCOSLoss(places)
     with pytest.raises(InvalidValueError, match="sample weights are not accepted"):
         loss(truth, raw, sample_weight=np.ones(4))
