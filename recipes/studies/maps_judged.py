@@ -102,13 +102,10 @@ def in_page(networks: dict[str, dict], alike: list[list[str]], files: list[list[
     cells = [cell for _, *row in rows for cell in row]
     better, worse = (sum(cell.startswith(word) for cell in cells) for word in ("**better", "**worse"))
     parts += [CBAM, table(["map", *MEASURES], rows)]
+    words = "are better" if 2 * better > len(cells) else "are not shown to be better"
     parts.append(
-        f"Of {len(cells)} comparisons {better} are better, {worse} worse, {len(cells) - better - worse} open. "
-        + (
-            "So CBAM's maps are not shown to be better.\n"
-            if 2 * better < len(cells)
-            else "So CBAM's maps are better.\n"
-        )
+        f"Of {len(cells)} comparisons {better} are better, {worse} worse, {len(cells) - better - worse} open. So CBAM's "
+        f"maps {words}.\n"
     )
     parts += [RANDOMISED, table(["network", "map", "correlation", ""], alike)]
     return "\n".join([*parts, FILES, table(["network", "file", "correlation", "least"], files)])
