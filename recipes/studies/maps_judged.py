@@ -104,8 +104,8 @@ def in_page(networks: dict[str, dict], alike: list[list[str]], files: list[list[
     parts += [CBAM, table(["map", *MEASURES], rows)]
     words = "are better" if 2 * better > len(cells) else "are not shown to be better"
     parts.append(
-        f"Of {len(cells)} comparisons {better} are better, {worse} worse, {len(cells) - better - worse} open. So CBAM's "
-        f"maps {words}.\n"
+        f"Of {len(cells)} comparisons {better} are better, {worse} worse, {len(cells) - better - worse} open. "
+        f"So CBAM's maps {words}.\n"
     )
     parts += [RANDOMISED, table(["network", "map", "correlation", ""], alike)]
     return "\n".join([*parts, FILES, table(["network", "file", "correlation", "least"], files)])
