@@ -152,6 +152,11 @@ def open_model(
             opened = LiteRTModel(model, answer=card.answer if card else None)
         else:
             opened = load_keras(model)
+    elif Path(model).suffix == ".onnx" or (Path(model) / "saved_model.pb").exists():
+        raise InvalidValueError(
+            f"{model} is no .keras or .tflite file, which are read here; onnxruntime runs ONNX files, and TensorFlow "
+            "SavedModels, as kzoo export says"
+        )
     else:
         entry = lookup(model)
         if entry.task == SEGMENTATION and weights is None:

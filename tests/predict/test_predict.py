@@ -16,7 +16,7 @@ from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError, UnknownNameError, WeightsError
 from kzoo.images import Pixels, find_pictures
 from kzoo.output import Output
-from kzoo.predict.classifier import classify, open_classifier
+from kzoo.predict.classifier import classify, open_classifier, open_model
 from kzoo.registry import lookup
 
 
@@ -86,6 +86,14 @@ def test_int8_probabilities_of_many_classes_are_no_logits(tmp_path):
     assert np.abs(raw.predict(images).sum(axis=-1) - 1).max() > 0.02
     np.testing.assert_array_equal(classifier.predict(images), raw.predict(images))
     assert classifier.class_names[285] == "Egyptian cat"
+
+
+def test_formats_that_are_not_read_say_what_runs_them(tmp_path):
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"")
+    for name in (str(tmp_path / "model.onnx"), str(tmp_path / "saved")):
+        with pytest.raises(InvalidValueError, match=r"is no \.keras or \.tflite file, .* onnxruntime runs ONNX files"):
+            open_model(name)
 
 
 def test_broken_files_keep_their_place(folder):
