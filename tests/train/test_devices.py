@@ -55,6 +55,8 @@ class Runs:
             environment = jax_environment()
             environment["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={devices}"
             environment["JAX_COMPILATION_CACHE_DIR"] = str(self.folder / "cache")  # of runs that go on
+        # kernels that do not depend on the batch, on any processor: those for AVX-512 round otherwise in its parts
+        environment["ONEDNN_MAX_CPU_ISA"] = "AVX2"
         environment |= {"PYTHONPATH": os.pathsep.join(map(str, paths)), "TF_CPP_MIN_LOG_LEVEL": "3"}
         words = [word for name, flags in named for word in (name, json.dumps(flags))]
         return subprocess.Popen(
