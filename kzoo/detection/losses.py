@@ -108,8 +108,12 @@ class _DetectionLoss(keras.losses.Loss):
     def parts(self, y_true, y_pred) -> Parts:
         """The sums that the loss is made of, scalars in float32 by name."""
         boxes = ops.cast(y_true["boxes"], "float32") * self.places.scale
+        classes = ops.cast(y_true["classes"], "int32")
+        if boxes.shape[1] == 0:  # no image has a box, and the largest overlap is one of something
+            boxes = ops.pad(boxes, ((0, 0), (0, 1), (0, 0)))
+            classes = ops.pad(classes, ((0, 0), (0, 1)), constant_values=-1)
         outputs = {name: ops.cast(output, "float32") for name, output in y_pred.items()}
-        return self._parts(boxes, ops.cast(y_true["classes"], "int32"), outputs)
+        return self._parts(boxes, classes, outputs)
 
     def _focal(self, classes, matches, found, logits):
         """Focal loss (n, places), summed over classes."""

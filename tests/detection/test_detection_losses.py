@@ -130,6 +130,14 @@ def test_a_loss_goes_through_its_config(name):
     assert float(again(truth, raw)) == float(loss(truth, raw))
 
 
+@pytest.mark.parametrize("name", ["retinanet_l1", "fcos"])
+def test_truth_without_room_for_a_box_is_none(name):
+    loss, truth, raw, _ = of_batch(name)
+    none = {"boxes": np.zeros((4, 0, 4), "float32"), "classes": np.zeros((4, 0), "int32")}
+    padded = {"boxes": truth["boxes"], "classes": np.full_like(truth["classes"], -1)}
+    assert float(loss(none, raw)) == float(loss(padded, raw)) > 0
+
+
 def test_options_change_the_loss():
     loss, truth, raw, _ = of_batch("retinanet_l1")
     config = loss.get_config()
