@@ -144,9 +144,9 @@ FAULTS = (
     ),
     Fault(
         "a side is at most 62.5 times that of its anchor",
-        "layers/boxes.py",
-        "ops.exp(ops.minimum(offsets[..., 2:], LARGEST))",
-        "ops.exp(offsets[..., 2:])",
+        "detection/coding.py",
+        "ops.exp(ops.minimum(deltas[..., 2:], LARGEST_GROWTH))",
+        "ops.exp(deltas[..., 2:])",
         ("layers/test_decoded_boxes.py",),
     ),
     Fault(

@@ -131,7 +131,7 @@ def _attention(image: np.ndarray, name: str, inside: Inside, figures: Figures, t
         3: (
             "weights",
             f"Where the pixel of row {y} and column {x} looks, the mean of the heads. The "
-            "weights of all places sum to 1.",
+            "weights of all places sum to 1, but for what goes to padding.",
         ),
     }
     for rank, (kind, tells) in kinds.items():

@@ -1,17 +1,15 @@
 """From what a detector's heads give to boxes and scores, with ops that edge delegates run."""
 
-import math
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
+from kzoo.detection.coding import decode_deltas
 from kzoo.errors import InvalidValueError
 from kzoo.layers.checks import pair
 from kzoo.places import ANCHOR_SIZE, RATIOS, SCALES, Places
-
-LARGEST = math.log(1000 / 16)  # of the logarithm of a side over its anchor's, as torchvision and detectron2 limit it
 
 
 @keras.saving.register_keras_serializable(package="kzoo")
@@ -66,20 +64,14 @@ class DecodeBoxes(keras.layers.Layer):
         self.compute_output_shape(input_shape)  # for its checks
 
     def call(self, offsets):
-        corners = self.places.anchors[None, None] / self.places.scale
-        first, last = np.split(corners, 2, axis=-1)  # left, top and right, bottom
-        centre, size = (first + last) / 2, last - first
-
-        def constant(array):
-            return ops.convert_to_tensor(array, dtype=offsets.dtype)
-
-        if self.kind == "fcos":
+        anchors = self.places.anchors[None, None] / self.places.scale
+        if self.kind == "fcos":  # a stride is another share of the width than of the height
+            first, last = np.split(anchors, 2, axis=-1)  # left, top and right, bottom
+            centre, size = np.tile((first + last) / 2, 2), last - first
             away = np.concatenate([-size, size], axis=-1)
-            boxes = offsets * constant(away) + constant(np.concatenate([centre, centre], axis=-1))
+            boxes = offsets * ops.convert_to_tensor(away, offsets.dtype) + ops.convert_to_tensor(centre, offsets.dtype)
         else:
-            middle = offsets[..., :2] * constant(size) + constant(centre)
-            half = ops.exp(ops.minimum(offsets[..., 2:], LARGEST)) * constant(size / 2)
-            boxes = ops.concatenate([middle - half, middle + half], axis=-1)
+            boxes = decode_deltas(offsets, ops.convert_to_tensor(anchors, offsets.dtype))
         return ops.minimum(ops.maximum(boxes, 0.0), 1.0)
 
     def compute_output_shape(self, input_shape):

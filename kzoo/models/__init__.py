@@ -11,14 +11,13 @@ narrow: overrides that give a small model of the same kind, for tests and `kzoo 
 
 from kzoo.models import (
     airbench,
-    fcos,
+    detectors,
     fpn,
     googlenet,
     inception_v3,
     nat,
     residual_attention,
     resnet,
-    retinanet,
     simple_cnn,
     swin,
     unet,
@@ -27,14 +26,13 @@ from kzoo.models import (
 
 __all__ = [
     "airbench",
-    "fcos",
+    "detectors",
     "fpn",
     "googlenet",
     "inception_v3",
     "nat",
     "residual_attention",
     "resnet",
-    "retinanet",
     "simple_cnn",
     "swin",
     "unet",
