@@ -11,21 +11,22 @@ from kzoo.images import STRETCHED, Pixels
 from kzoo.meaning import carried_pixels
 from kzoo.reading import read_report
 from kzoo.weights import resolve
+from kzoo.weights.specs import WeightsSpec
 
 
 def known_pixels(
-    model: str, opened: keras.Model | LiteRTModel, weights: str | None = None, segments: bool = False
+    model: str, opened: keras.Model | LiteRTModel, weights: str | None = None, of_whole: bool = False
 ) -> Pixels:
     """How a picture becomes the pixels of a model: by what it carries or its card, its run's report, its checkpoint.
 
     Where nobody tells, the centre of a picture is taken for a classifier, and the whole of it, stretched, for a model
-    that gives maps.
+    that gives maps or boxes.
 
     Args:
         model: path of a file, or a name of the zoo.
         opened: model that was opened.
         weights: weights for a name of the zoo, as in `kzoo.build`.
-        segments: whether the model gives a class for each pixel.
+        of_whole: whether it says where in a picture things are (`Output.of_whole`).
 
     Raises:
         InvalidValueError: a card or report that cannot be right.
@@ -39,8 +40,13 @@ def known_pixels(
         found = None
     else:
         source, spec = resolve(model, weights)
-        found = Pixels("crop", spec.crop, spec.interpolation) if spec else _of_run(Path(source))
-    return found or Pixels.default(segments)
+        found = _of_run(Path(source)) if spec is None else _of_spec(spec, of_whole)
+    return found or Pixels.default(of_whole)
+
+
+def _of_spec(spec: WeightsSpec, of_whole: bool) -> Pixels:
+    """How the pictures were brought to a public checkpoint."""
+    return Pixels("stretch", 1.0, spec.interpolation) if of_whole else Pixels("crop", spec.crop, spec.interpolation)
 
 
 def _of_run(model: Path) -> Pixels | None:

@@ -1,6 +1,6 @@
 """What the last operation of a graph gives: a softmax, sigmoids, logits, or something that nobody knows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
 
 import keras
@@ -16,6 +16,7 @@ SOFTMAX: Final = "softmax"
 SIGMOID: Final = "sigmoid"
 LOGITS: Final = "logits"
 UNKNOWN: Final = "unknown"
+BOXES, SCORES = "boxes", "scores"  # what a detector gives, by name
 
 # Layers and plain operations of Keras and kzoo, by the names of their classes: the graph tells operations by no other.
 DROPOUTS = {  # layers of Keras that change numbers in training alone
@@ -69,8 +70,26 @@ def last_values(model: keras.Model) -> Values:
     return _of_node(FlatGraph(model).outputs[0], tuple(model.outputs[0].shape))
 
 
+def is_of_detector(shapes: Mapping[str, Sequence]) -> bool:
+    """Whether outputs of these names and shapes are a detector's: (n, places, 4) and (n, places, classes)."""
+    boxes, scores = tuple(shapes.get(BOXES, ())), tuple(shapes.get(SCORES, ()))
+    return len(boxes) == len(scores) == 3 and boxes[1:] == (scores[1], 4) and bool(scores[2])
+
+
+def scores_of(model: keras.Model) -> keras.Model | None:
+    """A detector up to its scores, which tell of its classes; None for any other model."""
+    outputs = getattr(model, "output", None) if has_graph(model) else None
+    if not isinstance(outputs, Mapping) or not all(hasattr(output, "shape") for output in outputs.values()):
+        return None
+    if not is_of_detector({name: output.shape for name, output in outputs.items()}):
+        return None
+    return keras.Model(model.input, outputs[SCORES], name=model.name)
+
+
 def carried_meaning(model: keras.Model) -> Meaning | None:
-    """The layer that tells what the only output of a model means, if nothing but identities comes behind it."""
+    """The layer that tells what the only output of a model means, or of a detector its scores, if nothing but
+    identities comes behind it."""
+    model = scores_of(model) or model
     node = FlatGraph(model).outputs[0] if has_graph(model) and len(model.outputs) == 1 else None
     while node is not None and node.call is not None:
         if isinstance(node.operation, Meaning):

@@ -1,12 +1,14 @@
 """What a model carries in itself of its classes and of the way from a picture to its input."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import keras
 
+from kzoo.detection.suppression import Suppression
 from kzoo.errors import InvalidValueError
 from kzoo.images import Pixels
-from kzoo.last_operation import carried_meaning
+from kzoo.last_operation import SCORES, carried_meaning
 from kzoo.layers.meaning import Meaning
 from kzoo.output import Output, Values
 
@@ -16,6 +18,7 @@ def with_classes(
     class_names: Sequence[str],
     pixels: Pixels | None = None,
     values: Values | None = None,
+    suppression: Suppression | None = None,
 ) -> keras.Model:
     """The model with names for its classes, which its files, copies and exports carry from then on.
 
@@ -23,10 +26,11 @@ def with_classes(
 
     Args:
         model: functional or sequential model with one output: (n, units), or (n, height, width, units) for a class of
-            each pixel. Names that it has are replaced.
+            each pixel; or a detector, whose scores carry them. Names that it has are replaced.
         class_names: name of each class, in the order of the output; two for one unit, the second of which it is.
         pixels: way from a picture to the model's input. Default: the one that it carries, if any.
         values: what the output is, of a model whose last layer does not tell: `"softmax"`, `"sigmoid"` or `"logits"`.
+        suppression: what is kept of a detector's boxes. Default: what it carries, if anything, or its kind's rules.
 
     Returns:
         A model with an identity more, whose outputs are the same. To load its `.keras` file, import kzoo first.
@@ -43,10 +47,14 @@ def with_classes(
         raise InvalidValueError(f"{model.name} has no graph of layers; a functional or sequential model is needed")
     if values is not None:
         output = output.said(values, model.name)
+    if suppression is not None:
+        output = dataclasses.replace(output, suppression=suppression)
     pixels = pixels or carried_pixels(model)
     before = sum(isinstance(layer, Meaning) for layer in model.layers)
     told = output.named(class_names).to_json(), pixels.to_json() if pixels else None
     meaning = Meaning(*told, name=f"meaning_{before}" if before else "meaning")
+    if output.detects:
+        return keras.Model(model.input, {**model.output, SCORES: meaning(model.output[SCORES])}, name=model.name)
     return keras.Model(model.input, meaning(model.outputs[0]), name=model.name)
 
 

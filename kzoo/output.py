@@ -7,18 +7,31 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, Protocol, get_args
+from typing import Any, Final, Literal, Protocol, get_args
 
 import keras
 import numpy as np
 from scipy.special import softmax
 
+from kzoo.detection.suppression import RETINANET, RULES, Suppression
 from kzoo.errors import InvalidValueError, check_choice
+from kzoo.flatten import all_layers
 from kzoo.graph import has_graph
-from kzoo.last_operation import UNKNOWN, Values, carried_meaning, last_values
+from kzoo.last_operation import (
+    SCORES,
+    SIGMOID,
+    UNKNOWN,
+    Values,
+    carried_meaning,
+    is_of_detector,
+    last_values,
+    scores_of,
+)
+from kzoo.layers import DecodeBoxes
 from kzoo.layers.meaning import Meaning
 
-Task = Literal["classification", "segmentation", "unknown"]
+Task = Literal["classification", "segmentation", "detection", "unknown"]
+DETECTION: Final = "detection"
 MOST_CLASSES = 100_000  # of a card or a report; ImageNet-21k has 21,843
 LONGEST_NAME = 1000  # characters
 
@@ -40,6 +53,9 @@ class File(Protocol):
     @property
     def output(self) -> dict: ...
 
+    @property
+    def outputs(self) -> dict[str, Any]: ...
+
     def last_op(self) -> str: ...
 
 
@@ -48,12 +64,15 @@ class Output:
     """What the output of a model means.
 
     Attributes:
-        task: `"classification"`: (images, units), `"segmentation"`: (images, height, width, units), or `"unknown"`:
-            a tensor of another rank.
+        task: `"classification"`: (images, units), `"segmentation"`: (images, height, width, units), `"detection"`:
+            boxes (images, places, 4) and scores (images, places, units) by these names, or `"unknown"`: a tensor of
+            another rank.
         values: what the last operation gives: `"softmax"` along the last axis, a `"sigmoid"` for each unit,
             `"logits"`, or `"unknown"`.
-        units: width of the last axis. One unit is that of the second of two classes.
+        units: width of the last axis. One unit is that of the second of two classes, but in detection, where each
+            unit is a class.
         class_names: one for each class, or None where nobody named them.
+        suppression: what is kept of boxes and scores, in detection; default: RetinaNet's rules.
 
     Raises:
         InvalidValueError: a field that has another type, or a number of names that is not that of the classes.
@@ -67,6 +86,7 @@ class Output:
     values: Values
     units: int
     class_names: tuple[str, ...] | None = None
+    suppression: Suppression | None = None
 
     def __post_init__(self):
         check_choice("task", self.task, get_args(Task))
@@ -75,11 +95,29 @@ class Output:
             raise InvalidValueError(f"units={self.units!r} must be an integer from 1 to {MOST_CLASSES}")
         if self.class_names is not None:
             object.__setattr__(self, "class_names", _check_names(self.class_names, self.num_classes))
+        if self.task != DETECTION and self.suppression is not None:
+            raise InvalidValueError(f"suppression={self.suppression!r} is of detection, and task is {self.task!r}")
+        if self.task == DETECTION:
+            if self.values != SIGMOID:
+                raise InvalidValueError(f"values={self.values!r} is not accepted: scores of boxes are 'sigmoid'")
+            if not isinstance(self.suppression, Suppression | None):
+                raise InvalidValueError(f"suppression={self.suppression!r:.80} must be a kzoo.detection.Suppression")
+            object.__setattr__(self, "suppression", self.suppression or RETINANET)
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; one unit tells two of them apart."""
-        return max(2, self.units)
+        """Number of classes; one unit tells two of them apart, but in detection."""
+        return self.units if self.detects else max(2, self.units)
+
+    @property
+    def detects(self) -> bool:
+        """Whether it says which boxes are in an image."""
+        return self.task == DETECTION
+
+    @property
+    def of_whole(self) -> bool:
+        """Whether it says where in an image things are, so that none of a picture may be left out."""
+        return self.task in ("segmentation", DETECTION)
 
     @property
     def multi_label(self) -> bool:
@@ -104,7 +142,7 @@ class Output:
         """
         self.check_known()
         outputs = np.asarray(outputs)
-        if self.units == 1:
+        if self.units == 1 and not self.detects:
             second = _sigmoid(outputs) if self.values == "logits" else outputs
             return np.concatenate([1 - second, second], axis=-1)
         return softmax(outputs, axis=-1) if self.values == "logits" else outputs
@@ -112,13 +150,15 @@ class Output:
     def decide(self, outputs: np.ndarray) -> np.ndarray:
         """The most probable class of outputs (..., units) as indices (...); of several labels a 0 or 1 for each.
 
+        In detection these are the scores, whose best class each place has.
+
         Raises:
             InvalidValueError: one unit of unknown values, whose threshold nobody knows.
         """
         outputs = np.asarray(outputs)
         if self.multi_label:
             return (outputs >= 0.5).astype("int64")
-        if self.units > 1:
+        if self.units > 1 or self.detects:
             return outputs.argmax(axis=-1)
         self.check_known()
         return (outputs[..., 0] >= (0.0 if self.values == "logits" else 0.5)).astype("int64")
@@ -152,6 +192,8 @@ class Output:
         if self.values == UNKNOWN:
             return "unknown"
         of, together = "each class", "they sum to 1"
+        if self.detects:
+            return "score of each class at each place, each by itself; the box of the place is that of `boxes`"
         if self.units == 1:
             of, together = f"{self.names[1]!r} against {self.names[0]!r}", "from one half on it is the former"
         elif self.values == "sigmoid":
@@ -174,14 +216,19 @@ class Output:
             InvalidValueError: several outputs, an output without a width, or a model that carries what cannot be.
         """
         outputs = getattr(model, "outputs", None) or []
-        if len(outputs) != 1 or isinstance(getattr(model, "output", None), (dict, list, tuple)):
+        detector = scores_of(model)
+        several = len(outputs) != 1 or isinstance(getattr(model, "output", None), (dict, list, tuple))
+        if several and detector is None:
             raise InvalidValueError(
                 f"{model.name} has {len(outputs)} outputs (a subclassed model has none); a model with one is needed: "
                 "keras.Model(model.inputs, the output that counts), or keras.Model(image, model(image)) with "
                 "image = keras.Input(shape)"
             )
-        shape = tuple(outputs[0].shape)
-        output = _make(shape, last_values(model) if has_graph(model) else UNKNOWN, model.name)
+        if detector is not None:
+            output = cls(DETECTION, SIGMOID, int(detector.output.shape[-1]), suppression=_rules(model))
+        else:
+            shape = tuple(outputs[0].shape)
+            output = _make(shape, last_values(model) if has_graph(model) else UNKNOWN, model.name)
         if meaning := carried_meaning(model):
             output = _carried(output, meaning, model.name)
         return output if class_names is None else output.named(class_names)
@@ -189,12 +236,17 @@ class Output:
     @classmethod
     def of_file(cls, file: File, class_names: Sequence[str] | None = None) -> "Output":
         """What the output of a LiteRT file means, read from its last op; a card knows more, ask it first."""
+        shapes = {name: tuple(int(size) for size in detail["shape"]) for name, detail in file.outputs.items()}
+        if is_of_detector(shapes):
+            return cls(DETECTION, SIGMOID, shapes[SCORES][-1]).named(class_names)
         shape = tuple(int(size) for size in file.output["shape"])
         return _make(shape, FILE_OPS.get(file.last_op(), UNKNOWN), "the file").named(class_names)
 
     def to_json(self) -> dict:
         """The fields as JSON values."""
-        return dataclasses.asdict(self) | {"class_names": None if self.class_names is None else [*self.class_names]}
+        told = dataclasses.asdict(self) | {"class_names": None if self.class_names is None else [*self.class_names]}
+        del told["suppression"]
+        return told if self.suppression is None else told | {"suppression": self.suppression.to_json()}
 
     @classmethod
     def from_json(cls, value: object) -> "Output":
@@ -205,11 +257,22 @@ class Output:
         """
         if not isinstance(value, dict):
             raise InvalidValueError(f"an output must be a JSON object, not {type(value).__name__}")
-        fields = [field.name for field in dataclasses.fields(cls)]
+        fields = [field.name for field in dataclasses.fields(cls) if field.name != "suppression"]
         lacking = [name for name in fields if name not in value]
         if lacking:
             raise InvalidValueError(f"the output lacks {', '.join(lacking)}")
-        return cls(**{name: value[name] for name in fields})
+        rules = value.get("suppression")
+        suppression = None if rules is None else Suppression.from_json(rules)
+        return cls(**{name: value[name] for name in fields}, suppression=suppression)
+
+
+def _rules(model: keras.Model) -> Suppression:
+    """What is kept of what a detector gives: torchvision's rules of its kind, level by level."""
+    decoder = next((layer for layer in all_layers(model) if isinstance(layer, DecodeBoxes)), None)
+    if decoder is None:
+        return RETINANET
+    sizes = tuple(level.count for level in decoder.places.levels)
+    return dataclasses.replace(RULES[decoder.kind], level_sizes=sizes)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

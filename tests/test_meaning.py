@@ -166,7 +166,8 @@ def test_a_model_without_a_graph_is_refused():
         ({"units": 4, "class_names": None}, "tells of 4 units for classification, and the model gives 3"),
         ({"units": "3"}, "layer 'meaning' of .* cannot be right: units='3'"),
         ({"class_names": ["a"]}, "class_names has 1 names for 3 classes"),
-        ({"task": "detection"}, "task='detection'"),
+        ({"task": "captioning"}, "task='captioning'"),
+        ({"task": "detection"}, "scores of boxes are 'sigmoid'"),
     ],
 )
 def test_a_file_that_carries_what_cannot_be_is_one_line(named, tmp_path, change, message):

@@ -32,7 +32,6 @@ from kzoo.known_pixels import known_pixels
 from kzoo.models.inception import without_auxiliary
 from kzoo.needs import need_tensorflow_backend
 from kzoo.output import Output
-from kzoo.registry import SEGMENTATION
 from kzoo.surgery import fold_batch_norm, fold_preprocessing
 from kzoo.tasks import task_of_output
 from kzoo.zoo import build
@@ -113,7 +112,7 @@ def _open(form: Export) -> tuple[keras.Model, Card]:
         raise InvalidValueError(f"{form.model} has no auxiliary heads; leave --auxiliary out")
     class_names = None if form.labels is None else read_class_names(form.labels)
     output = _output(form, main, class_names)
-    pixels = known_pixels(form.model, main, form.weights, segments=output.task == SEGMENTATION)
+    pixels = known_pixels(form.model, main, form.weights, output.of_whole)
     return model if form.auxiliary else main, Card(output, pixels.changed(**form.pixel_options))
 
 

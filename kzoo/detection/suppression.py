@@ -1,11 +1,18 @@
 """From what a detector says at all its places to the boxes that it found: the best of each heap, in NumPy."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 
 from kzoo.errors import InvalidValueError
+
+MOST_PLACES = 10_000_000  # of a level, of a card: an image of 20,000×20,000 pixels has 6,250,000 at stride 8
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and 1 <= int(value) <= MOST_PLACES
 
 
 @dataclass(frozen=True)
@@ -44,12 +51,13 @@ class Suppression:
         candidates: most of a level.
         overlap: intersection over union, above which the worse one of two boxes of a class goes.
         most: detections of a picture.
+        level_sizes: places of each level, one behind the other; None: all are one level.
 
     Raises:
         InvalidValueError: a share that is none, or a number below 1.
 
     Example:
-        >>> found = RETINANET(boxes, scores, level_sizes=(1200, 300, 75))
+        >>> found = replace(RETINANET, level_sizes=(1200, 300, 75))(boxes, scores)
         >>> found.boxes[0], found.scores[0], found.classes[0]
     """
 
@@ -57,25 +65,47 @@ class Suppression:
     candidates: int
     overlap: float
     most: int
+    level_sizes: tuple[int, ...] | None = None
 
     def __post_init__(self):
         for name in ("score", "overlap"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InvalidValueError(f"{name}={getattr(self, name)!r} is not accepted; it goes from 0 to 1")
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+                raise InvalidValueError(f"{name}={value!r} is not accepted; it goes from 0 to 1")
         for name in ("candidates", "most"):
-            if getattr(self, name) < 1:
+            if not _is_count(getattr(self, name)):
                 raise InvalidValueError(f"{name}={getattr(self, name)!r} is not accepted; it is a number from 1 on")
+        sizes = self.level_sizes
+        if sizes is not None:
+            if not isinstance(sizes, list | tuple) or not sizes or not all(map(_is_count, sizes)):
+                raise InvalidValueError(f"level_sizes={sizes!r:.60} is not accepted; it has a number for each level")
+            object.__setattr__(self, "level_sizes", tuple(map(int, sizes)))
 
-    def __call__(self, boxes: np.ndarray, scores: np.ndarray, level_sizes: Sequence[int] | None = None) -> Detections:
+    def to_json(self) -> dict[str, Any]:
+        """The attributes as JSON values."""
+        return asdict(self) | {"level_sizes": None if self.level_sizes is None else [*self.level_sizes]}
+
+    @classmethod
+    def from_json(cls, value: object) -> "Suppression":
+        """Reads what `to_json` gives, whoever wrote it.
+
+        Raises:
+            InvalidValueError: a field that lacks, is unknown or cannot be.
+        """
+        names = [field.name for field in fields(cls)]
+        if not isinstance(value, dict) or value.keys() != set(names):
+            raise InvalidValueError(f"a suppression must be an object with {', '.join(names)}, not {value!r:.100}")
+        return cls(**value)
+
+    def __call__(self, boxes: np.ndarray, scores: np.ndarray) -> Detections:
         """The detections of one picture.
 
         Args:
             boxes: (places, 4), of any unit, which those that are found keep.
             scores: (places, classes).
-            level_sizes: places of each level, one behind the other; default: all are one level.
         """
         boxes, scores = np.asarray(boxes, "float32"), np.asarray(scores, "float32")
-        sizes = [len(scores)] if level_sizes is None else list(level_sizes)
+        sizes = [len(scores)] if self.level_sizes is None else list(self.level_sizes)
         if sum(sizes) != len(scores) or len(boxes) != len(scores):
             raise InvalidValueError(
                 f"{len(boxes)} boxes, {len(scores)} scores and levels of {sizes} do not go together"
@@ -108,6 +138,7 @@ class Suppression:
 
 FCOS = Suppression(score=0.2, candidates=1000, overlap=0.6, most=100)  # torchvision's, as is the next one
 RETINANET = Suppression(score=0.05, candidates=1000, overlap=0.5, most=300)
+RULES = {"fcos": FCOS, "retinanet": RETINANET}  # of each kind of places
 
 
 def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -123,7 +154,6 @@ def detect(
     outputs: dict[str, np.ndarray],
     sizes: Sequence[tuple[int, int]],
     suppression: Suppression,
-    level_sizes: Sequence[int] | None = None,
 ) -> list[Detections]:
     """What a detector's outputs find in pictures.
 
@@ -132,7 +162,6 @@ def detect(
             `scores` (n, places, classes).
         sizes: height and width of each picture in pixels.
         suppression: what is kept.
-        level_sizes: see `Suppression`.
 
     Returns:
         Of each picture what was found, with boxes in its pixels.
@@ -142,6 +171,6 @@ def detect(
     """
     pictures = zip(outputs["boxes"], outputs["scores"], sizes, strict=True)
     return [
-        suppression(boxes * np.array([width, height, width, height], "float32"), scores, level_sizes)
+        suppression(boxes * np.array([width, height, width, height], "float32"), scores)
         for boxes, scores, (height, width) in pictures
     ]

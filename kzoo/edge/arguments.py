@@ -12,6 +12,7 @@ from kzoo.edge.precisions import PRECISIONS
 from kzoo.edge.tensors import answer_of, input_names, only, outputs_by_name
 from kzoo.errors import ExportError, InvalidValueError, OutputError, check_choice
 from kzoo.flatten import all_layers
+from kzoo.last_operation import scores_of
 from kzoo.layers.checks import is_integer
 from kzoo.meaning import carried_pixels
 from kzoo.models.inception import without_auxiliary
@@ -118,9 +119,10 @@ def add_heatmap(model: keras.Model, reference: keras.Model | None) -> tuple[kera
 def check_card(model: keras.Model, card: Card | None, class_names: Sequence[str] | None = None) -> Card:
     """The card, or one of what the model tells by itself; raises `InvalidValueError` if it tells of another model."""
     answer = answer_of(model) if len(model.outputs) > 1 else None
-    if answer:
+    detects = scores_of(model) is not None
+    if answer and not detects:
         model = only(model, answer)
-    own = Output.of_model(model) if len(model.outputs) == 1 else NO_ANSWER
+    own = Output.of_model(model) if detects or len(model.outputs) == 1 else NO_ANSWER
     if card is None:
         pixels = carried_pixels(model)
         return Card(own if class_names is None else own.named(class_names), pixels, answer)

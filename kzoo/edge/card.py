@@ -34,7 +34,7 @@ class Card:
         answer: name of the output that `output` is about, of a file with several.
 
     Raises:
-        InvalidValueError: pixels that leave parts of a picture out, for a file that gives each pixel a class.
+        InvalidValueError: pixels that leave parts of a picture out, for a file that says where in it things are.
 
     Example:
         >>> card = Card(Output.of_model(model, ["cat", "dog"]), Pixels("stretch"))
@@ -48,9 +48,8 @@ class Card:
     def __init__(self, output: Output, pixels: Pixels | None = None, answer: str | None = None):
         if not isinstance(answer, str | None):
             raise InvalidValueError(f"answer={answer!r} must be the name of an output, or None")
-        segments = output.task == "segmentation"
-        pixels = pixels or Pixels.default(segments)
-        if segments:
+        pixels = pixels or Pixels.default(output.of_whole)
+        if output.of_whole:
             pixels.check_whole("the file")
         object.__setattr__(self, "output", output)
         object.__setattr__(self, "pixels", pixels)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from kzoo.errors import ExportError
-from kzoo.last_operation import carried_meaning
+from kzoo.last_operation import SCORES, carried_meaning, scores_of
 
 
 def input_names(model: keras.Model) -> tuple[str, ...]:
@@ -50,9 +50,12 @@ def run(model: keras.Model, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarra
 
 def answer_of(model: keras.Model) -> str | None:
     """Name of the output that answers what is in a picture, of a model with several: one that carries names of
-    classes (`kzoo.with_classes`), else the first of a number for each class; None if there is none.
+    classes (`kzoo.with_classes`), of a detector its scores, else the first of a number for each class; None if there
+    is none.
     """
     outputs = outputs_by_name(model)
+    if scores_of(model) is not None:
+        return SCORES
     for name in outputs:
         if carried_meaning(only(model, name)):
             return name

@@ -85,9 +85,10 @@ class Pixels:
         return cls(**value)
 
     @classmethod
-    def default(cls, segments: bool = False) -> "Pixels":
-        """What is done where nobody tells: the centre for a classifier, the whole, stretched, where it segments."""
-        return STRETCHED if segments else cls()
+    def default(cls, of_whole: bool = False) -> "Pixels":
+        """What is done where nobody tells: the centre for a classifier, the whole, stretched, where the answer is of
+        all of the picture."""
+        return STRETCHED if of_whole else cls()
 
     def changed(
         self, resize: Resize | None = None, crop: float | None = None, interpolation: Interpolation | None = None

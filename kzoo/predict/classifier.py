@@ -22,11 +22,12 @@ from kzoo.keras_file import open_keras
 from kzoo.known_pixels import known_pixels
 from kzoo.models.inception import without_auxiliary
 from kzoo.output import Output, Values
-from kzoo.registry import SEGMENTATION, lookup
+from kzoo.registry import CLASSIFICATION, DETECTION, SEGMENTATION, lookup
 from kzoo.weights import DEFAULT, resolve
 from kzoo.zoo import build
 
 BATCH_SIZE = 32
+TRAINED = {SEGMENTATION: "camvid_fpn", DETECTION: "bccd_fcos"}  # a recipe of each task without public weights
 
 
 @dataclass(frozen=True)
@@ -159,17 +160,17 @@ def open_model(
         )
     else:
         entry = lookup(model)
-        if entry.task == SEGMENTATION and weights is None:
+        if entry.task != CLASSIFICATION and weights is None:
             raise WeightsError(
-                f"no checkpoint known for {model}; train one (kzoo train camvid_fpn, say) and give its .keras file, "
-                "or give --weights FILE"
+                f"no checkpoint known for {model}; train one (kzoo train {TRAINED[entry.task]}, say) and give its "
+                ".keras file, or give --weights FILE"
             )
         weights = weights or DEFAULT
         resolve(model, weights)  # refuses what cannot be found, before anything is built
         size = None if image_size is None else (image_size, image_size, entry.input_shape[2])
         opened = build(model, weights=weights, input_shape=size)
     output = known_output(model, opened, class_names, values)
-    pixels = known_pixels(model, opened, weights, segments=output.task == SEGMENTATION)
+    pixels = known_pixels(model, opened, weights, output.of_whole)
     return Opened(model, opened, output, image_size, pixels.changed(resize, crop, interpolation))
 
 

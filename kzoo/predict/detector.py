@@ -8,18 +8,16 @@ import keras
 import numpy as np
 from PIL import Image
 
-from kzoo.detection.suppression import FCOS, RETINANET, Detections, Suppression
+from kzoo.detection.suppression import RETINANET, Detections, Suppression
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError
-from kzoo.flatten import all_layers
 from kzoo.images import MODES, STRETCHED, Pixels, read_picture
 from kzoo.images.reading import to_mode
-from kzoo.layers import DecodeBoxes
+from kzoo.last_operation import BOXES, SCORES
+from kzoo.output import Output
 
 BATCH_SIZE = 8
-OUTPUTS = ("boxes", "scores")
 EXAMPLES = {"pixels": "kzoo.images.Pixels('pad')", "suppression": "kzoo.detection.FCOS"}
-RULES = {"fcos": FCOS, "retinanet": RETINANET}
 
 
 def detect(
@@ -37,8 +35,9 @@ def detect(
         model: a detector of the zoo (`kzoo.build("fcos")`, say), or its LiteRT file.
         pictures: files, arrays (height, width, channels) of 0 to 255, or pictures of Pillow.
         pixels: how they are fitted: whole and stretched by default, or `Pixels("pad")` in their proportions.
-        suppression: what is kept; default: torchvision's `kzoo.detection.FCOS` or `RETINANET`. A file does not tell
-            its kind nor its levels: give one, which then takes the best of all levels together.
+        suppression: what is kept; default: that of the model (`Output.of_model(model).suppression`), which is
+            torchvision's for its kind where nobody chose another. A file alone does not tell its own, but its card
+            does: give `read_card(path).output.suppression`.
 
     Returns:
         Of each picture its `Detections`: boxes (n, 4) in its pixels (left, top, right, bottom), scores and classes.
@@ -58,10 +57,13 @@ def detect(
         if not isinstance(given, kind) and (name == "pixels" or given is not None):
             raise InvalidValueError(f"{name}={given!r:.80} must be a {kind.__name__}, such as {EXAMPLES[name]}")
     pixels.check_whole("a detector", "tells where things are")
-    shape, levels, rule = _geometry(model)
-    rule = suppression or rule
-    if rule is None:
-        raise InvalidValueError("the model does not tell its kind; give suppression=kzoo.detection.FCOS or RETINANET")
+    output = _output(model)
+    if suppression is None and isinstance(model, LiteRTModel):
+        raise InvalidValueError(
+            "a file does not tell its kind; give suppression=kzoo.detection.FCOS or RETINANET, or "
+            "kzoo.edge.read_card(path).output.suppression"
+        )
+    rule, shape = suppression or output.suppression or RETINANET, tuple(model.input_shape[1:])
     found: list[Detections] = []
     for start in range(0, len(pictures), BATCH_SIZE):
         some = [
@@ -70,30 +72,22 @@ def detect(
         ]
         outputs = _outputs(model, np.stack([pixels.apply(each, shape) for each in some]))
         for picture, boxes, scores in zip(some, outputs["boxes"], outputs["scores"], strict=True):
-            found.append(rule(pixels.boxes_in_picture(boxes, picture.size, shape[:2]), scores, levels))
+            found.append(rule(pixels.boxes_in_picture(boxes, picture.size, shape[:2]), scores))
     return found
 
 
-def _geometry(model: Any) -> tuple[tuple[int, int, int], list[int] | None, Suppression | None]:
-    """Shape of an image, places of each level, and the rules of its kind, of which a file tells the first alone."""
-    if isinstance(model, LiteRTModel):
-        names = set(model.outputs)
-    elif isinstance(model, keras.Model):
-        names = set(model.output) if isinstance(model.output, dict) else set()
-    else:
+def _output(model: Any) -> Output:
+    """The meaning of a detector's outputs."""
+    if not isinstance(model, keras.Model | LiteRTModel):
         raise InvalidValueError(f"model={model!r:.80} must be a keras.Model or a kzoo.edge.LiteRTModel")
-    if not set(OUTPUTS) <= names:
-        name = "the file" if isinstance(model, LiteRTModel) else model.name
-        raise InvalidValueError(
-            f"{name} gives no {' and '.join(OUTPUTS)}; a detector does, such as kzoo.build('fcos')"
-        )
-    _, height, width, channels = model.input_shape
-    shape = (height, width, channels)
-    layers = [] if isinstance(model, LiteRTModel) else all_layers(model)
-    decoder = next((layer for layer in layers if isinstance(layer, DecodeBoxes)), None)
-    if decoder is None:
-        return shape, None, None
-    return shape, [level.count for level in decoder.places.levels], RULES[decoder.kind]
+    name = "the file" if isinstance(model, LiteRTModel) else model.name
+    try:
+        output = Output.of_file(model) if isinstance(model, LiteRTModel) else Output.of_model(model)
+    except InvalidValueError:  # several outputs, and of another kind
+        output = None
+    if output is None or not output.detects:
+        raise InvalidValueError(f"{name} gives no {BOXES} and {SCORES}; a detector does, such as kzoo.build('fcos')")
+    return output
 
 
 def _outputs(model: keras.Model | LiteRTModel, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -102,7 +96,7 @@ def _outputs(model: keras.Model | LiteRTModel, images: np.ndarray) -> dict[str, 
         given = model.predict_each(images)
     else:
         given = model.predict_on_batch(images.astype("float32"))
-    return {name: np.asarray(given[name]) for name in OUTPUTS}
+    return {name: np.asarray(given[name]) for name in (BOXES, SCORES)}
 
 
 def _as_picture(given: Any, channels: int, name: str) -> Image.Image:

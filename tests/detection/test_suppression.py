@@ -1,5 +1,7 @@
 """What is kept of a detector's outputs: torchvision's detections, and a loop's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from detection.loops import box_overlap
@@ -37,8 +39,8 @@ def test_detections_are_torchvisions(detector, limits):
         assert rule == {"fcos": FCOS, "retinanet": RETINANET}[detector]
     found = []
     for number, batch in zip(range(2), batches(), strict=False):
-        level_sizes = [level.count for level in places_of(detector, batch.size).levels]
-        found += detect(finished(detector, number, batch), [batch.size] * 2, rule, level_sizes)
+        sized = replace(rule, level_sizes=[level.count for level in places_of(detector, batch.size).levels])
+        found += detect(finished(detector, number, batch), [batch.size] * 2, sized)
     golden = {key: GOLDENS[f"{detector}_{key}_{limits}"] for key in ("count", "boxes", "scores", "classes")}
     assert [len(each) for each in found] == golden["count"].tolist()
     np.testing.assert_array_equal(np.concatenate([each.classes for each in found]), golden["classes"])
@@ -73,7 +75,7 @@ def test_what_is_kept_is_what_a_loop_keeps(seed):
     corners = rng.uniform(0, 20, (55, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(0, 20, (55, 2))], axis=1).astype("float32")
     scores = rng.choice(np.float32(np.linspace(0, 1, 400)), (55, 3), replace=False)
-    found = rule(boxes, scores, sizes)
+    found = replace(rule, level_sizes=sizes)(boxes, scores)
     expected = keep_loop(boxes, scores, rule, sizes)
     assert len(expected) == len(found) == 20 or seed
     np.testing.assert_array_equal(found.scores, np.float32([score for score, _, _ in expected]))
@@ -109,4 +111,4 @@ def test_bad_limits_are_one_line():
     with pytest.raises(InvalidValueError, match="most=0 is not accepted"):
         Suppression(0.1, 10, 0.5, 0)
     with pytest.raises(InvalidValueError, match="do not go together"):
-        FCOS(np.zeros((6, 4)), np.zeros((6, 3)), level_sizes=(3, 2))
+        replace(FCOS, level_sizes=(3, 2))(np.zeros((6, 4)), np.zeros((6, 3)))
