@@ -84,9 +84,8 @@ class Suppression:
     def check_places(self, count: int, what: str) -> None:
         """Raises `InvalidValueError` if the levels are not those of the places of a model or file, `what`."""
         if self.level_sizes is not None and sum(self.level_sizes) != count:
-            raise InvalidValueError(
-                f"level_sizes={list(self.level_sizes)!r:.60} are {sum(self.level_sizes)} places, and {what} has {count}"
-            )
+            places = f"level_sizes={list(self.level_sizes)!r:.60} are {sum(self.level_sizes)} places"
+            raise InvalidValueError(f"{places}, and {what} has {count}")
 
     def to_json(self) -> dict[str, Any]:
         """The attributes as JSON values."""

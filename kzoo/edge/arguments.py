@@ -6,11 +6,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from kzoo.detection.average_precision import CROWD
 from kzoo.edge.card import Card
 from kzoo.edge.compare import Truth
 from kzoo.edge.interface import IO
 from kzoo.edge.precisions import PRECISIONS
-from kzoo.detection.average_precision import CROWD
 from kzoo.edge.tensors import answer_of, input_names, only, outputs_by_name
 from kzoo.errors import ExportError, InvalidValueError, OutputError, check_choice
 from kzoo.flatten import all_layers
@@ -234,8 +234,8 @@ def _check_boxes(truth: object, count: int, output: Output) -> dict[str, np.ndar
     parts = (BOXES, "classes")
     if not isinstance(truth, Mapping) or not {*parts} <= truth.keys():
         raise InvalidValueError(
-            "evaluation of a detector is a pair: images, and a dict of boxes (n, most, 4), relative to the images, and "
-            "classes (n, most)"
+            "evaluation of a detector is a pair: images, and a dict of boxes (n, most, 4), relative to the images, "
+            "and classes (n, most)"
         )
     boxes, classes = (_as_array(f"evaluation[{name!r}]", truth[name]) for name in parts)
     whole = np.issubdtype(classes.dtype, np.integer)
@@ -247,8 +247,8 @@ def _check_boxes(truth: object, count: int, output: Output) -> dict[str, np.ndar
     there = boxes[classes >= 0]
     if not len(there) or classes.max() >= output.units or classes.min() < CROWD - output.units + 1:
         raise InvalidValueError(
-            f"evaluation has classes from {classes.min()} to {classes.max()}; 0 to {output.units - 1} are the model's, "
-            "some of which must be there; -1 is no box"
+            f"evaluation has classes from {classes.min()} to {classes.max()}; 0 to {output.units - 1} are the "
+            "model's, some of which must be there; -1 is no box"
         )
     if not np.isfinite(there).all() or there.min() < -1 or there.max() > 2:
         raise InvalidValueError(

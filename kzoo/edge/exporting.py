@@ -75,9 +75,9 @@ def export(
         batch_size: number of images per invocation.
         evaluation: images, and their labels (n,) or masks (n, height, width) of class indices, void as 255 or any
             index that is no class; of one sigmoid or logit 0 or 1, of several sigmoids 0 and 1 for each class,
-            (n, classes); of a detector a dict of `boxes` (n, most, 4), relative to the images, and `classes` (n, most),
-            -1 for no box, as `kzoo.load_boxes` gives them. Accuracy, mean IoU or average precision of Keras and file
-            go into the report.
+            (n, classes); of a detector a dict of `boxes` (n, most, 4), relative to the images, and `classes`
+            (n, most), -1 for no box, as `kzoo.data.detection_sets.load_boxes` gives them. Accuracy, mean IoU or
+            average precision of Keras and file go into the report.
         card: meaning of the output, with names of the classes, and the way from pictures to images.
             Default: what the model carries (`kzoo.with_classes`) or tells by its last operation.
         class_names: names of the classes alone, where there is no card.

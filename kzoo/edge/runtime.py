@@ -159,7 +159,7 @@ class LiteRTModel:
         """Name of what each op behind the last ones with a kernel writes -> the op, from the outputs back."""
         names = {detail["index"]: detail["name"] for detail in self._interpreter.get_tensor_details()}
         makers = {tensor: op for op in self._plain_ops() for tensor in op["outputs"]}
-        tensors, found = [detail["index"] for detail in self.outputs.values()], {}
+        tensors, found = [detail["index"] for detail in self.outputs.values()], dict[str, str]()
         while tensors:
             op = makers.get(tensors.pop())
             if op is not None and op["op_name"] not in KERNEL_AXES:

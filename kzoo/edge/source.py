@@ -206,7 +206,11 @@ class Source:
         _log.info("%s: evaluating on %d images", precision, len(self.evaluation[0]))
         name = next(iter(lite.inputs))
         answer, output = self.answer, self.card.output
-        found = scores(lambda batch: judged(lite.predict_each({name: batch}), answer, output), *self.evaluation, output)
+
+        def predict(batch: np.ndarray):
+            return judged(lite.predict_each({name: batch}), answer, output)
+
+        found = scores(predict, *self.evaluation, output)
         return {metric: {"keras": value, "file": found[metric]} for metric, value in self.keras_scores.items()}
 
     def _say_if_weights_are_better(self, error: float, images: dict, expected: dict) -> None:
