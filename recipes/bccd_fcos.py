@@ -18,7 +18,7 @@ RECIPE = Recipe(
     ),
     data=Data("bccd", image_size=(240, 320)),
     augment=Augment(("scale", "flip", "flip_vertical", "color")),
-    optimizer=Optimizer("adamw", learning_rate=1e-3, weight_decay=5e-2),
+    optimizer=Optimizer("adamw", learning_rate=2e-3, weight_decay=5e-2),
     schedule=Schedule(epochs=100, batch_size=8, warmup_epochs=2),
     task=Detect(),
     export=("float32", "int8"),
