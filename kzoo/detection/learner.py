@@ -2,6 +2,8 @@
 
 import keras
 
+PARTS = {"logits": "classes", "offsets": "boxes", "centerness": "centerness"}  # output -> part of the loss
+
 
 @keras.saving.register_keras_serializable("kzoo")
 class BoxLearner(keras.Model):
@@ -17,12 +19,12 @@ class BoxLearner(keras.Model):
         >>> model.fit(images, {"boxes": boxes, "classes": classes})  # logs loss, classes_loss, boxes_loss, ...
     """
 
-    def compile(self, *args, loss=None, **kwargs):
-        super().compile(*args, loss=loss, **kwargs)
-        self._of_parts = {name: keras.metrics.Mean(f"{name}_loss") for name in loss.PARTS}
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._means = {part: keras.metrics.Mean(f"{part}_loss") for name, part in PARTS.items() if name in self.output}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         parts = self.loss.parts(y, y_pred)
         for name, part in parts.items():
-            self._of_parts[name].update_state(part)
+            self._means[name].update_state(part)
         return sum(parts.values()) + sum(self.losses)
