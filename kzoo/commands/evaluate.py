@@ -54,7 +54,7 @@ def run(form: Evaluate) -> None:
         return examples | {task.truth: relabel(examples[task.truth])}
 
     def judged(images: Split) -> Any:
-        scorer = task.scorer(output.named(classes))
+        scorer = task.scorer(output.named(classes), opened.pixels)
         for examples in images.batches(task.batch_size):
             scorer.add(predict(examples["image"]), relabelled(examples))
         return scorer

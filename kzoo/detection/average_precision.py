@@ -5,6 +5,7 @@ BSD-licensed and needs NumPy alone.
 """
 
 import contextlib
+import functools
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -72,6 +73,7 @@ class AveragePrecision:
                 f"{len(boxes)} boxes of classes {shown} do not go together; classes are 0 to {len(self.classes) - 1}"
             )
         real = classes != -1
+        self.__dict__.pop("_evaluation", None)
         self._found.append(found)
         self._boxes.append(boxes[real])
         self._kinds.append(classes[real])
@@ -80,24 +82,45 @@ class AveragePrecision:
         return len(self._found)
 
     def scores(self) -> dict[str, Any]:
-        """COCO's twelve numbers (`NUMBERS`) and `ap_by_class` and `ap50_by_class`; None where no box is there.
+        """COCO's twelve numbers (`NUMBERS`), `ap_by_class`, `ap50_by_class` and `boxes_by_class`, how many are there;
+        None where no box is there.
 
         `ap` is the mean over overlaps from .5 to .95; `ar` is recall with so many detections of a picture at most.
         Boxes below 32² pixels are small, those from 96² on large: areas of boxes, where COCO's own files have those
         of the outlines inside.
         """
-        evaluation = self._evaluate()
+        evaluation = self._evaluation
         stats = [None if value < 0 else float(value) for value in evaluation.stats]
         precision = evaluation.eval["precision"][..., 0, -1]  # (overlaps, recalls, classes), of all sizes
         return {
             **dict(zip(NUMBERS, stats, strict=True)),
             "ap_by_class": self._by_class(precision),
             "ap50_by_class": self._by_class(precision[:1]),
+            "boxes_by_class": dict(zip(self.classes, self._count(), strict=True)),
         }
+
+    def best_score(self) -> float:
+        """The score from which on detections have the best F1 of all classes together, at an overlap of one half.
+
+        The higher one of equals; 1 where nothing right was found.
+        """
+        scores, right = [], []
+        for each in self._evaluation.evalImgs:
+            if each is not None and each["aRng"] == self._evaluation.params.areaRng[0]:
+                judged = ~np.asarray(each["dtIgnore"][0], bool)
+                scores.append(np.asarray(each["dtScores"])[judged])
+                right.append(np.asarray(each["dtMatches"][0])[judged] > 0)
+        surest = np.argsort(-np.concatenate(scores or [np.zeros(0)]), kind="stable")
+        ranked, hits = np.concatenate(scores or [np.zeros(0)])[surest], np.concatenate(right or [surest])[surest]
+        if not hits.any():
+            return 1.0
+        f1 = 2 * np.cumsum(hits) / (np.arange(1, len(hits) + 1) + sum(self._count()))
+        last = np.append(ranked[1:] != ranked[:-1], True)  # of those that are equally sure all are kept, or none
+        return float(ranked[last][f1[last].argmax()])
 
     def curves(self) -> dict[str, np.ndarray]:
         """Precision at the 101 `RECALLS` of each class that is there, (101,), at an overlap of one half."""
-        precision = self._evaluate().eval["precision"][0, :, :, 0, -1]
+        precision = self._evaluation.eval["precision"][0, :, :, 0, -1]
         return {name: values for name, values in zip(self.classes, precision.T, strict=True) if (values >= 0).all()}
 
     def errors(self, score: float) -> dict[str, int]:
@@ -140,7 +163,13 @@ class AveragePrecision:
             means[name] = float(values.mean()) if values.size else None
         return means
 
-    def _evaluate(self):
+    def _count(self) -> list[int]:
+        """Boxes of each class that are there, without crowds."""
+        kinds = np.concatenate([np.zeros(0, int), *self._kinds])
+        return np.bincount(kinds[kinds >= 0], minlength=len(self.classes)).tolist()
+
+    @functools.cached_property
+    def _evaluation(self):
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
 

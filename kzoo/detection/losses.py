@@ -87,6 +87,7 @@ def _places_of(config: dict[str, Any]) -> Places:
 class _DetectionLoss(keras.losses.Loss):
     """What the losses of both detectors share: they take dicts, compute in float32, and are the sum of their parts."""
 
+    PARTS: tuple[str, ...]
     _parts: Callable[[Any, Any, Parts], Parts]  # of boxes in pixels, their classes, and the outputs
 
     def __init__(self, places: Places | dict, alpha: float, gamma: float, name: str, **options):
@@ -154,6 +155,8 @@ class RetinaNetLoss(_DetectionLoss):
         >>> loss.parts(truth, raw(images))  # {"classes": ..., "boxes": ...}
     """
 
+    PARTS = ("classes", "boxes")
+
     def __init__(
         self,
         places: Places | dict,
@@ -219,6 +222,8 @@ class FCOSLoss(_DetectionLoss):
     Example:
         >>> FCOSLoss(places).parts(truth, raw(images))  # {"classes": ..., "boxes": ..., "centerness": ...}
     """
+
+    PARTS = ("classes", "boxes", "centerness")
 
     def __init__(
         self,

@@ -23,6 +23,8 @@ def draw_curves(
     epochs = [row["epoch"] + 1 for row in history]
     for axis, key in zip(axes, keys, strict=True):
         for prefix, label in (("", "training"), ("val_", "validation")):
+            if prefix + key not in history[0]:  # which is measured on validation images alone
+                continue
             values = [row[prefix + key] for row in history]
             axis.plot(epochs, values, label=f"{label}: {values[-1]:.4f} at the end", marker="o", markersize=3)
         axis.set_xlabel("epoch")

@@ -8,6 +8,7 @@ from keras import ops
 
 from kzoo.data.split import ImageDataset
 from kzoo.errors import DatasetError, InvalidValueError
+from kzoo.images import Pixels
 from kzoo.output import Output
 from kzoo.recipe import Data, Recipe, TaskOptions
 from kzoo.report.diagrams import draw_ranking
@@ -71,13 +72,13 @@ class MultiLabel(Classification):
     def _targets(self, examples, data: ImageDataset):
         return ops.cast(examples["label"], "float32")
 
-    def loss(self, recipe: Recipe, data: ImageDataset) -> keras.losses.Loss:
+    def loss(self, recipe: Recipe, data: ImageDataset, model: keras.Model) -> keras.losses.Loss:
         return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=classify(recipe.task).label_smoothing)
 
     def metrics(self, data: ImageDataset) -> list[keras.metrics.Metric]:
         return [keras.metrics.MeanMetricWrapper(all_right, name="accuracy")]
 
-    def scorer(self, output: Output) -> Probabilities:
+    def scorer(self, output: Output, pixels: Pixels) -> Probabilities:
         return Probabilities(output.names, multi_label=True)
 
     def draw(self, evaluated: Evaluated, directory: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ from kzoo.data.batches import evaluation_batches, training_batches
 from kzoo.data.pairs import load_pairs
 from kzoo.data.split import ImageDataset
 from kzoo.errors import InvalidValueError
+from kzoo.images import Pixels
 from kzoo.losses import SegmentationLoss, class_weights
 from kzoo.metrics import Confusion, MeanIoU
 from kzoo.output import Output
@@ -90,7 +91,7 @@ class Segmentation(Task):
             lambda examples: (ops.cast(examples["image"], "float32"), examples["mask"]),
         )
 
-    def loss(self, recipe: Recipe, data: ImageDataset) -> keras.losses.Loss:
+    def loss(self, recipe: Recipe, data: ImageDataset, model: keras.Model) -> keras.losses.Loss:
         options = _segment(recipe.task)
         kind = options.class_weights
         weights = class_weights(data.train, len(data.classes), kind) if kind else None
@@ -103,7 +104,7 @@ class Segmentation(Task):
         shown = data.validation.arrays(SHOWN)
         return [SheetWriter(shown["image"], shown["mask"], data.classes, directory / "sheets")]
 
-    def scorer(self, output: Output) -> Confusion:
+    def scorer(self, output: Output, pixels: Pixels) -> Confusion:
         return Confusion(output.names)
 
     def draw(self, evaluated: Evaluated, directory: Path) -> dict[str, str]:
