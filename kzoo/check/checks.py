@@ -59,8 +59,8 @@ def learns(narrow: NarrowModel) -> str:
     with narrow.training() as model:
         eager = float(loss_of(truth, model(images, training=True)))
         before = weights_of(model)
-        model.compile(keras.optimizers.SGD(demands.learning_rate(narrow.model)), loss_of, jit_compile=True)
-        loss = float(model.train_on_batch(images, truth))
+        model.compile(keras.optimizers.SGD(demands.learning_rate(narrow.model)), loss=loss_of, jit_compile=True)
+        loss = float(model.train_on_batch(images, truth, return_dict=True)["loss"])
         moves = list(zip(model.weights, before, strict=True))
         broken = [weight.path for weight, _ in moves if not np.isfinite(weight).all()]
         still = {weight.path for weight, old in moves if np.array_equal(weight, old)}

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
+from kzoo.detection.learner import BoxLearner
 from kzoo.detection.losses import LOSSES
 from kzoo.errors import CheckFailed
 from kzoo.models.detector import raw_outputs
@@ -25,11 +26,11 @@ class Demands(Protocol):
     def check_outputs(self, model: keras.Model) -> None:
         """Raises `CheckFailed` unless the outputs have the shapes of the task with `CLASSES` classes."""
 
-    def in_training(self, model: keras.Model) -> Any:
-        """The outputs that the loss takes."""
+    def in_training(self, model: keras.Model) -> keras.Model:
+        """The model with the outputs that its loss takes, on the same weights."""
 
     def loss(self, model: keras.Model) -> keras.losses.Loss:
-        """The loss of these, summed up to one number."""
+        """The loss of these, one number."""
 
     def truth(self, model: keras.Model, number: int) -> Any:
         """What the loss is told of `number` images."""
@@ -45,7 +46,7 @@ class Labels:
         rank: of the outputs.
     """
 
-    activation = None
+    activation: str | None = None
 
     def __init__(self, rank: int):
         self.rank = rank
@@ -55,8 +56,8 @@ class Labels:
         if len(shape) != self.rank or shape[-1] != CLASSES:
             raise CheckFailed(f"the output is {shape}, not {CLASSES} numbers for each image or pixel")
 
-    def in_training(self, model: keras.Model) -> keras.KerasTensor:
-        return model.output
+    def in_training(self, model: keras.Model) -> keras.Model:
+        return model
 
     def loss(self, model: keras.Model) -> keras.losses.Loss:
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -72,7 +73,7 @@ class Labels:
 class Boxes:
     """Of detectors, which give boxes and their scores, and are trained on what these are computed from."""
 
-    activation = "sigmoid"
+    activation: str | None = "sigmoid"
 
     def check_outputs(self, model: keras.Model) -> None:
         places = model.get_layer("head_boxes").places.count
@@ -81,8 +82,9 @@ class Boxes:
         if shapes != expected:
             raise CheckFailed(f"the outputs are {shapes}, not {expected}")
 
-    def in_training(self, model: keras.Model) -> dict[str, keras.KerasTensor]:
-        return raw_outputs(model).output
+    def in_training(self, model: keras.Model) -> keras.Model:
+        raw = raw_outputs(model)
+        return BoxLearner(raw.input, raw.output)
 
     def loss(self, model: keras.Model) -> keras.losses.Loss:
         decoder = model.get_layer("head_boxes")

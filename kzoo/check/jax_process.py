@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import keras
 import numpy as np
@@ -59,7 +59,8 @@ class JaxProcess:
     def ask(self, path: Path, images: np.ndarray, outputs: np.ndarray | Mapping[str, np.ndarray]) -> None:
         """Has the `.keras` file at `path` computed on `images`, to be compared with `outputs`."""
         named = outputs if isinstance(outputs, Mapping) else {ONLY: outputs}
-        np.savez(path.with_suffix(".npz"), images=images, **{OUTPUT + name: each for name, each in named.items()})
+        arrays: dict[str, Any] = {"images": images, **{OUTPUT + name: each for name, each in named.items()}}
+        np.savez(path.with_suffix(".npz"), **arrays)
         questions, _ = pipes_of(self._child or self._start())
         with contextlib.suppress(BrokenPipeError):  # the answer tells why
             questions.write(f"{path}\n")

@@ -30,13 +30,6 @@ KEEP_OFFSETS = (
 )
 
 
-class InTraining(keras.Model):
-    """A model whose loss takes all of its outputs together."""
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        return self.loss(y, y_pred)
-
-
 class NarrowModel:
     """A narrow model of the zoo with random weights, that gives logits or boxes, and what the checks share of it.
 
@@ -76,7 +69,7 @@ class NarrowModel:
     @cached_property
     def in_training(self) -> keras.Model:
         """The model with the outputs that its loss takes, on the same weights."""
-        return InTraining(self.model.input, self.demands.in_training(self.model), name=self.name)
+        return self.demands.in_training(self.model)
 
     @cached_property
     def images(self) -> np.ndarray:

@@ -258,4 +258,7 @@ class FCOSLoss(_DetectionLoss):
         return {**super().get_config(), "radius": self.radius}
 
 
-LOSSES: dict[str, type[FCOSLoss] | type[RetinaNetLoss]] = {"fcos": FCOSLoss, "retinanet": RetinaNetLoss}  # by kind of detector
+LOSSES: dict[str, type[FCOSLoss] | type[RetinaNetLoss]] = {
+    "fcos": FCOSLoss,
+    "retinanet": RetinaNetLoss,
+}  # by kind of detector

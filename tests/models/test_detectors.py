@@ -11,7 +11,7 @@ from kzoo.errors import InvalidValueError
 from kzoo.layers import DecodeBoxes
 from kzoo.models.depths import depth_of_layers
 from kzoo.models.detector import raw_outputs
-from kzoo.registry import CLASSIFICATION, DETECTION, lookup
+from kzoo.registry import CLASSIFICATION, lookup
 from kzoo.surgery import plan_folding
 from kzoo.taps import tap_names
 
@@ -40,7 +40,8 @@ def test_goes_the_whole_path(name, backbone, tmp_path):
     size = (entry.narrow_size + 11, entry.narrow_size + 6)
     options = TINY | dict(backbone=backbone, backbone_options=dict(entry.narrow), extra_levels=1)
     if name == "retinanet":
-        options |= dict(scales=(1,), ratios=(0.5, 1))
+        # anchors as large as the image: behind exp() a pixel of larger ones is less than rounding
+        options |= dict(scales=(1,), ratios=(0.5, 1), anchor_size=1)
     model = randomise(kzoo.build(name, input_shape=(*size, 3), **options))
     images = pixels(2, *size, 3)
     expected = {key: np.array(value) for key, value in model(images).items()}
@@ -64,7 +65,7 @@ def test_goes_the_whole_path(name, backbone, tmp_path):
     assert report.xnnpack_partitions == 1
     assert report.max_rel_error < 1e-5
 
-    left = never_moved(lambda seed: _as_one(raw_outputs(randomise(model, seed))), images)
+    left = never_moved(lambda seed: raw_outputs(randomise(model, seed)), images)
     if 2 not in levels_read(model):  # a tap that the detector does not read has its normalisation all the same
         left = {path for path in left if not path.startswith("stage1_tap_norm/")}
     if left:  # what training cannot feel in the backbone alone either
@@ -82,11 +83,6 @@ def never_moved(draw, images) -> set[str]:
     for seed in range(1, 6):
         left = left and left & set(weights_without_gradient(draw(seed), images))
     return left
-
-
-def _as_one(raw: keras.Model) -> keras.Model:
-    """All raw tensors side by side, as a model with one output."""
-    return keras.Model(raw.input, keras.layers.Concatenate()([raw.output[key] for key in raw.output]))
 
 
 @pytest.mark.parametrize("name", ["fcos", "retinanet"])
@@ -164,13 +160,6 @@ def test_boxes_stay_float32_under_mixed_precision():
     assert isinstance(model.get_layer("head_boxes"), DecodeBoxes)
     assert model.get_layer("head_boxes").compute_dtype == "float32"
     assert model.get_layer("head_class_conv1").compute_dtype == "float16"
-
-
-def test_they_are_built_by_name_alone():
-    """Until they go the whole way that every listed name goes."""
-    for name in ("fcos", "retinanet", "retinanet_v2"):
-        assert lookup(name).task == DETECTION
-        assert name not in kzoo.list_models()
 
 
 @pytest.mark.parametrize(
