@@ -18,6 +18,8 @@ from kzoo.taps import tap_names
 CLASSES = 3
 TINY = dict(backbone="resnet18", backbone_options=dict(widths=(4, 6, 8, 10), depths=(1, 1, 1, 1)), channels=8)
 TINY |= dict(head_depth=1, head_groups=4, num_classes=CLASSES)
+# random offsets are large, and rounding of them grows by exp() of up to 62.5 times an anchor larger than the image
+BOX_TOLERANCE = 1e-4
 QUICK = [("fcos", "vgg11_bn"), ("retinanet", "cifar_resnet20")]
 
 
@@ -40,7 +42,6 @@ def test_goes_the_whole_path(name, backbone, tmp_path):
     size = (entry.narrow_size + 11, entry.narrow_size + 6)
     options = TINY | dict(backbone=backbone, backbone_options=dict(entry.narrow), extra_levels=1)
     if name == "retinanet":
-        # anchors as large as the image: behind exp() a pixel of larger ones is less than rounding
         options |= dict(scales=(1,), ratios=(0.5, 1), anchor_size=1)
     model = randomise(kzoo.build(name, input_shape=(*size, 3), **options))
     images = pixels(2, *size, 3)
@@ -59,11 +60,12 @@ def test_goes_the_whole_path(name, backbone, tmp_path):
     folded = kzoo.fold_batch_norm(model)
     alone = kzoo.build(backbone, input_shape=(*places.padded, 3), include_top=False, **dict(entry.narrow))
     assert set(plan_folding(model).kept) == set(plan_folding(alone).kept)
-    for key, value in folded(images).items():
-        assert relative_error(value, expected[key]) < 1e-5
+    raw = {key: np.array(value) for key, value in raw_outputs(model)(images).items()}
+    assert relative_error(raw_outputs(folded)(images), raw) < 1e-5
+    assert relative_error(folded(images), expected) < BOX_TOLERANCE
     report = kzoo.export(folded, tmp_path / "model.tflite", calibration=images)
     assert report.xnnpack_partitions == 1
-    assert report.max_rel_error < 1e-5
+    assert report.max_rel_error < BOX_TOLERANCE
 
     left = never_moved(lambda seed: raw_outputs(randomise(model, seed)), images)
     if 2 not in levels_read(model):  # a tap that the detector does not read has its normalisation all the same
