@@ -14,7 +14,7 @@ from kzoo.images import Interpolation, PixelChanges, Resize
 from kzoo.precisions import PRECISIONS, Io, Target
 
 ALL = "all"
-TaskName = Literal["classification", "segmentation"]
+TaskName = Literal["classification", "segmentation", "detection"]
 Values = Literal["softmax", "sigmoid", "logits"]
 MapMethod = Literal[
     "gradcam",
@@ -134,7 +134,7 @@ class Info(JsonOption):
     attention: str | None = None
     """Attention to put in, such as "se"."""
     backbone: str | None = None
-    """Network under a U-Net or a feature pyramid, such as "resnet34_cbam"."""
+    """Network under a U-Net, a feature pyramid or a detector, such as "resnet34_cbam"."""
     picture: Path | None = None
     """Picture of the stages and blocks to write, which ends in .svg or .png."""
 
