@@ -2,9 +2,9 @@
 
     python recipes/bccd_fcos.py
 
-Needs the folder `bccd` (JPEGImages, Annotations and ImageSets of BCCD_Dataset: 205, 87 and 72 pictures of 640×480, three
-classes) in TFDS_DATA_DIR or ~/tensorflow_datasets; another place is given with --data-dir. Cells have no up, so that
-pictures are mirrored both ways; their sides are 30 to 240 pixels, for which P3 to P5 of half the picture suffice.
+Needs the folder `bccd` (JPEGImages, Annotations and ImageSets of BCCD_Dataset: 205, 87 and 72 pictures of 640×480,
+three classes) in TFDS_DATA_DIR or ~/tensorflow_datasets; another place is given with --data-dir. Cells have no up, so
+that pictures are mirrored both ways; their sides are 30 to 240 pixels, for which P3 to P5 of half the picture suffice.
 """
 
 from kzoo.train import Augment, Data, Detect, Optimizer, Recipe, Schedule, main

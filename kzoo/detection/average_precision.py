@@ -124,7 +124,14 @@ class AveragePrecision:
         return {name: values for name, values in zip(self.classes, precision.T, strict=True) if (values >= 0).all()}
 
     def errors(self, score: float) -> dict[str, int]:
-        """How many detections of at least a score are wrong, by their kind, and how many boxes are missed.
+        """How many detections of at least a score are wrong, by their kind, and how many boxes are missed, in all
+        pictures; see `errors_by_picture`."""
+        counts = self.errors_by_picture(score)
+        return {kind: sum(each[kind] for each in counts) for kind in KINDS}
+
+    def errors_by_picture(self, score: float) -> list[dict[str, int]]:
+        """Of each picture how many detections of at least a score are wrong, by their kind, and how many boxes are
+        missed.
 
         In each picture the surest detection comes first and takes the box of its class that it overlaps most, of those
         that are left, if by at least `FOUND`. Of one that takes none the first of these that is true is its kind:
@@ -138,8 +145,9 @@ class AveragePrecision:
         A box that is taken by none is `missed`. These are kinds as TIDE has them (arXiv:2008.08115), but that a loose
         box of a wrong class is background here, and every box that is not taken is missed.
         """
-        counts = dict.fromkeys(KINDS, 0)
+        pictures = []
         for found, boxes, kinds in zip(self._found, self._boxes, self._kinds, strict=True):
+            counts = dict.fromkeys(KINDS, 0)
             taken = np.zeros(len(boxes), bool)
             sure = found.above(score)
             order = np.argsort(-sure.scores, kind="stable")
@@ -152,8 +160,9 @@ class AveragePrecision:
                     continue
                 if (name := _kind(box, boxes, shares, own, kinds, kind)) is not None:
                     counts[name] += 1
-            counts["missed"] += int((~taken & (kinds >= 0)).sum())
-        return counts
+            counts["missed"] = int((~taken & (kinds >= 0)).sum())
+            pictures.append(counts)
+        return pictures
 
     def _by_class(self, precision: np.ndarray) -> dict[str, float | None]:
         """Means of precisions (overlaps, recalls, classes) that are there."""

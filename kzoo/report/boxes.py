@@ -57,6 +57,10 @@ class FoundBoxes:
         best = self._metric.best_score()
         return self._metric.scores() | {"best_score": best} | self._metric.errors(best)
 
+    def errors_by_picture(self) -> list[dict[str, int]]:
+        """Errors of each picture, by kind, from the score with the best F1 on."""
+        return self._metric.errors_by_picture(self._metric.best_score())
+
     def curves(self) -> dict[str, np.ndarray]:
         """See `AveragePrecision.curves`."""
         return self._metric.curves()

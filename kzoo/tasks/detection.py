@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -16,7 +16,7 @@ from kzoo.data.split import ImageDataset, Split
 from kzoo.detection.coding import decode_outputs
 from kzoo.detection.learner import BoxLearner
 from kzoo.detection.losses import BoxLoss, FCOSLoss, RetinaNetLoss
-from kzoo.detection.suppression import RULES
+from kzoo.detection.suppression import RETINANET, RULES, Detections, detect
 from kzoo.errors import InvalidValueError
 from kzoo.images import Pixels
 from kzoo.meaning import with_classes
@@ -25,9 +25,13 @@ from kzoo.output import DETECTION, Output
 from kzoo.places import Places
 from kzoo.recipe import Data, Detect, Recipe, TaskOptions
 from kzoo.registry import lookup
+from kzoo.report.box_curves import draw_errors, draw_precision_recall
+from kzoo.report.box_sheets import BoxSheetWriter, draw_box_sheet
 from kzoo.report.boxes import FoundBoxes
-from kzoo.tasks.task import Column, Evaluated, Task
+from kzoo.tasks.task import PREDICTIONS, Column, Evaluated, Task
 
+SHOWN = 4  # images on a sheet
+SHEET_RULE = dataclasses.replace(RETINANET, score=0.3)  # of what stands there while it is trained
 TRUTH = ("boxes", "classes")
 BOX_LOSSES: dict[str, BoxLoss] = {"retinanet": "l1"}  # as torchvision trains them; "giou" for all others
 ERRORS = {  # kind -> title
@@ -137,7 +141,15 @@ class Detection(Task):
         return [JudgedBoxes(output, recipe.data.pixels, data.validation, recipe.schedule.batch_size)]
 
     def callbacks(self, data: ImageDataset, directory: Path) -> list[keras.callbacks.Callback]:
-        return []
+        shown = data.validation.arrays(SHOWN)
+        images, scale = shown["image"], _scale(data.image_shape)
+        truths = [(boxes * scale, classes) for boxes, classes in zip(shown["boxes"], shown["classes"], strict=True)]
+
+        def found(images: np.ndarray) -> list[Detections]:
+            return detect(predict_boxes(writer.model, images), [data.image_shape[:2]] * len(images), SHEET_RULE)
+
+        writer = BoxSheetWriter(images, truths, data.classes, directory / "sheets", found)
+        return [writer]
 
     def finished(self, model: keras.Model, data: ImageDataset, pixels: Pixels) -> keras.Model:
         """Boxes are kept from the score on that has the best F1 on the validation images."""
@@ -156,7 +168,30 @@ class Detection(Task):
         return FoundBoxes(output, pixels)
 
     def draw(self, evaluated: Evaluated, directory: Path) -> dict[str, str]:
-        return {}
+        """Two each of the worst, the middling and the best images, precision by recall, and errors by kind."""
+        scorer: FoundBoxes = evaluated.scorer
+        scores, errors = scorer.scores(), scorer.errors_by_picture()
+        order = np.argsort([-sum(each.values()) for each in errors], kind="stable")
+        middle = (len(order) - 1) // 2
+        places = [0, 1 % len(order), middle, (middle + 1) % len(order), -2 % len(order), -1 % len(order)]
+        chosen = [*dict.fromkeys(order[places].tolist())]
+        shown = evaluated.examples(np.sort(chosen))
+        rows = np.searchsorted(np.sort(chosen), chosen)
+        images, shape = shown["image"][rows], shown["image"].shape[1:3]
+        rule = dataclasses.replace(scorer.rule, score=scores["best_score"])
+        found = detect(evaluated.predict(images), [shape] * len(images), rule)
+        truths = [(shown["boxes"][row] * _scale(shape), shown["classes"][row]) for row in rows]
+        which = "image" if evaluated.split == "all" else f"{evaluated.split} image"
+        titles = [f"{which} {number + 1}: {_errors_in_words(errors[number])}" for number in chosen]
+        draw_box_sheet(images, truths, found, scorer.classes, directory / PREDICTIONS, titles)
+        draw_precision_recall(scorer.curves(), scores["ap50_by_class"], directory / "precision_recall.png")
+        boxes = sum(scores["boxes_by_class"].values())
+        draw_errors({kind: scores[kind] for kind in ERRORS}, boxes, directory / "errors.png")
+        return {
+            PREDICTIONS: "Truth and predictions",
+            "precision_recall.png": "Precision and recall",
+            "errors.png": "Errors by kind",
+        }
 
 
 class JudgedBoxes(keras.callbacks.Callback):
@@ -177,20 +212,32 @@ class JudgedBoxes(keras.callbacks.Callback):
     def on_test_end(self, logs=None):
         scorer = FoundBoxes(self._output, self._pixels)
         for examples in self._split.batches(self._batch_size):
-            scorer.add(self._predict(examples["image"]), examples)
+            images = examples["image"]
+            filled = np.zeros((self._batch_size, *images.shape[1:]), "float32")
+            filled[: len(images)] = images
+            outputs = predict_boxes(self.model, filled)
+            scorer.add({name: values[: len(images)] for name, values in outputs.items()}, examples)
         scores = scorer.scores()
         self._judged = {f"val_{key}": scores[key] or 0.0 for key in ("ap", "ap50")}
 
     def on_epoch_end(self, epoch, logs=None):
         logs |= self._judged
 
-    def _predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Boxes and scores of images."""
-        filled = np.zeros((self._batch_size, *images.shape[1:]), "float32")
-        filled[: len(images)] = images
-        raw = self.model.predict_on_batch(filled)
-        decoded = decode_outputs({name: values[: len(images)] for name, values in raw.items()}, self.model.loss.places)
-        return {name: ops.convert_to_numpy(values) for name, values in decoded.items()}
+
+def predict_boxes(model: BoxLearner, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Boxes and scores that a model gives for a batch of images, as the finished detector will."""
+    decoded = decode_outputs(model.predict_on_batch(images.astype("float32")), model.loss.places)
+    return {name: ops.convert_to_numpy(values) for name, values in decoded.items()}
+
+
+def _scale(shape: Sequence[int]) -> np.ndarray:
+    """What relative boxes are multiplied by to be in the pixels of an image (height, width, ...)."""
+    height, width = shape[:2]
+    return np.array([width, height, width, height], "float32")
+
+
+def _errors_in_words(errors: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in errors.items() if count) or "no error"
 
 
 def _detect(options: TaskOptions) -> Detect:

@@ -137,6 +137,11 @@ def test_whole_run(recipe, boxes):
         parts = row["classes_loss"] + row["boxes_loss"] + row["centerness_loss"]
         assert row["loss"] == pytest.approx(parts, rel=1e-4)
 
+    assert len(list((directory / "sheets").glob("*.png"))) == 12
+    for name, caption in report["pictures"].items():
+        assert (directory / name).read_bytes().startswith(b"\x89PNG"), caption
+    assert {"predictions.png", "precision_recall.png", "errors.png"} <= report["pictures"].keys()
+
     card = (directory / "README.md").read_text()
     assert f"{measured['keras']['ap50']:.4f}" in card
     assert f"{measured['float32']['ap_by_class']['dog']:.3f}" in card
@@ -144,7 +149,9 @@ def test_whole_run(recipe, boxes):
     assert told.output == output
     found = kzoo.detect(model, images[:2].astype("uint8"))
     of_file = kzoo.detect(
-        LiteRTModel(directory / "model_float32.tflite"), images[:2].astype("uint8"), suppression=told.output.suppression
+        LiteRTModel(directory / "model_float32.tflite"),
+        images[:2].astype("uint8"),
+        suppression=told.output.suppression,
     )
     assert [len(each) for each in found] == [len(each) for each in of_file]
 
