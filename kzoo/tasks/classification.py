@@ -11,7 +11,7 @@ from kzoo.data.augment import Augmentation
 from kzoo.data.batches import evaluation_batches, training_batches
 from kzoo.data.datasets import load_dataset
 from kzoo.data.mixing import Mixing
-from kzoo.data.split import ImageDataset
+from kzoo.data.split import Example, ImageDataset
 from kzoo.errors import DatasetError
 from kzoo.images import Pixels, RandomCrop
 from kzoo.losses import ClassificationLoss, balanced_weights
@@ -71,6 +71,9 @@ class Classification(Task):
 
     def images(self, data: Data, count: int) -> np.ndarray:
         return load_images(data).train.arrays(count)["image"]
+
+    def blank_truth(self, images: int, shape: tuple[int, int], classes: int) -> Example:
+        return {"label": np.arange(images) % classes}
 
     def _targets(self, examples, data: ImageDataset):
         """The shares of the classes (n, classes) that the loss takes."""

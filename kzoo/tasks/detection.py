@@ -12,7 +12,7 @@ from keras import ops
 from kzoo.data.batches import evaluation_batches, in_memory, training_batches
 from kzoo.data.box_changes import BoxAugmentation
 from kzoo.data.detection_sets import load_boxes
-from kzoo.data.split import ImageDataset, Split
+from kzoo.data.split import Example, ImageDataset, Split
 from kzoo.detection.coding import decode_outputs
 from kzoo.detection.learner import BoxLearner
 from kzoo.detection.losses import BoxLoss, FCOSLoss, RetinaNetLoss
@@ -30,6 +30,7 @@ from kzoo.report.box_sheets import BoxSheetWriter, draw_box_sheet
 from kzoo.report.boxes import FoundBoxes
 from kzoo.tasks.task import PREDICTIONS, Column, Evaluated, Task
 
+MOST_BOXES = 100  # of an image in a plan
 SHOWN = 4  # images on a sheet
 SHEET_RULE = dataclasses.replace(RETINANET, score=0.3)  # of what stands there while it is trained
 TRUTH = ("boxes", "classes")
@@ -105,6 +106,13 @@ class Detection(Task):
 
     def images(self, data: Data, count: int) -> np.ndarray:
         return self.load(data, Detect(), 0).train.arrays(count)["image"]
+
+    def blank_truth(self, images: int, shape: tuple[int, int], classes: int) -> Example:
+        return {
+            "boxes": np.broadcast_to(np.float32(0), (images, MOST_BOXES, 4)),
+            "classes": np.broadcast_to(np.int32(-1), (images, MOST_BOXES)),
+            "size": np.broadcast_to(np.array(shape, "int32"), (images, 2)),
+        }
 
     def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0):
         augment = BoxAugmentation(recipe.augment)

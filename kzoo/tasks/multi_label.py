@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kzoo.data.split import ImageDataset
+from kzoo.data.split import Example, ImageDataset
 from kzoo.errors import DatasetError, InvalidValueError
 from kzoo.images import Pixels
 from kzoo.output import Output
@@ -68,6 +68,9 @@ class MultiLabel(Classification):
                 "as --label-separator"
             )
         return load_images(data, seed, divided)
+
+    def blank_truth(self, images: int, shape: tuple[int, int], classes: int) -> Example:
+        return {"label": np.broadcast_to(np.uint8(0), (images, classes))}
 
     def _targets(self, examples, data: ImageDataset):
         return ops.cast(examples["label"], "float32")

@@ -9,7 +9,7 @@ from keras import ops
 from kzoo.data.augment import Augmentation, random_crop
 from kzoo.data.batches import evaluation_batches, training_batches
 from kzoo.data.pairs import load_pairs
-from kzoo.data.split import ImageDataset
+from kzoo.data.split import Example, ImageDataset
 from kzoo.errors import InvalidValueError
 from kzoo.images import Pixels
 from kzoo.losses import SegmentationLoss, class_weights
@@ -70,6 +70,9 @@ class Segmentation(Task):
     def images(self, data: Data, count: int) -> np.ndarray:
         any_masks = Segment(class_names=tuple(f"value {value}" for value in range(253)), void=(253, 254, 255))
         return self.load(data, any_masks, 0).train.arrays(count)["image"]
+
+    def blank_truth(self, images: int, shape: tuple[int, int], classes: int) -> Example:
+        return {"mask": np.broadcast_to(np.uint8(0), (images, *shape))}
 
     def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0):
         augment, crop = Augmentation(recipe.augment), _segment(recipe.task).crop_shape

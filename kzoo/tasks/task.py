@@ -62,7 +62,8 @@ class Task(Protocol):
 
     `check` raises `InvalidValueError` for settings that the task does not have. `load` is told the parts of a recipe
     that say how a dataset is read and divided, unless all of it is wanted (`divided`); `images` reads some of its
-    training images to calibrate with, whatever is known of them. `training` gives the batches of all epochs but the
+    training images to calibrate with, whatever is known of them; `blank_truth` is the truth of so many black images
+    of a shape (height, width), that takes no memory, for plans. `training` gives the batches of all epochs but the
     first `done`, and but the `first` of the next. `learner` makes what is trained of the model that was built, and of
     what `prepare` makes of it; `loss` is told that model. `judges` are callbacks that add to the logs of a validation
     what is no mean over images, and come before all others. `finished` is the trained model with its meaning; `scorer`
@@ -106,6 +107,8 @@ class Task(Protocol):
     def load(self, data: Data, options: TaskOptions, seed: int, divided: bool = True) -> ImageDataset: ...
 
     def images(self, data: Data, count: int) -> np.ndarray: ...
+
+    def blank_truth(self, images: int, shape: tuple[int, int], classes: int) -> Example: ...
 
     def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0): ...
 
