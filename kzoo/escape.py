@@ -8,6 +8,7 @@ from rich.markup import escape
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
 _DIRECTIONS = frozenset("\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # turn or end lines
+LONGEST = 24  # characters of a name in a picture
 
 
 def printable(text: str) -> str:
@@ -22,6 +23,16 @@ def printable(text: str) -> str:
         else character
         for character in text
     )
+
+
+def short(name: str, longest: int = LONGEST) -> str:
+    """A name of one line, cut to so many characters, that leaves room for the picture.
+
+    >>> short("a name of more than 24 characters")
+    'a name of more than 24 …'
+    """
+    shown = printable(name)
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
 
 
 def html(text: str) -> str:

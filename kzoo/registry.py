@@ -32,7 +32,6 @@ class Entry:
         papers: arXiv numbers.
         narrow: overrides that give a small model of the same kind, for tests.
         narrow_size: side of the images that it takes in tests.
-        listed: whether `list_models` shows it; what does not go the whole way yet is built by its name alone.
     """
 
     name: str
@@ -47,7 +46,6 @@ class Entry:
     task: str = CLASSIFICATION
     narrow: Mapping[str, Any] = field(default_factory=dict)
     narrow_size: int = 32
-    listed: bool = True
 
 
 _ENTRIES: dict[str, Entry] = {}
@@ -123,7 +121,7 @@ def list_models(pattern: str = "*") -> list[str]:
     """
     if not isinstance(pattern, str):
         raise InvalidValueError(f"pattern={pattern!r} must be text, such as 'resnet50*'")
-    return sorted(fnmatch.filter([name for name, entry in _registered().items() if entry.listed], pattern))
+    return sorted(fnmatch.filter(_registered(), pattern))
 
 
 def select_models(patterns: Iterable[str]) -> list[str]:

@@ -151,7 +151,7 @@ def _check_pooling(entry: Entry, include_top: bool, pooling: Any) -> None:
     if pooling and include_top:
         raise InvalidValueError(f"pooling={pooling!r} is for a model without its head; give include_top=False too")
     if pooling and entry.task != CLASSIFICATION:
-        raise InvalidValueError(f"pooling={pooling!r} is for classifiers; {entry.name} predicts for every pixel")
+        raise InvalidValueError(f"pooling={pooling!r} is for classifiers; {entry.name} is for {entry.task}")
 
 
 def _check_backbone_weights(entry: Entry, trunk: Entry, weights: Any, backbone_weights: Any) -> None:
@@ -234,7 +234,6 @@ def describe(name: str, **overrides: Any) -> ModelInfo:
     Raises:
         UnknownNameError: no such model; the message lists close matches.
         UnknownOptionError: an override that is no field of the config.
-        InvalidValueError: a detector, of which not everything is known yet.
 
     Example:
         >>> info = kzoo.describe("resnet50")
@@ -244,8 +243,6 @@ def describe(name: str, **overrides: Any) -> ModelInfo:
         2101760
     """
     entry = lookup(name)
-    if entry.task == DETECTION:
-        raise InvalidValueError(f"{name} is a detector; kzoo tells of classifiers and models for segmentation so far")
     config = configure(entry, overrides)
     model = build(name, **overrides)
     plain = plain_of(entry, config)

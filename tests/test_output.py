@@ -226,7 +226,8 @@ def test_what_is_unknown_is_not_guessed():
     ],
 )
 def test_a_file_tells_by_its_last_op(ops, shape, expected):
-    file = SimpleNamespace(output={"shape": np.array(shape)}, last_op=lambda: ops[-1])
+    detail = {"shape": np.array(shape)}
+    file = SimpleNamespace(output=detail, outputs={"answer": detail}, last_op=lambda: ops[-1])
     assert Output.of_file(file) == Output(*expected)
 
 
@@ -245,7 +246,7 @@ GOOD = Output("classification", "sigmoid", 2, ("a", "b")).to_json()
         (None, "an output must be a JSON object, not NoneType"),
         ([GOOD], "not list"),
         ({}, "the output lacks task, values, units, class_names"),
-        (GOOD | {"task": "detection"}, "task='detection' is not accepted"),
+        (GOOD | {"task": "captioning"}, "task='captioning' is not accepted"),
         (GOOD | {"task": ["classification"]}, "is not accepted"),
         (
             GOOD | {"values": "probabilities"},

@@ -9,7 +9,7 @@ from helpers import kinds, one_of_each_kind, pixels, randomise, relative_error, 
 import kzoo
 from kzoo.check import NarrowModel, checks
 from kzoo.check.jax_process import JaxProcess
-from kzoo.registry import CLASSIFICATION, lookup
+from kzoo.registry import CLASSIFICATION, DETECTION, lookup
 from kzoo.surgery import plan_folding
 from kzoo.taps import TAP, tap_names
 
@@ -18,6 +18,7 @@ from kzoo.taps import TAP, tap_names
 QUICK = {
     "cifar_resnet110": dict(depths=(1, 1), widths=(8, 12)),
     "airbench94": {},
+    "fcos": dict(backbone_options=dict(depths=(1, 1, 1, 1), widths=(8, 12, 16, 24))),
     "fpn": dict(backbone_options=dict(depths=(1, 1, 1, 1), widths=(8, 12, 16, 24))),
     "googlenet_bn_se": dict(modules=("3a", "4a", "5a")),
     "inception_v3_keras": {},
@@ -25,6 +26,7 @@ QUICK = {
     "resnet101_nl": {},
     "resnet101_v2_cbam": dict(depths=(2, 1), widths=(8, 12)),
     "resnet26_sasa_full": dict(depths=(1, 1), widths=(16, 16)),
+    "retinanet": dict(backbone_options=dict(depths=(1, 1, 1, 1), widths=(8, 12, 16, 24))),
     "simple_cnn": {},
     "swin_base": dict(depths=(2, 1), num_heads=(2, 4)),
     "unet": dict(widths=(8, 12)),
@@ -62,6 +64,13 @@ def test_builds_with_taps_at_their_strides(name):
     model = kzoo.build(name, input_shape=(height, width, 3), num_classes=7, **entry.narrow)
     if entry.task == CLASSIFICATION:
         assert model.output.shape == (None, 7)
+    elif entry.task == DETECTION:
+        places = model.get_layer("head_boxes").places
+        assert places.padded == (height, width)
+        assert {key: each.shape[1:] for key, each in model.output.items()} == {
+            "boxes": (places.count, 4),
+            "scores": (places.count, 7),
+        }
     elif name != "unet":  # which loses what its convolutions do not pad
         assert model.output.shape == (None, height, width, 7)
     levels = [int(tap[1:]) for tap in tap_names(model) if TAP.fullmatch(tap)]
@@ -115,7 +124,7 @@ def learns(name: str, directory) -> None:
     narrow = NarrowModel(name, directory)
     checks.gradients(narrow)
     checks.learns(narrow)
-    assert narrow.model.jit_compile is True
+    assert narrow.in_training.jit_compile is True
 
 
 def test_biases_that_training_cannot_feel(tmp_path):

@@ -24,6 +24,7 @@ from kzoo.bench.turns import Times, take_turns
 from kzoo.errors import explain
 from kzoo.graph import count_macs
 from kzoo.models.inception import without_auxiliary
+from kzoo.registry import DETECTION, lookup
 from kzoo.surgery import fold_batch_norm, fold_preprocessing
 from kzoo.zoo import build
 
@@ -81,8 +82,10 @@ def _subjects(name: str, plan: Plan, directory: Path, say: Callable[[str], None]
     say("building")
     shape = plan.image_shape(name)
     images = random_images(IMAGES, shape)
-    # logits: behind a softmax random weights give each of a thousand classes less than the step of an 8-bit integer
-    model = without_auxiliary(build(name, input_shape=shape, classifier_activation=None))
+    # logits: behind a softmax random weights give each of a thousand classes less than the step of an 8-bit integer;
+    # detectors as they are used
+    activation = "sigmoid" if lookup(name).task == DETECTION else None
+    model = without_auxiliary(build(name, input_shape=shape, classifier_activation=activation))
     folded = fold_batch_norm(model)
     macs = count_macs(model)
     files_of = partial(litert_files, threads=plan.threads, images=images, directory=directory, say=say)

@@ -5,11 +5,10 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from kzoo.check.narrow_model import CLASSES, NarrowModel
+from kzoo.check.narrow_model import NarrowModel
 from kzoo.check.probe import pixels, relative_error, weights_of
 from kzoo.edge import export
 from kzoo.errors import CheckFailed
-from kzoo.registry import CLASSIFICATION, SEGMENTATION
 from kzoo.surgery import plan_folding
 from kzoo.taps import TAP, tap_names
 
@@ -23,17 +22,14 @@ class Skipped(Exception):
 
 def builds(narrow: NarrowModel) -> str:
     """Builds, with a tap at every stride from the first to the last."""
-    model = narrow.model
-    rank = {CLASSIFICATION: 2, SEGMENTATION: 4}[narrow.entry.task]
-    if len(model.output.shape) != rank or model.output.shape[-1] != CLASSES:
-        raise CheckFailed(f"the output is {model.output.shape}, not {CLASSES} numbers for each image or pixel")
-    taps = tap_names(model)
+    narrow.demands.check_outputs(narrow.model)
+    taps = tap_names(narrow.model)
     if not taps:
         raise CheckFailed("it has no taps")
     levels = [int(tap[1:]) for tap in taps if TAP.fullmatch(tap)]
     if levels != list(range(levels[0], levels[-1] + 1)):
         raise CheckFailed(f"its taps are {', '.join(taps)}; a level is missing")
-    if not np.isfinite(narrow.outputs).all():
+    if not all(np.isfinite(each).all() for each in keras.tree.flatten(narrow.outputs)):
         raise CheckFailed("its outputs are not finite")
     return f"{taps[0]}–{taps[-1]}"
 
@@ -50,24 +46,21 @@ def saves(narrow: NarrowModel) -> str:
     ]
     if changed:
         raise CheckFailed(f"loading changes {_list(changed)}")
-    if not np.array_equal(loaded(narrow.images), narrow.outputs):
+    same = keras.tree.map_structure(np.array_equal, loaded(narrow.images), narrow.outputs)
+    if not all(keras.tree.flatten(same)):
         raise CheckFailed("the loaded model gives other outputs")
     return f"{narrow.file.stat().st_size / 1e3:.0f} kB"
 
 
 def learns(narrow: NarrowModel) -> str:
     """A training step compiled by XLA has the loss that TensorFlow finds without it, and moves every weight."""
-    images, shape = pixels(8, *narrow.model.input.shape[1:]), (8, *narrow.model.output.shape[1:-1])
-    labels = np.arange(np.prod(shape)).reshape(shape) % CLASSES
+    demands, images = narrow.demands, pixels(8, *narrow.model.input.shape[1:])
+    truth, loss_of = demands.truth(narrow.model, 8), demands.loss(narrow.model)
     with narrow.training() as model:
-        logits = model(images, training=True)
-        losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-        eager = float(keras.ops.mean(losses))
+        eager = float(loss_of(truth, model(images, training=True)))
         before = weights_of(model)
-        # a small gradient shall move a large weight too, also where the loss is a mean over pixels
-        optimizer = keras.optimizers.SGD(float(np.prod(shape[1:])))
-        model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=True)
-        loss = float(model.train_on_batch(images, labels))
+        model.compile(keras.optimizers.SGD(demands.learning_rate(narrow.model)), loss=loss_of, jit_compile=True)
+        loss = float(model.train_on_batch(images, truth, return_dict=True)["loss"])
         moves = list(zip(model.weights, before, strict=True))
         broken = [weight.path for weight, _ in moves if not np.isfinite(weight).all()]
         still = {weight.path for weight, old in moves if np.array_equal(weight, old)}

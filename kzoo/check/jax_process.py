@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from kzoo.errors import CheckFailed, explain
 
 CHILD = "from kzoo.check.jax_process import serve; serve()"
 # Hundreds of small programs are compiled for each model and run once
+OUTPUT, ONLY = "output_", "only"  # in a .npz file: before the names of outputs, and the name of one without
 QUICK_COMPILER = "--xla_backend_optimization_level=0"
 
 
@@ -54,9 +56,11 @@ class JaxProcess:
     def __exit__(self, *error) -> None:
         self._stop()
 
-    def ask(self, path: Path, images: np.ndarray, outputs: np.ndarray) -> None:
+    def ask(self, path: Path, images: np.ndarray, outputs: np.ndarray | Mapping[str, np.ndarray]) -> None:
         """Has the `.keras` file at `path` computed on `images`, to be compared with `outputs`."""
-        np.savez(path.with_suffix(".npz"), images=images, outputs=outputs)
+        named = outputs if isinstance(outputs, Mapping) else {ONLY: outputs}
+        arrays: dict[str, Any] = {"images": images, **{OUTPUT + name: each for name, each in named.items()}}
+        np.savez(path.with_suffix(".npz"), **arrays)
         questions, _ = pipes_of(self._child or self._start())
         with contextlib.suppress(BrokenPipeError):  # the answer tells why
             questions.write(f"{path}\n")
@@ -120,7 +124,9 @@ def serve() -> None:
         try:
             arrays = np.load(path.with_suffix(".npz"))
             outputs = keras.saving.load_model(path).predict_on_batch(arrays["images"])
-            answer: dict[str, float | str] = {"error": relative_error(outputs, arrays["outputs"])}
+            named = outputs if isinstance(outputs, dict) else {ONLY: outputs}
+            expected = {name.removeprefix(OUTPUT): arrays[name] for name in arrays if name.startswith(OUTPUT)}
+            answer: dict[str, float | str] = {"error": relative_error(named, expected)}
         except Exception as error:
             answer = {"failure": explain(error)}
         print(json.dumps({"path": str(path), **answer}), file=answers, flush=True)

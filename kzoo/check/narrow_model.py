@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kzoo.check.demands import CLASSES, DEMANDS
 from kzoo.check.jax_process import JaxProcess
 from kzoo.check.probe import pixels, randomise, weights_of, weights_without_gradient
 from kzoo.graph import Graph, read_graph
@@ -17,7 +18,6 @@ from kzoo.registry import lookup
 from kzoo.surgery.fold_batch_norm import fold_batch_norm
 from kzoo.zoo import build
 
-CLASSES = 10
 DRAWS = 10
 LINEAR = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Conv2DTranspose, keras.layers.Dense)
 # An offset of a channel leaves these as it came
@@ -31,7 +31,7 @@ KEEP_OFFSETS = (
 
 
 class NarrowModel:
-    """A narrow model of the zoo with random weights, that gives logits, and what the checks share of it.
+    """A narrow model of the zoo with random weights, that gives logits or boxes, and what the checks share of it.
 
     Args:
         name: name of the registered model.
@@ -51,6 +51,7 @@ class NarrowModel:
     ):
         self.name = name
         self.entry = lookup(name)
+        self.demands = DEMANDS[self.entry.task]
         self.directory = Path(directory)
         self.jax = jax
         self.options = self.entry.narrow if options is None else options
@@ -59,17 +60,25 @@ class NarrowModel:
     @cached_property
     def model(self) -> keras.Model:
         shape = (*self.size, 3)
-        model = build(self.name, input_shape=shape, num_classes=CLASSES, classifier_activation=None, **self.options)
+        activation = self.demands.activation
+        model = build(
+            self.name, input_shape=shape, num_classes=CLASSES, classifier_activation=activation, **self.options
+        )
         return randomise(model)
+
+    @cached_property
+    def in_training(self) -> keras.Model:
+        """The model with the outputs that its loss takes, on the same weights."""
+        return self.demands.in_training(self.model)
 
     @cached_property
     def images(self) -> np.ndarray:
         return pixels(4, *self.model.input.shape[1:])
 
     @cached_property
-    def outputs(self) -> np.ndarray:
-        """The model's logits of `images`."""
-        return np.array(self.model(self.images))
+    def outputs(self) -> np.ndarray | dict[str, np.ndarray]:
+        """The model's outputs of `images`."""
+        return keras.tree.map_structure(np.array, self.model(self.images))
 
     @cached_property
     def file(self) -> Path:
@@ -86,10 +95,10 @@ class NarrowModel:
 
     @contextlib.contextmanager
     def training(self) -> Iterator[keras.Model]:
-        """The model, which has its weights back when the block ends."""
+        """The model `in_training`, which has its weights back when the block ends."""
         before = weights_of(self.model)
         try:
-            yield self.model
+            yield self.in_training
         finally:
             self.model.set_weights(before)
 

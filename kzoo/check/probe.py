@@ -40,11 +40,15 @@ def weights_of(model) -> list[np.ndarray]:
 
 
 def relative_error(actual, expected) -> float:
-    """The largest absolute difference over the largest absolute expected value.
+    """The largest absolute difference over the largest absolute expected value; of dicts that of the worst output.
 
     Raises:
-        CheckFailed: the shapes differ.
+        CheckFailed: the shapes or the names of the outputs differ.
     """
+    if isinstance(expected, dict):
+        if sorted(actual) != sorted(expected):
+            raise CheckFailed(f"the outputs are {', '.join(actual)}, not {', '.join(expected)}")
+        return float(np.max([relative_error(actual[name], expected[name]) for name in expected]))  # a NaN stays
     actual = keras.ops.convert_to_numpy(actual).astype("float64")
     expected = keras.ops.convert_to_numpy(expected).astype("float64")
     if actual.shape != expected.shape:
@@ -61,8 +65,8 @@ def weights_without_gradient(model, x, idle: tuple[str, ...] = ()) -> list[str]:
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
-        y = model(x, training=True)
-        loss = tf.reduce_sum(y * feature_map(*y.shape, seed=2))
+        outputs = keras.tree.flatten(model(x, training=True))
+        loss = sum(tf.reduce_sum(y * feature_map(*y.shape, seed=2)) for y in outputs)
     variables = model.trainable_variables
     gradients = tape.gradient(loss, [variable.value for variable in variables])
     without = [v.path for v, g in zip(variables, gradients, strict=True) if g is None or not np.abs(g).max() > 0]

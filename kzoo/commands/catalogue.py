@@ -21,7 +21,7 @@ class Listed:
     Attributes:
         name: name that `kzoo.build` takes.
         family: family that it belongs to.
-        task: "classification" or "segmentation".
+        task: "classification", "segmentation" or "detection".
         input_shape: default (height, width, channels).
         num_classes: default number of classes.
         parameters: number of trainable parameters at the default shape and classes.

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from kzoo.escape import markdown, terminal
 from kzoo.files import ensure_writable, refuse_unwritable, write_text
 from kzoo.output import Output
 from kzoo.predict.classifier import Opened, open_model
+from kzoo.predict.detector import run_detector
 from kzoo.predict.tiles import runner
 from kzoo.recipe import recipe_beside
 from kzoo.report.diagrams import write_table
@@ -54,7 +56,7 @@ def run(form: Evaluate) -> None:
         return examples | {task.truth: relabel(examples[task.truth])}
 
     def judged(images: Split) -> Any:
-        scorer = task.scorer(output.named(classes))
+        scorer = task.scorer(output.named(classes), opened.pixels)
         for examples in images.batches(task.batch_size):
             scorer.add(predict(examples["image"]), relabelled(examples))
         return scorer
@@ -123,12 +125,14 @@ def _check_task(form: Evaluate, task: Task, output: Output) -> None:
         raise InvalidValueError("--temperature is fitted to the validation images; judge it on --split test or train")
 
 
-def _open(form: Evaluate) -> tuple[Callable[[np.ndarray], np.ndarray], Opened]:
-    """What gives the probabilities of a batch, and the opened model."""
+def _open(form: Evaluate) -> tuple[Callable[[np.ndarray], Any], Opened]:
+    """What gives the probabilities of a batch, or boxes and scores, and the opened model."""
     if form.model.suffix not in FILES:
         raise InvalidValueError(f"{form.model} must end in {' or '.join(FILES)}")
     opened = open_model(str(form.model), class_names_file=form.labels, values=form.values, **form.pixel_options)
     opened.output.check_known(str(form.model))
+    if opened.output.detects:
+        return partial(run_detector, opened.model), opened
     run = runner(opened.model)
 
     def predict(images: np.ndarray) -> np.ndarray:

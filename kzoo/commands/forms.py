@@ -14,7 +14,7 @@ from kzoo.images import Interpolation, PixelChanges, Resize
 from kzoo.precisions import PRECISIONS, Io, Target
 
 ALL = "all"
-TaskName = Literal["classification", "segmentation"]
+TaskName = Literal["classification", "segmentation", "detection"]
 Values = Literal["softmax", "sigmoid", "logits"]
 MapMethod = Literal[
     "gradcam",
@@ -134,7 +134,7 @@ class Info(JsonOption):
     attention: str | None = None
     """Attention to put in, such as "se"."""
     backbone: str | None = None
-    """Network under a U-Net or a feature pyramid, such as "resnet34_cbam"."""
+    """Network under a U-Net, a feature pyramid or a detector, such as "resnet34_cbam"."""
     picture: Path | None = None
     """Picture of the stages and blocks to write, which ends in .svg or .png."""
 
@@ -199,7 +199,12 @@ class Predict(PixelOptions, JsonOption):
     """Height and width of the images, for a model that takes more than one size; with --tiles those of a tile."""
     output_dir: Path | None = None
     """Directory where segmentation writes NAME_overlay.png, NAME_predicted_mask.png (the index of the class of each
-    pixel, 8 bits) and NAME_areas.json; default: "predictions" here."""
+    pixel, 8 bits) and NAME_areas.json, and a detector NAME_boxes.png and detections.json, as COCO's tools read it;
+    default: "predictions" here."""
+    score: float | None = None
+    """Least score of the boxes of a detector; default: as it was trained, or torchvision's."""
+    crops: bool = False
+    """Whether to cut each box of a detector out too, as NAME_box1.png and so on, the surest first."""
     heatmap: bool = False
     """Whether to write NAME_heatmap.png to --output-dir too: the image that a classifier sees in grey, and in red
     where it sees its most probable class. For nets that end in global average pooling and one dense layer, and for

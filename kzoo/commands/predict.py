@@ -14,9 +14,12 @@ from kzoo.errors import InvalidValueError
 from kzoo.escape import printable, terminal
 from kzoo.files import refuse_unwritable
 from kzoo.images import find_pictures
+from kzoo.output import Output
+from kzoo.predict import box_files
+from kzoo.predict.box_files import COCO_FILE, find_boxes, write_coco
 from kzoo.predict.classifier import BATCH_SIZE, Opened, as_classifier, classify, open_model
 from kzoo.predict.heatmaps import check_heatmap_paths, heatmaps_of, write_heatmap
-from kzoo.predict.segmenter import as_segmenter, output_paths, segment
+from kzoo.predict.segmenter import ENDINGS, as_segmenter, output_paths, segment
 
 
 def run(form: Predict) -> None:
@@ -33,9 +36,10 @@ def run(form: Predict) -> None:
         image_size=form.image_size,
         **form.pixel_options,
     )
-    segments = opened.output.task == "segmentation"
+    segments, detects = opened.output.task == "segmentation", opened.output.detects
+    way = _detect if detects else _segment if segments else _classify
     results = track(
-        _segment(form, opened, paths) if segments else _classify(form, opened, paths),
+        way(form, opened, paths),
         total=len(paths),
         console=Console(stderr=True),
         transient=True,
@@ -51,24 +55,38 @@ def run(form: Predict) -> None:
     if not read:
         more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
         raise InvalidValueError(f"no image could be read: {broken[0]}{more}")
+    if detects:
+        write_coco(read, opened.class_names, _directory(form) / COCO_FILE)
     if form.json:
         show_json(read)
     else:
         for image in read:
-            drawing = image.get("overlay" if segments else "heatmap")
+            drawing = next((image[kind] for kind in ("overlay", "drawing", "heatmap") if kind in image), None)
             title = f"{image['image']} → {drawing}" if drawing else image["image"]
-            several = opened.output.multi_label
-            show(terminal(title), _areas(image["classes"]) if segments else _ranking(image["predictions"], several))
+            show(terminal(title), _table(image, opened.output))
     for error in broken:
         print(f"kzoo: warning: {printable(' '.join(str(error).split()))}", file=sys.stderr)
     if broken:
         raise SystemExit(1)
 
 
+def _table(image: dict, output: Output) -> Table:
+    """What was predicted of a picture."""
+    if output.detects:
+        return _boxes(image["boxes"])
+    return _areas(image["classes"]) if "classes" in image else _ranking(image["predictions"], output.multi_label)
+
+
+def _directory(form: Predict) -> Path:
+    return form.output_dir or Path("predictions")
+
+
 def _classify(form: Predict, opened: Opened, paths: Sequence[Path]) -> Iterator[dict | InvalidValueError]:
     classifier = as_classifier(opened)
     directory = form.output_dir if not form.heatmap else None
-    _refuse(form, "a model for segmentation", output_dir=directory, tiles=form.tiles or None)
+    _refuse(form, "a model for segmentation or boxes", output_dir=directory)
+    _refuse(form, "a model for segmentation", tiles=form.tiles or None)
+    _refuse(form, "a detector", score=form.score, crops=form.crops or None)
     top = 5 if form.top is None else form.top
     results = (
         result
@@ -83,7 +101,7 @@ def _with_heatmaps(
     form: Predict, opened: Opened, paths: Sequence[Path], results: Iterator[dict | InvalidValueError]
 ) -> Iterator[dict | InvalidValueError]:
     """The results, each with the path of its drawing."""
-    maps, directory = heatmaps_of(opened), form.output_dir or Path("predictions")
+    maps, directory = heatmaps_of(opened), _directory(form)
     check_heatmap_paths(paths, directory)
     refuse_unwritable(directory)
     classifier = as_classifier(opened)
@@ -99,20 +117,39 @@ def _with_heatmaps(
 
 def _segment(form: Predict, opened: Opened, paths: Sequence[Path]) -> Iterator[dict | InvalidValueError]:
     _refuse(form, "a classifier", top=form.top, crop=form.crop, heatmap=form.heatmap or None)
+    _refuse(form, "a detector", score=form.score, crops=form.crops or None)
     segmenter = as_segmenter(opened)
     for option in ("interpolation", "resize"):
         if form.tiles and getattr(form, option):
             raise InvalidValueError(f"--{option} is of the resizing, and --tiles does without")
-    directory = form.output_dir or Path("predictions")
-    outputs = output_paths(paths, directory)
+    directory = _directory(form)
+    outputs = output_paths(paths, directory, ENDINGS)
     refuse_unwritable(directory)
     return segment(segmenter, outputs, form.tiles)
+
+
+def _detect(form: Predict, opened: Opened, paths: Sequence[Path]) -> Iterator[dict | InvalidValueError]:
+    _refuse(form, "a classifier", top=form.top, crop=form.crop, heatmap=form.heatmap or None)
+    _refuse(form, "a model for segmentation", tiles=form.tiles or None)
+    if form.score is not None and not 0 <= form.score <= 1:
+        raise InvalidValueError(f"--score {form.score} must be from 0 to 1")
+    opened.pixels.check_whole(opened.name, "tells where things are")
+    outputs = output_paths(paths, _directory(form), box_files.ENDINGS)
+    refuse_unwritable(_directory(form))
+    return find_boxes(opened, outputs, form.score, form.crops)
 
 
 def _refuse(form: Predict, others: str, **options) -> None:
     for name, value in options.items():
         if value is not None:
             raise InvalidValueError(f"--{name.replace('_', '-')} goes with {others}, which {form.model} is not")
+
+
+def _boxes(boxes: list[dict]) -> Table:
+    table = make_table("class", "score", "left", "top", "right", "bottom")
+    for each in boxes:
+        table.add_row(terminal(each["class"]), f"{each['score']:.3f}", *(f"{side:.1f}" for side in each["box"]))
+    return table
 
 
 def _ranking(predictions: list[dict], several: bool) -> Table:

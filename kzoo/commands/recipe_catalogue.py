@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PATH = Path(__file__).with_name("recipes.json")
 SAVED_MODELS = Path(__file__).resolve().parents[2] / "saved_models"
-SCORES = {"classification": "accuracy", "segmentation": "mean_iou"}  # of a report, by task
+SCORES = {"classification": "accuracy", "segmentation": "mean_iou", "detection": "ap"}  # of a report, by task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +27,13 @@ class ListedRecipe:
     Attributes:
         name: name that `kzoo train` takes.
         model: model that it trains.
-        task: "classification" or "segmentation".
+        task: "classification", "segmentation" or "detection".
         dataset: dataset that it trains on.
         epochs: passes over the training images.
         batch_size: images of a step.
         parameters: number of trainable parameters.
         step_gflops: operations of a training step, in billions: three forward passes of two for each multiply-add.
-        measured: top-1 accuracy or mean IoU on test images, of its run in saved_models; None where there is none.
+        measured: top-1 accuracy, mean IoU or AP on test images, of its run in saved_models; None where there is none.
         measured_epochs: epochs of that run.
         measured_seconds: seconds of training of that run.
         published: the same score that others report for its settings; None where it names none.

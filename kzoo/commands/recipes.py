@@ -5,6 +5,7 @@ from kzoo.commands.recipe_catalogue import ListedRecipe, read_recipes
 from kzoo.console import make_table, show, show_json
 from kzoo.errors import UnknownNameError, counted, did_you_mean
 
+NAMES = {"classification": "", "segmentation": "mean IoU ", "detection": "AP "}  # of a score, by task
 MINUTE = 60  # seconds
 
 
@@ -56,7 +57,7 @@ def _time(recipe: ListedRecipe) -> str:
 
 def _score(recipe: ListedRecipe) -> str:
     """What was measured, or what others report."""
-    name = "" if recipe.task == "classification" else "mean IoU "
+    name = NAMES[recipe.task]
     if recipe.measured is not None:
         return f"{name}{recipe.measured:.2%}"
     if recipe.published is not None:

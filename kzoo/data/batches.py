@@ -50,7 +50,7 @@ def training_batches(
     Returns:
         `len(epochs) * (split.size // batch_size) - first` batches.
     """
-    split = split.cropped(crop) if crop else _in_memory(split)
+    split = split.cropped(crop) if crop else in_memory(split)
     assert isinstance(split, IndexedSplit | StreamedSplit)
     steps = split.size // batch_size
     numbers = range(epochs.start * steps + first, epochs.stop * steps)
@@ -86,7 +86,7 @@ def training_batches(
 
 def evaluation_batches(split: Split, batch_size: int, prepare: Callable):
     """What `prepare` makes of batches of examples, with Keras' operations: of all of them, in their order."""
-    split = _in_memory(split)
+    split = in_memory(split)
     count = math.ceil(split.size / batch_size)
 
     def order_of(epoch: int) -> np.ndarray:
@@ -109,8 +109,8 @@ def evaluation_batches(split: Split, batch_size: int, prepare: Callable):
     return batches.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def _in_memory(split: Split) -> IndexedSplit | StreamedSplit:
-    """The examples decoded in memory, if they are few enough."""
+def in_memory(split: Split) -> IndexedSplit | StreamedSplit:
+    """The examples decoded in memory, once however often they are asked for, if they are few enough."""
     assert isinstance(split, IndexedSplit | StreamedSplit)
     height, width, channels = split.specs["image"][0]
     fits = split.size * height * width * channels < CACHE_LIMIT_BYTES

@@ -12,6 +12,7 @@ from kzoo.data.tfds_sets import image_shape, prepared_builder, tfds_splits, unde
 from kzoo.errors import DatasetError
 from kzoo.images import Pixels, read_picture, read_size
 
+LOOKED_AT = 100  # pictures of a split, to see whether it has boxes
 CROWDS = ("is_crowd", "is_difficult")  # as TFDS calls them in COCO and in VOC
 
 
@@ -41,7 +42,7 @@ def load_tfds_boxes(
         found = [(box, names[number], bool(crowd)) for box, number, crowd in rows]
         return annotated(place, found, place, relative=True), read_size(element["image"], place)
 
-    splits = tfds_splits(builder, validation_fraction)
+    splits = tfds_splits(builder, validation_fraction, _without_boxes(builder, feature))
     sources = {split: _flat(undecoded(builder, split, image="image", objects=feature), label) for split in splits}
     usable: list[Annotated] = []
     for split, source in sources.items():
@@ -63,6 +64,17 @@ def load_tfds_boxes(
     specs = example_specs(shape[:2], most)
     parts = [StreamedSplit(sources[split], count, specs, decode) for split, count in splits.items()]
     return ImageDataset(name, classes, shape, *parts)
+
+
+def _without_boxes(builder: Any, feature: str) -> set[str]:
+    """Splits whose boxes are not published: the first images tell, of which none has one."""
+
+    def has_boxes(split: str, count: int) -> bool:
+        first = undecoded(builder, f"{split}[:{min(count, LOOKED_AT)}]", objects=feature)
+        return any(len(example["objects"]["bbox"]) for example in first.as_numpy_iterator())
+
+    counts = {split: info.num_examples for split, info in builder.info.splits.items()}
+    return {split for split, count in counts.items() if count and not has_boxes(split, count)} - {"train"}
 
 
 def _objects(name: str, features: Any) -> tuple[str, str, tuple[str, ...]]:

@@ -5,6 +5,7 @@ BSD-licensed and needs NumPy alone.
 """
 
 import contextlib
+import functools
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -72,6 +73,7 @@ class AveragePrecision:
                 f"{len(boxes)} boxes of classes {shown} do not go together; classes are 0 to {len(self.classes) - 1}"
             )
         real = classes != -1
+        self.__dict__.pop("_evaluation", None)
         self._found.append(found)
         self._boxes.append(boxes[real])
         self._kinds.append(classes[real])
@@ -80,28 +82,56 @@ class AveragePrecision:
         return len(self._found)
 
     def scores(self) -> dict[str, Any]:
-        """COCO's twelve numbers (`NUMBERS`) and `ap_by_class` and `ap50_by_class`; None where no box is there.
+        """COCO's twelve numbers (`NUMBERS`), `ap_by_class`, `ap50_by_class` and `boxes_by_class`, how many are there;
+        None where no box is there.
 
         `ap` is the mean over overlaps from .5 to .95; `ar` is recall with so many detections of a picture at most.
         Boxes below 32² pixels are small, those from 96² on large: areas of boxes, where COCO's own files have those
         of the outlines inside.
         """
-        evaluation = self._evaluate()
+        evaluation = self._evaluation
         stats = [None if value < 0 else float(value) for value in evaluation.stats]
         precision = evaluation.eval["precision"][..., 0, -1]  # (overlaps, recalls, classes), of all sizes
         return {
             **dict(zip(NUMBERS, stats, strict=True)),
             "ap_by_class": self._by_class(precision),
             "ap50_by_class": self._by_class(precision[:1]),
+            "boxes_by_class": dict(zip(self.classes, self._count(), strict=True)),
         }
+
+    def best_score(self) -> float:
+        """The score from which on detections have the best F1 of all classes together, at an overlap of one half.
+
+        The higher one of equals; 1 where nothing right was found.
+        """
+        scores, right = [], []
+        for each in self._evaluation.evalImgs:
+            if each is not None and each["aRng"] == self._evaluation.params.areaRng[0]:
+                judged = ~np.asarray(each["dtIgnore"][0], bool)
+                scores.append(np.asarray(each["dtScores"])[judged])
+                right.append(np.asarray(each["dtMatches"][0])[judged] > 0)
+        surest = np.argsort(-np.concatenate(scores or [np.zeros(0)]), kind="stable")
+        ranked, hits = np.concatenate(scores or [np.zeros(0)])[surest], np.concatenate(right or [surest])[surest]
+        if not hits.any():
+            return 1.0
+        f1 = 2 * np.cumsum(hits) / (np.arange(1, len(hits) + 1) + sum(self._count()))
+        last = np.append(ranked[1:] != ranked[:-1], True)  # of those that are equally sure all are kept, or none
+        return float(ranked[last][f1[last].argmax()])
 
     def curves(self) -> dict[str, np.ndarray]:
         """Precision at the 101 `RECALLS` of each class that is there, (101,), at an overlap of one half."""
-        precision = self._evaluate().eval["precision"][0, :, :, 0, -1]
+        precision = self._evaluation.eval["precision"][0, :, :, 0, -1]
         return {name: values for name, values in zip(self.classes, precision.T, strict=True) if (values >= 0).all()}
 
     def errors(self, score: float) -> dict[str, int]:
-        """How many detections of at least a score are wrong, by their kind, and how many boxes are missed.
+        """How many detections of at least a score are wrong, by their kind, and how many boxes are missed, in all
+        pictures; see `errors_by_picture`."""
+        counts = self.errors_by_picture(score)
+        return {kind: sum(each[kind] for each in counts) for kind in KINDS}
+
+    def errors_by_picture(self, score: float) -> list[dict[str, int]]:
+        """Of each picture how many detections of at least a score are wrong, by their kind, and how many boxes are
+        missed.
 
         In each picture the surest detection comes first and takes the box of its class that it overlaps most, of those
         that are left, if by at least `FOUND`. Of one that takes none the first of these that is true is its kind:
@@ -115,8 +145,9 @@ class AveragePrecision:
         A box that is taken by none is `missed`. These are kinds as TIDE has them (arXiv:2008.08115), but that a loose
         box of a wrong class is background here, and every box that is not taken is missed.
         """
-        counts = dict.fromkeys(KINDS, 0)
+        pictures = []
         for found, boxes, kinds in zip(self._found, self._boxes, self._kinds, strict=True):
+            counts = dict.fromkeys(KINDS, 0)
             taken = np.zeros(len(boxes), bool)
             sure = found.above(score)
             order = np.argsort(-sure.scores, kind="stable")
@@ -129,8 +160,9 @@ class AveragePrecision:
                     continue
                 if (name := _kind(box, boxes, shares, own, kinds, kind)) is not None:
                     counts[name] += 1
-            counts["missed"] += int((~taken & (kinds >= 0)).sum())
-        return counts
+            counts["missed"] = int((~taken & (kinds >= 0)).sum())
+            pictures.append(counts)
+        return pictures
 
     def _by_class(self, precision: np.ndarray) -> dict[str, float | None]:
         """Means of precisions (overlaps, recalls, classes) that are there."""
@@ -140,7 +172,13 @@ class AveragePrecision:
             means[name] = float(values.mean()) if values.size else None
         return means
 
-    def _evaluate(self):
+    def _count(self) -> list[int]:
+        """Boxes of each class that are there, without crowds."""
+        kinds = np.concatenate([np.zeros(0, int), *self._kinds])
+        return np.bincount(kinds[kinds >= 0], minlength=len(self.classes)).tolist()
+
+    @functools.cached_property
+    def _evaluation(self):
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
 

@@ -4,8 +4,12 @@ RetinaNet predicts how an anchor moves and grows, FCOS how far the sides are fro
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from keras import ops
+
+from kzoo.places import Places
 
 LARGEST_GROWTH = math.log(1000 / 16)  # that is decoded: a side of 16 becomes one of 1000, as in Detectron
 
@@ -78,3 +82,22 @@ def centerness(distances):
     inside = ops.minimum(first, last) > 0
     share = ops.where(inside, ops.minimum(first, last) / ops.where(inside, ops.maximum(first, last), 1), 0)
     return ops.sqrt(share[..., 0] * share[..., 1])
+
+
+def decode_outputs(outputs: Mapping[str, Any], places: Places) -> dict[str, Any]:
+    """Boxes and scores of what training takes, as the finished detector gives them.
+
+    Args:
+        outputs: `logits` (n, places, classes), `offsets` (n, places, 4) and, of FCOS, `centerness` (n, places, 1).
+        places: of the detector.
+
+    Returns:
+        `boxes` (n, places, 4), relative to the image, and `scores` (n, places, classes), float32.
+    """
+    offsets, logits = (ops.cast(outputs[name], "float32") for name in ("offsets", "logits"))
+    if "centerness" in outputs:
+        boxes = decode_distances(offsets, ops.convert_to_tensor(places.centres), ops.convert_to_tensor(places.strides))
+        scores = ops.sqrt(ops.sigmoid(logits) * ops.sigmoid(ops.cast(outputs["centerness"], "float32")))
+    else:
+        boxes, scores = decode_deltas(offsets, ops.convert_to_tensor(places.anchors)), ops.sigmoid(logits)
+    return {"boxes": ops.clip(boxes / places.scale, 0.0, 1.0), "scores": scores}

@@ -251,3 +251,9 @@ class FCOSLoss(_DetectionLoss):
 
     def get_config(self):
         return {**super().get_config(), "radius": self.radius}
+
+
+LOSSES: dict[str, type[FCOSLoss] | type[RetinaNetLoss]] = {
+    "fcos": FCOSLoss,
+    "retinanet": RetinaNetLoss,
+}  # by kind of detector

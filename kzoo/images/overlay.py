@@ -110,6 +110,11 @@ def shown_size(picture: Image.Image) -> tuple[int, int]:
     return width, height
 
 
+def text_size(height: int) -> int:
+    """Pixels of the letters beside or in a drawing of this height: legible in a small one, in proportion in others."""
+    return int(np.clip(height / 28, 14, 60))
+
+
 def load_font(size: int) -> ImageFont.FreeTypeFont:
     """The font of matplotlib, which knows Greek and Cyrillic too."""
     from matplotlib import get_data_path
@@ -127,7 +132,7 @@ def _borders(mask: np.ndarray) -> np.ndarray:
 
 def _draw_legend(entries: list[tuple[str, np.ndarray, float]], height: int) -> Image.Image:
     """Swatch, name and share of each entry, in as many columns as `height` makes necessary."""
-    size = int(np.clip(height / 28, 14, 60))
+    size = text_size(height)
     font = load_font(size)
     shares = [f"{share:.1%}" if share >= 0.0005 else "< 0.1%" for _, _, share in entries]
     line, gap = round(1.6 * size), size // 2

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import keras
 
 from kzoo.errors import InvalidValueError, check_choice
+from kzoo.flatten import all_layers
 from kzoo.layers import CenternessScores, DecodeBoxes
 from kzoo.layers.checks import check_positive, is_integer
 from kzoo.models.backbone import BackboneConfig, backbone_maps, choose_levels
@@ -250,6 +251,18 @@ def raw_outputs(model: keras.Model) -> keras.Model:
         raise InvalidValueError(f"{model.name} is no detector of the zoo; pass what kzoo.build gives for 'fcos', say")
     outputs = {name: _flat(joined[name], name) for name in RAW if name in joined}
     return keras.Model(model.input, outputs, name=model.name)
+
+
+def places_of(model: keras.Model) -> Places:
+    """The places of a finished detector, in the order of its outputs.
+
+    Raises:
+        InvalidValueError: the model decodes no boxes.
+    """
+    decoder = next((layer for layer in all_layers(model) if isinstance(layer, DecodeBoxes)), None)
+    if decoder is None:
+        raise InvalidValueError(f"{model.name} decodes no boxes; pass what kzoo.build gives for 'fcos', say")
+    return decoder.places
 
 
 def _tower(name: str, config: DetectorConfig) -> Callable[[Any, int], Any]:

@@ -18,6 +18,10 @@ VARIANTS: dict[str, DetectorConfig] = {
     "retinanet": RetinaNetConfig(),
     "retinanet_v2": replace(RetinaNetConfig(), head_norm="group", extra="stride"),
 }
+NARROW = dict(
+    backbone="resnet18", backbone_options=dict(widths=(8, 12, 16, 24)), channels=16, head_depth=1, head_groups=4
+)
+NARROW_OF = {"fcos": {}, "retinanet": dict(anchor_size=1.0)}  # boxes of the size of the small images
 PAPERS = {"fcos": ("1904.01355", "2006.09214"), "retinanet": ("1708.02002",)}
 
 for _name, _config in VARIANTS.items():
@@ -33,13 +37,7 @@ for _name, _config in VARIANTS.items():
             num_classes=91,
             preprocessing="torch",
             papers=PAPERS[_config.kind],
-            listed=False,
-            narrow=dict(
-                backbone="resnet18",
-                backbone_options=dict(widths=(8, 12, 16, 24)),
-                channels=16,
-                head_depth=1,
-                head_groups=4,
-            ),
+            narrow=NARROW | NARROW_OF[_config.kind],
+            narrow_size=64,
         )
     )

@@ -24,6 +24,7 @@ class Size:
 SIZES = {
     "cifar10": Size(50_000, 10, 32),
     "cifar100": Size(50_000, 100, 32),
+    "coco/2017": Size(118_287, 80, None),
     "digits": Size(1_437, 10, 32),
     "fashion_mnist": Size(60_000, 10, 28),
     "imagenet2012": Size(1_281_167, 1000, None),

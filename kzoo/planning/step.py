@@ -37,18 +37,11 @@ def blank_dataset(recipe: Recipe, size: Size) -> ImageDataset:
         raise InvalidValueError(
             f"images of {recipe.data.dataset} differ in size; say which to plan for by --image-size"
         )
-    truth = task_of(recipe).truth
-    held_out = round(size.images * recipe.data.validation_fraction)
+    task, held_out = task_of(recipe), round(size.images * recipe.data.validation_fraction)
 
     def split(images: int) -> IndexedSplit:
         arrays: Example = {"image": np.broadcast_to(np.uint8(0), (images, *shape, 3))}
-        if truth == "mask":
-            arrays[truth] = np.broadcast_to(np.uint8(0), (images, *shape))
-        elif recipe.data.label_separator is not None:
-            arrays[truth] = np.broadcast_to(np.uint8(0), (images, size.classes))
-        else:
-            arrays[truth] = np.arange(images) % size.classes
-        return IndexedSplit.of_arrays(arrays)
+        return IndexedSplit.of_arrays(arrays | task.blank_truth(images, shape, size.classes))
 
     classes = tuple(map(str, range(size.classes)))
     train, rest = split(size.images - held_out), split(held_out)

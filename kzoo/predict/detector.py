@@ -70,7 +70,7 @@ def detect(
             _as_picture(each, shape[2], f"picture {start + number}")
             for number, each in enumerate(pictures[start : start + BATCH_SIZE])
         ]
-        outputs = _outputs(model, np.stack([pixels.apply(each, shape) for each in some]))
+        outputs = run_detector(model, np.stack([pixels.apply(each, shape) for each in some]))
         for picture, boxes, scores in zip(some, outputs["boxes"], outputs["scores"], strict=True):
             found.append(rule(pixels.boxes_in_picture(boxes, picture.size, shape[:2]), scores))
     return found
@@ -90,7 +90,8 @@ def _output(model: Any) -> Output:
     return output
 
 
-def _outputs(model: keras.Model | LiteRTModel, images: np.ndarray) -> dict[str, np.ndarray]:
+def run_detector(model: keras.Model | LiteRTModel, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Boxes and scores of a batch of images (n, height, width, channels) of 0 to 255."""
     given: dict[str, Any]
     if isinstance(model, LiteRTModel):
         given = model.predict_each(images)

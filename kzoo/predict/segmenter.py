@@ -138,23 +138,29 @@ def class_areas(mask: np.ndarray, class_names: Sequence[str]) -> list[dict]:
     ]
 
 
-def output_paths(pictures: Sequence[Path], directory: Path) -> dict[Path, dict[str, Path]]:
-    """Where the overlay, the mask and the areas of each picture go, all below `directory`.
+def output_paths(pictures: Sequence[Path], directory: Path, endings: Mapping[str, str]) -> dict[Path, dict[str, Path]]:
+    """Where the files of each picture go, all below `directory`.
+
+    Args:
+        pictures: files.
+        directory: of the results.
+        endings: kind of result -> what follows the name of a picture.
 
     Raises:
         InvalidValueError: two pictures would share a file, one would be overwritten, or is itself a result.
     """
-    paths = {each: {kind: directory / f"{each.stem}{end}" for kind, end in ENDINGS.items()} for each in pictures}
+    paths = {each: {kind: directory / f"{each.stem}{end}" for kind, end in endings.items()} for each in pictures}
     inputs = {each.resolve(): each for each in pictures}
     owners: dict[Path, Path] = {}
     for picture, outputs in paths.items():
-        first = owners.setdefault(outputs["mask"], picture)
+        result = next(iter(outputs.values()))
+        first = owners.setdefault(result, picture)
         if first is not picture:
             raise InvalidValueError(
-                f"{first} and {picture} would both be written as {outputs['mask']}; segment them in runs of their "
-                "own, each with its --output-dir"
+                f"{first} and {picture} would both be written as {result}; predict them in runs of their own, each "
+                "with its --output-dir"
             )
-        if picture.resolve().parent == directory.resolve() and picture.name.endswith(tuple(ENDINGS.values())):
+        if picture.resolve().parent == directory.resolve() and picture.name.endswith(tuple(endings.values())):
             raise InvalidValueError(f"{picture} is the result of a former run; leave {directory} out of the images")
         for output in outputs.values():
             if output.resolve() in inputs:

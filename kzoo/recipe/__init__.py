@@ -14,7 +14,7 @@ from kzoo.recipe.files import (
     recipe_dir,
 )
 from kzoo.recipe.hardware import Hardware
-from kzoo.recipe.parts import Augment, Classify, Data, Optimizer, Schedule, Segment, TaskOptions
+from kzoo.recipe.parts import Augment, Classify, Data, Detect, Optimizer, Schedule, Segment, TaskOptions
 from kzoo.recipe.published import Published
 from kzoo.recipe.recipe import KINDS, OPTIONS, Recipe, flag_types, flags_of, stored_flags
 from kzoo.recipe.source import to_python
@@ -25,6 +25,7 @@ __all__ = [
     "Augment",
     "Classify",
     "Data",
+    "Detect",
     "Hardware",
     "Optimizer",
     "Published",

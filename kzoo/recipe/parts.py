@@ -31,6 +31,7 @@ OptimizerName = Literal["sgd", "adamw", "lamb", "muon", "rmsprop"]
 Decay = Literal["cosine", "linear", "step", "constant"]
 ClassLoss = Literal["cross_entropy", "binary_cross_entropy"]
 ClassWeights = Literal["median_frequency", "log"]
+BoxLoss = Literal["l1", "giou"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Data:
     """Dataset: "digits", a TFDS name such as "cifar10", a folder with CLASS/*, or with train/CLASS/* and perhaps val/
     and test/, or a CSV, TSV or Parquet file with the columns path, label and perhaps split. For segmentation a TFDS
     name or a folder, by path or by its name in data_dir, with images/ and masks/, in train/, test/ and perhaps
-    validation/, or once."""
+    validation/, or once. For boxes a TFDS name, or a folder, by path or by its name in data_dir, with Pascal VOC's
+    XML, COCO's JSON or YOLO's labels, or a table with a row for each box."""
     data_dir: str | None = None
     """Directory where TFDS keeps its datasets; None means TFDS_DATA_DIR or ~/tensorflow_datasets."""
     image_size: int | tuple[int, int] | None = None
@@ -296,7 +298,36 @@ class Segment:
         return _pair(self.crop_size)
 
 
-TaskOptions = Classify | Segment
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Detect:
+    """What is particular to boxes: their classes, and the loss."""
+
+    class_names: tuple[str, ...] = ()
+    """Names of the classes; without them those of the dataset that have a box."""
+    focal_alpha: float = 0.25
+    """Weight of a class that is there in the focal loss, of one that is not 1 less it (arXiv:1708.02002, section 3);
+    below 0 both have 1."""
+    focal_gamma: float = 2.0
+    """Power of the probability that is missing in the focal loss; 0 is cross-entropy."""
+    box_loss: BoxLoss | None = None
+    """Loss of boxes: L1 distance of what RetinaNet predicts, or generalised IoU (arXiv:1902.09630); None means the
+    model's own: "l1" for retinanet, "giou" for the others."""
+
+    def __post_init__(self):
+        if not (self.focal_alpha <= 1 and 0 <= self.focal_gamma < float("inf")):
+            raise InvalidValueError(
+                f"focal_alpha={self.focal_alpha} must be at most 1, focal_gamma={self.focal_gamma} zero or more"
+            )
+        if self.box_loss is not None:
+            check_choice("box_loss", self.box_loss, get_args(BoxLoss))
+
+    @property
+    def crop_shape(self) -> None:
+        """Boxes are trained on images of the size that they are found in."""
+        return None
+
+
+TaskOptions = Classify | Segment | Detect
 
 
 def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:

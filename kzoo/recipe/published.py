@@ -8,7 +8,7 @@ class Published:
     """A score that others measured; a recipe file says it in `PUBLISHED`, beside `RECIPE`.
 
     Attributes:
-        score: top-1 accuracy, or mean IoU of a recipe that segments.
+        score: top-1 accuracy, mean IoU of a recipe that segments, or AP of one that detects.
         source: who measured it, and where they say so.
 
     Example:

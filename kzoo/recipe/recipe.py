@@ -10,10 +10,10 @@ from tyro.conf import AvoidSubcommands, OmitArgPrefixes, Suppress
 from kzoo.errors import InvalidValueError, UnknownOptionError, check_choice, did_you_mean
 from kzoo.precisions import PRECISIONS, PrecisionName
 from kzoo.recipe.hardware import Hardware
-from kzoo.recipe.parts import Augment, Classify, Data, Optimizer, Schedule, Segment, TaskOptions
-from kzoo.registry import CLASSIFICATION, SEGMENTATION, Entry, lookup
+from kzoo.recipe.parts import Augment, Classify, Data, Detect, Optimizer, Schedule, Segment, TaskOptions
+from kzoo.registry import CLASSIFICATION, DETECTION, SEGMENTATION, Entry, lookup
 
-OPTIONS: dict[str, type[TaskOptions]] = {CLASSIFICATION: Classify, SEGMENTATION: Segment}
+OPTIONS: dict[str, type[TaskOptions]] = {CLASSIFICATION: Classify, SEGMENTATION: Segment, DETECTION: Detect}
 KINDS: dict[str, tuple[type, ...]] = {
     "data": (Data,),
     "augment": (Augment,),
@@ -43,15 +43,15 @@ class Recipe:
     name: str
     """Name of the run."""
     model: str
-    """Name of the model, of `kzoo list`; it decides between classification and segmentation."""
+    """Name of the model, of `kzoo list`; it decides between classification, segmentation and detection."""
     model_options: Annotated[dict[str, Any], Suppress] = dataclasses.field(default_factory=dict)
     """Options of `kzoo.build`, such as dict(widths=(16, 32)); set in the recipe's file alone."""
     backbone: str | None = None
-    """Backbone of a segmentation model, of `kzoo list`; None means the model's own."""
+    """Backbone of a model for segmentation or detection, of `kzoo list`; None means the model's own."""
     weights: str | None = None
     """Weights to start from: a name, "hf://owner/name" or a path."""
     backbone_weights: str | None = None
-    """Weights of the backbone alone, for segmentation: a name, "hf://owner/name" or a path."""
+    """Weights of the backbone alone, of a model on one: a name, "hf://owner/name" or a path."""
     freeze_backbone: bool = False
     """Whether all but the head, or the decoder, stays as it is, with its statistics of batch normalisation."""
 

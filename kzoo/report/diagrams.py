@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kzoo.escape import printable
+from kzoo.escape import printable, short
 from kzoo.files import atomic_path
 from kzoo.report.judging import Reliability, ranking
-from kzoo.report.plots import RIGHT, new_figure, save_figure, short
+from kzoo.report.plots import RIGHT, new_figure, save_figure
 
 COUNTED, ALL = 40, 100  # classes of a matrix up to which it has counts, and up to which it has them all
 CURVES = 10

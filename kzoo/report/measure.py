@@ -55,14 +55,14 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     return float((probabilities.argmax(axis=1) == labels).mean()), float(-np.log(np.maximum(picked, 1e-7)).mean())
 
 
-def keras_runner(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+def keras_runner(model: keras.Model) -> Callable[[np.ndarray], Any]:
     """One compiled forward pass, without the overhead of `predict` where Keras computes with TensorFlow."""
     if keras.backend.backend() != "tensorflow":
-        return lambda images: np.asarray(model.predict_on_batch(images))
+        return lambda images: keras.tree.map_structure(np.asarray, model.predict_on_batch(images))
     import tensorflow as tf
 
     forward = tf.function(lambda images: model(images, training=False))
-    return lambda images: forward(tf.constant(images)).numpy()
+    return lambda images: keras.tree.map_structure(np.asarray, forward(tf.constant(images)))
 
 
 def measure(

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kzoo.escape import printable
+from kzoo.escape import short
 from kzoo.files import atomic_path
 
 RIGHT, WRONG = "#1b7837", "#b2182b"
 ROWS, COLUMNS = 5, 8  # of a sheet of predictions
-LONGEST, LONGEST_IN_CELL = 24, 14  # characters of a name in a picture, and above an image of a sheet
+LONGEST_IN_CELL = 14  # characters of a name above an image of a sheet
 
 
 def draw_curves(
@@ -23,6 +23,8 @@ def draw_curves(
     epochs = [row["epoch"] + 1 for row in history]
     for axis, key in zip(axes, keys, strict=True):
         for prefix, label in (("", "training"), ("val_", "validation")):
+            if prefix + key not in history[0]:  # which is measured on validation images alone
+                continue
             values = [row[prefix + key] for row in history]
             axis.plot(epochs, values, label=f"{label}: {values[-1]:.4f} at the end", marker="o", markersize=3)
         axis.set_xlabel("epoch")
@@ -94,7 +96,7 @@ def draw_label_sheet(
     def text(index: int) -> str:
         if not number_wrong[index]:
             names = ", ".join(classes[number] for number in np.flatnonzero(labels[index]).tolist())
-            return short(names or "none", LONGEST)
+            return short(names or "none")
         one = int(errors[index].argmax())
         more = f", {number_wrong[index] - 1} more" if number_wrong[index] > 1 else ""
         said = f"{short(classes[one], LONGEST_IN_CELL)} {probabilities[index, one]:.0%}"
@@ -144,12 +146,6 @@ def _about_sheet(number: int, wrong: int, worst: int, others: int) -> str:
     if others:
         parts.append(f"{'then ' if worst else ''}{others} that {'is' if others == 1 else 'are'} right")
     return ": ".join([parts[0], "; ".join(parts[1:])])
-
-
-def short(name: str, longest: int = LONGEST) -> str:
-    """A name of one line, cut to so many characters, that leaves room for the picture."""
-    shown = printable(name)
-    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
 
 
 def new_figure(size: tuple[float, float], **options):

@@ -13,7 +13,8 @@ from kzoo.files import atomic_path
 from kzoo.images.overlay import colours, load_font
 from kzoo.losses import centre
 
-GAP, LINE = 6, 16
+GAP, LINE, SIZE = 6, 16, 11  # between pictures, of text, and of its letters
+TOP = LINE + GAP
 
 
 def paint(masks: np.ndarray, classes: Sequence[str]) -> np.ndarray:
@@ -46,32 +47,54 @@ def draw_sheet(
     images = np.asarray(images, "uint8")
     whole = np.full(masks.shape, VOID, "uint8")
     centre(whole, predicted)[...] = predicted
-    number, height, width = masks.shape
-    top = LINE + GAP
-    row = height + GAP + (LINE if titles else 0)
-    font, classes = load_font(11), [*map(printable, classes)]
+    rows = [
+        [Image.fromarray(each) for each in row]
+        for row in zip(images, paint(masks, classes), paint(whole, classes), strict=True)
+    ]
+    font, classes = load_font(SIZE), [*map(printable, classes)]
     legend = 24 + round(max(font.getlength(name) for name in (*classes, "void")))
-    sheet = Image.new(
-        "RGB", (3 * (width + GAP) + legend, max(top + number * row, top + (len(classes) + 1) * LINE)), "white"
-    )
+    sheet = lay_rows(("image", "truth", "prediction"), rows, titles, legend, (len(classes) + 1) * LINE)
     draw = ImageDraw.Draw(sheet)
-    for column, name in enumerate(("image", "truth", "prediction")):
-        draw.text((column * (width + GAP), 2), name, "black", font)
-    columns = (images, paint(masks, classes), paint(whole, classes))
-    for index in range(number):
-        y = top + index * row
-        if titles:
-            draw.text((0, y), titles[index], "black", font)
-            y += LINE
-        for column, pictures in enumerate(columns):
-            sheet.paste(Image.fromarray(pictures[index]), (column * (width + GAP), y))
     swatches = paint(np.repeat(np.array([*range(len(classes)), VOID], "uint8"), 144).reshape(-1, 12, 12), classes)
     for index, name in enumerate((*classes, "void")):
-        x, y = 3 * (width + GAP), top + index * LINE
+        x, y = sheet.width - legend, TOP + index * LINE
         sheet.paste(Image.fromarray(swatches[index]), (x, y))
         draw.text((x + 18, y - 1), name, "black", font)
     with atomic_path(path) as partial:
         sheet.save(partial)
+
+
+def lay_rows(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[Image.Image]],
+    titles: Sequence[str] | None = None,
+    right: int = 0,
+    least_height: int = 0,
+) -> Image.Image:
+    """Pictures in rows and columns below headings.
+
+    Args:
+        headings: of the columns.
+        rows: pictures of each row.
+        titles: above each row.
+        right: pixels that stay white at the right.
+        least_height: of what is below the headings.
+    """
+    width, height = (max(picture.size[axis] for pictures in rows for picture in pictures) for axis in (0, 1))
+    row_height = height + GAP + (LINE if titles else 0)
+    size = (len(headings) * (width + GAP) + right, TOP + max(len(rows) * row_height, least_height))
+    sheet, font = Image.new("RGB", size, "white"), load_font(SIZE)
+    draw = ImageDraw.Draw(sheet)
+    for column, name in enumerate(headings):
+        draw.text((column * (width + GAP), 2), name, "black", font)
+    for index, pictures in enumerate(rows):
+        y = TOP + index * row_height
+        if titles:
+            draw.text((0, y), titles[index], "black", font)
+            y += LINE
+        for column, picture in enumerate(pictures):
+            sheet.paste(picture, (column * (width + GAP), y))
+    return sheet
 
 
 class SheetWriter(keras.callbacks.Callback):

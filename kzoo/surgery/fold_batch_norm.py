@@ -6,6 +6,7 @@ from kzoo.graph import has_graph
 from kzoo.surgery.affine import Affine, norm_scale_and_offset
 from kzoo.surgery.folding import Rule, fold, plan_rule
 from kzoo.surgery.level import Level, Refused
+from kzoo.surgery.parting import part_shared
 from kzoo.surgery.plan import FoldPlan
 
 
@@ -14,7 +15,8 @@ def plan_folding(model: keras.Model) -> FoldPlan:
 
     Folds into the layer before: a convolution of any kind (grouped, dilated, depthwise, separable, transposed, in
     1 to 3 dimensions), a Dense layer, or a layer with a method `absorb`, if nothing else reads its output and it has
-    no activation. Several in a row become one. A layer that is shared folds if both are called equally often, always
+    no activation. Several in a row become one. A layer some of whose calls have norms of their own gets a copy for
+    each of these first, `NAME_call1`, .... A layer that is shared folds if both are called equally often, always
     one behind the other. In between may stand what commutes with a scale and an offset for each channel: Identity,
     dropout, average pooling, upsampling, cropping; zero padding if the offset is 0; but no tap.
 
@@ -26,7 +28,7 @@ def plan_folding(model: keras.Model) -> FoldPlan:
     Raises:
         InvalidValueError: the model is not functional.
     """
-    return plan_rule(Level(model), RULE)
+    return plan_rule(Level(part_shared(model, read_norm)), RULE)
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
@@ -51,7 +53,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
         >>> [layer for layer in folded.layers if isinstance(layer, keras.layers.BatchNormalization)]
         []
     """
-    return fold(model, RULE)
+    return fold(part_shared(model, read_norm), RULE)
 
 
 def read_norm(level: Level, name: str) -> Affine | None:

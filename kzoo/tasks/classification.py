@@ -11,9 +11,9 @@ from kzoo.data.augment import Augmentation
 from kzoo.data.batches import evaluation_batches, training_batches
 from kzoo.data.datasets import load_dataset
 from kzoo.data.mixing import Mixing
-from kzoo.data.split import ImageDataset
+from kzoo.data.split import Example, ImageDataset
 from kzoo.errors import DatasetError
-from kzoo.images import RandomCrop
+from kzoo.images import Pixels, RandomCrop
 from kzoo.losses import ClassificationLoss, balanced_weights
 from kzoo.output import Output
 from kzoo.recipe import Classify, Data, Recipe, TaskOptions
@@ -72,6 +72,9 @@ class Classification(Task):
     def images(self, data: Data, count: int) -> np.ndarray:
         return load_images(data).train.arrays(count)["image"]
 
+    def blank_truth(self, images: int, shape: tuple[int, int], classes: int) -> Example:
+        return {"label": np.arange(images) % classes}
+
     def _targets(self, examples, data: ImageDataset):
         """The shares of the classes (n, classes) that the loss takes."""
         return ops.one_hot(examples["label"], len(data.classes))
@@ -107,7 +110,7 @@ class Classification(Task):
             lambda examples: (ops.cast(examples["image"], "float32"), self._targets(examples, data)),
         )
 
-    def loss(self, recipe: Recipe, data: ImageDataset) -> keras.losses.Loss:
+    def loss(self, recipe: Recipe, data: ImageDataset, model: keras.Model) -> keras.losses.Loss:
         options = classify(recipe.task)
         weights = balanced_weights(data.train.labels(), len(data.classes)) if options.class_weights else None
         return ClassificationLoss(options.loss == "binary_cross_entropy", options.label_smoothing, weights)
@@ -118,7 +121,7 @@ class Classification(Task):
     def callbacks(self, data: ImageDataset, directory: Path) -> list[keras.callbacks.Callback]:
         return []
 
-    def scorer(self, output: Output) -> Probabilities:
+    def scorer(self, output: Output, pixels: Pixels) -> Probabilities:
         return Probabilities(output.names)
 
     def draw(self, evaluated: Evaluated, directory: Path) -> dict[str, str]:

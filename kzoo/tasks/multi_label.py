@@ -6,8 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from kzoo.data.split import ImageDataset
+from kzoo.data.split import Example, ImageDataset
 from kzoo.errors import DatasetError, InvalidValueError
+from kzoo.images import Pixels
 from kzoo.output import Output
 from kzoo.recipe import Data, Recipe, TaskOptions
 from kzoo.report.diagrams import draw_ranking
@@ -68,16 +69,19 @@ class MultiLabel(Classification):
             )
         return load_images(data, seed, divided)
 
+    def blank_truth(self, images: int, shape: tuple[int, int], classes: int) -> Example:
+        return {"label": np.broadcast_to(np.uint8(0), (images, classes))}
+
     def _targets(self, examples, data: ImageDataset):
         return ops.cast(examples["label"], "float32")
 
-    def loss(self, recipe: Recipe, data: ImageDataset) -> keras.losses.Loss:
+    def loss(self, recipe: Recipe, data: ImageDataset, model: keras.Model) -> keras.losses.Loss:
         return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=classify(recipe.task).label_smoothing)
 
     def metrics(self, data: ImageDataset) -> list[keras.metrics.Metric]:
         return [keras.metrics.MeanMetricWrapper(all_right, name="accuracy")]
 
-    def scorer(self, output: Output) -> Probabilities:
+    def scorer(self, output: Output, pixels: Pixels) -> Probabilities:
         return Probabilities(output.names, multi_label=True)
 
     def draw(self, evaluated: Evaluated, directory: Path) -> dict[str, str]:

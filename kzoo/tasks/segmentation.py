@@ -9,8 +9,9 @@ from keras import ops
 from kzoo.data.augment import Augmentation, random_crop
 from kzoo.data.batches import evaluation_batches, training_batches
 from kzoo.data.pairs import load_pairs
-from kzoo.data.split import ImageDataset
+from kzoo.data.split import Example, ImageDataset
 from kzoo.errors import InvalidValueError
+from kzoo.images import Pixels
 from kzoo.losses import SegmentationLoss, class_weights
 from kzoo.metrics import Confusion, MeanIoU
 from kzoo.output import Output
@@ -70,6 +71,9 @@ class Segmentation(Task):
         any_masks = Segment(class_names=tuple(f"value {value}" for value in range(253)), void=(253, 254, 255))
         return self.load(data, any_masks, 0).train.arrays(count)["image"]
 
+    def blank_truth(self, images: int, shape: tuple[int, int], classes: int) -> Example:
+        return {"mask": np.broadcast_to(np.uint8(0), (images, *shape))}
+
     def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0):
         augment, crop = Augmentation(recipe.augment), _segment(recipe.task).crop_shape
 
@@ -90,7 +94,7 @@ class Segmentation(Task):
             lambda examples: (ops.cast(examples["image"], "float32"), examples["mask"]),
         )
 
-    def loss(self, recipe: Recipe, data: ImageDataset) -> keras.losses.Loss:
+    def loss(self, recipe: Recipe, data: ImageDataset, model: keras.Model) -> keras.losses.Loss:
         options = _segment(recipe.task)
         kind = options.class_weights
         weights = class_weights(data.train, len(data.classes), kind) if kind else None
@@ -103,7 +107,7 @@ class Segmentation(Task):
         shown = data.validation.arrays(SHOWN)
         return [SheetWriter(shown["image"], shown["mask"], data.classes, directory / "sheets")]
 
-    def scorer(self, output: Output) -> Confusion:
+    def scorer(self, output: Output, pixels: Pixels) -> Confusion:
         return Confusion(output.names)
 
     def draw(self, evaluated: Evaluated, directory: Path) -> dict[str, str]:

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 
 from kzoo.data.split import Example, File, ImageDataset
+from kzoo.images import Pixels
+from kzoo.meaning import with_classes
 from kzoo.output import Output
 from kzoo.recipe import Data, Recipe, TaskOptions
 from kzoo.report.measure import Scorer
@@ -60,9 +62,13 @@ class Task(Protocol):
 
     `check` raises `InvalidValueError` for settings that the task does not have. `load` is told the parts of a recipe
     that say how a dataset is read and divided, unless all of it is wanted (`divided`); `images` reads some of its
-    training images to calibrate with, whatever is known of them. `training` gives the batches of all epochs but the
-    first `done`, and but the `first` of the next. `draw` writes pictures, pages and tables of one file into a folder;
-    it returns file -> caption of the pictures and pages.
+    training images to calibrate with, whatever is known of them; `blank_truth` is the truth of so many black images
+    of a shape (height, width), that takes no memory, for plans. `training` gives the batches of all epochs but the
+    first `done`, and but the `first` of the next. `learner` makes what is trained of the model that was built, and of
+    what `prepare` makes of it; `loss` is told that model. `judges` are callbacks that add to the logs of a validation
+    what is no mean over images, and come before all others. `finished` is the trained model with its meaning; `scorer`
+    is told that, and the way from pictures to images. `draw` writes pictures, pages and tables of one file into a
+    folder; it returns file -> caption of the pictures and pages.
 
     Attributes:
         name: as in `kzoo.registry.Entry.task`.
@@ -71,6 +77,7 @@ class Task(Protocol):
         details: what a second table shows of them, where they are not None.
         class_columns: what tables show of each class, the most telling first.
         activation: of the finished model's last layer.
+        training_activation: of the one that is built to be trained.
         calibrates: whether a temperature can be fitted: the scorer has `with_temperature`.
         usage: how to run the model, in Python; `{size}` stands for the height and width of its images.
         quality: what the card says of it where it names its limits.
@@ -86,6 +93,7 @@ class Task(Protocol):
     details: tuple[Column, ...]
     class_columns: tuple[Column, ...]
     activation: str
+    training_activation: str | None = None
     calibrates: bool
     usage: str
     quality: str
@@ -100,16 +108,27 @@ class Task(Protocol):
 
     def images(self, data: Data, count: int) -> np.ndarray: ...
 
+    def blank_truth(self, images: int, shape: tuple[int, int], classes: int) -> Example: ...
+
     def training(self, recipe: Recipe, data: ImageDataset, done: int, first: int = 0): ...
 
     def validation(self, recipe: Recipe, data: ImageDataset): ...
 
-    def loss(self, recipe: Recipe, data: ImageDataset) -> keras.losses.Loss: ...
+    def learner(self, model: keras.Model, prepare: Callable[[keras.Model], keras.Model]) -> keras.Model:
+        return prepare(model)
+
+    def loss(self, recipe: Recipe, data: ImageDataset, model: keras.Model) -> keras.losses.Loss: ...
 
     def metrics(self, data: ImageDataset) -> list[keras.metrics.Metric]: ...
 
+    def judges(self, recipe: Recipe, data: ImageDataset) -> list[keras.callbacks.Callback]:
+        return []
+
     def callbacks(self, data: ImageDataset, directory: Path) -> list[keras.callbacks.Callback]: ...
 
-    def scorer(self, output: Output) -> Scorer: ...
+    def finished(self, model: keras.Model, data: ImageDataset, pixels: Pixels) -> keras.Model:
+        return with_classes(model, data.classes, pixels)
+
+    def scorer(self, output: Output, pixels: Pixels) -> Scorer: ...
 
     def draw(self, evaluated: Evaluated, directory: Path) -> dict[str, str]: ...

@@ -4,16 +4,17 @@ The numbers are starting points that trained well here and elsewhere, no optimum
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kzoo.data.split import ImageDataset
 from kzoo.images import Pixels
-from kzoo.recipe import Data, Recipe, Segment
+from kzoo.recipe import Classify, Data, Detect, Recipe, Segment, TaskOptions
 from kzoo.registry import lookup
 from kzoo.weights import resolve
 
+DETECTED = 512  # pixels of both sides, in which most boxes of people's own are 16 pixels or more
 SMALL = 64  # pixels of the longer side, up to which images are drawings and thumbnails
 UNLIKE_THEIR_MIRROR_IMAGE = ("digits", "mnist", "svhn", "letters", "omniglot")  # parts of names of datasets
 TRANSFORMERS = ("swin", "nat")
@@ -25,6 +26,13 @@ CHOSEN = frozenset(  # what `choose_size` and `choose` may choose
         *("weight_decay", "freeze_epochs", "layer_decay", "loss", "label_smoothing", "dice_weight", "augmentation"),
     }
 )
+
+
+RESIZES: dict[type[TaskOptions], tuple[str, str]] = {
+    Classify: (Pixels.default().resize, "keeps the shape of things"),
+    Segment: (Pixels.default(of_whole=True).resize, "each pixel needs its class"),
+    Detect: ("pad", "keeps the shape of things, and all of the picture"),
+}
 
 
 class Choice(NamedTuple):
@@ -55,13 +63,14 @@ def choose_size(recipe: Recipe) -> list[Choice]:
     """
     entry = lookup(recipe.model)
     size, why = max(entry.input_shape[:2]), f"{recipe.model} is made for it"
+    if isinstance(recipe.task, Detect):
+        size, why = DETECTED, "small boxes need more, and large pictures take longer"
     if recipe.weights is not None and (spec := resolve(recipe.model, recipe.weights)[1]) is not None:
         size, why = spec.size, f"the weights {recipe.weights!r} were trained with it"
     if not Path(recipe.data.dataset).exists():
         return []  # sets by name have a size of their own
-    maps = isinstance(recipe.task, Segment)
-    why_resize = "each pixel needs its class" if maps else "keeps the shape of things"
-    return [Choice("image_size", size, why), Choice("resize", Pixels.default(maps).resize, why_resize)]
+    resize, why_resize = RESIZES[type(recipe.task)]
+    return [Choice("image_size", size, why), Choice("resize", resize, why_resize)]
 
 
 def choose(recipe: Recipe, data: ImageDataset) -> list[Choice]:
@@ -71,7 +80,7 @@ def choose(recipe: Recipe, data: ImageDataset) -> list[Choice]:
         recipe: recipe with what its user said; its weights tell whether a model is fine-tuned.
         data: the dataset as the recipe reads it.
     """
-    return list(_segmentation(recipe, data) if isinstance(recipe.task, Segment) else _classification(recipe, data))
+    return list(CHOICES[type(recipe.task)](recipe, data))
 
 
 def _classification(recipe: Recipe, data: ImageDataset) -> Iterator[Choice]:
@@ -117,6 +126,24 @@ def _segmentation(recipe: Recipe, data: ImageDataset) -> Iterator[Choice]:
     yield Choice("weight_decay", 0.01, "as the recipe isbi_unet")
     yield Choice("dice_weight", 1.0, "rare classes count as much as common ones")
     yield from _augmentation(recipe, ("brightness", "contrast"))
+
+
+def _detection(recipe: Recipe, data: ImageDataset) -> Iterator[Choice]:
+    tuned = recipe.weights is not None or recipe.backbone_weights is not None
+    batch = _batch_size(8, data.train.size, recipe)
+    yield Choice("batch_size", batch, f"of {data.train.size} training images")
+    yield from _length(data, batch, steps=2000 if tuned else 3000, least=20, most=200)
+    yield Choice("optimizer", "adamw", "robust to the learning rate")
+    yield Choice("learning_rate", 3e-4 if tuned else 2e-3, "fine-tuning" if tuned else "as the recipe bccd_fcos")
+    yield Choice("weight_decay", 0.05, "as the recipe bccd_fcos")
+    yield from _augmentation(recipe, ("scale", "color"))
+
+
+CHOICES: dict[type[TaskOptions], Callable[[Recipe, ImageDataset], Iterator[Choice]]] = {
+    Classify: _classification,
+    Segment: _segmentation,
+    Detect: _detection,
+}
 
 
 def _batch_size(wanted: int, images: int, recipe: Recipe) -> int:

@@ -21,7 +21,6 @@ from kzoo.errors import ExportError, counted
 from kzoo.escape import terminal
 from kzoo.files import atomic_path, write_text
 from kzoo.keras_file import open_keras
-from kzoo.meaning import with_classes
 from kzoo.output import Output
 from kzoo.recipe import Recipe
 from kzoo.report.measure import Measurement, keras_runner, measure
@@ -50,7 +49,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     options |= dict(classifier_activation=task.activation, **recipe.build_options)
 
     def with_names(finished: keras.Model) -> keras.Model:
-        return with_classes(finished, data.classes, recipe.data.pixels)
+        return task.finished(finished, data, recipe.data.pixels)
 
     model = with_names(quantization_aware.take_weights(recipe, build(recipe.model, **options), best))
     output = Output.of_model(model)
@@ -89,12 +88,13 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
             name = precision if stem == "model" else f"{stem}_{precision}"
             reports[name] = result
             lite = LiteRTModel(result.path)
-            models[name] = (Path(result.path), lite.predict, lite.predict)
+            run = lite.predict_each if output.detects else lite.predict
+            models[name] = (Path(result.path), run, run)
 
     show("measuring")
     test = data.test.batches(task.batch_size)
     scorer: Any
-    measurements, scorer = measure(models, test, lambda: task.scorer(output))
+    measurements, scorer = measure(models, test, lambda: task.scorer(output, recipe.data.pixels))
     keras_predict = models["keras"][1]
     evaluated = Evaluated(
         file="model.keras",
@@ -108,7 +108,7 @@ def finish(recipe: Recipe, task: Task, data: ImageDataset, directory: Path) -> d
     captions = task.draw(evaluated, directory)
     rows = {name: measurement.to_json() for name, measurement in measurements.items()}
     if task.calibrates:
-        held_out: Any = task.scorer(output)
+        held_out: Any = task.scorer(output, recipe.data.pixels)
         for examples in data.validation.batches(task.batch_size):
             held_out.add(keras_predict(examples["image"]), examples)
         rows["keras"]["temperature"] = scorer.with_temperature(held_out)

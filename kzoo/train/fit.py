@@ -95,6 +95,7 @@ def fit(
             initial_epoch=mark.epochs,
             callbacks=[
                 EpochSeeds(recipe.seed),
+                *task.judges(recipe, data),
                 callbacks.EndOnNaN(),
                 clock,
                 *(

@@ -45,7 +45,7 @@ def read_history(path: Path, epochs: int, monitor: str) -> list[Row]:
         OutputError: a row is missing, or is not one of this run.
     """
     found = _rows(path)
-    columns = {"epoch", "seconds", "loss", "val_loss", monitor, f"val_{monitor}"}
+    columns = {"epoch", "seconds", "loss", "val_loss", f"val_{monitor}"}
     for epoch in range(epochs):
         if epoch not in found or not columns <= found[epoch].keys():
             raise OutputError(f"{path} has no whole row of epoch {epoch + 1} of {epochs}; put it back, or {AGAIN}")

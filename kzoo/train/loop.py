@@ -220,7 +220,7 @@ def compiled_model(
             input_shape=(None, None, 3) if recipe.crop_shape else data.image_shape,
             num_classes=len(data.classes),
             weights=recipe.weights,
-            classifier_activation=None,
+            classifier_activation=task.training_activation,
             **recipe.build_options,
             **extra,
         )
@@ -232,11 +232,12 @@ def compiled_model(
         whitening_stem(model).trainable = False
     if auxiliary is not None:
         model = AuxiliaryHeads(model.input, model.output, auxiliary_weight=auxiliary, name=model.name)
-    model = quantization_aware.prepare(recipe, model)
+    loss = task.loss(recipe, data, model)
+    model = task.learner(model, functools.partial(quantization_aware.prepare, recipe))
     model.compile(
         optimizer=make_optimizer(recipe, model, steps, epochs),
-        loss=task.loss(recipe, data),
-        metrics=task.metrics(data),
+        loss=loss,
+        metrics=task.metrics(data) or None,
         auto_scale_loss=False,
         jit_compile={"auto": "auto", "true": True, "false": False}[recipe.jit_compile],
         steps_per_execution=steps_per_call(steps, 4 * recipe.schedule.batch_size * math.prod(data.image_shape)),

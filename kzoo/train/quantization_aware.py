@@ -3,6 +3,8 @@
 import keras
 
 from kzoo.errors import InvalidValueError, check_choice
+from kzoo.last_operation import scores_of
+from kzoo.models.detector import raw_outputs
 from kzoo.models.inception import without_auxiliary
 from kzoo.recipe import Recipe
 from kzoo.surgery.fake_quantization import insert_fake_quantization, remove_fake_quantization
@@ -56,5 +58,6 @@ def take_weights(recipe: Recipe, model: keras.Model, trained: keras.Model) -> ke
     """
     if recipe.quantization_aware is not None:
         model, trained = fold_batch_norm(model), remove_fake_quantization(trained)
-    model.set_weights(without_auxiliary(trained).get_weights())
+    learned = model if scores_of(model) is None else raw_outputs(model)  # on the same weights
+    learned.set_weights(without_auxiliary(trained).get_weights())
     return model

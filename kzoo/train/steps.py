@@ -133,7 +133,7 @@ def _read(number) -> int:
 
 def build_metrics(model: keras.Model, images, targets) -> None:
     """Makes the variables of loss and metrics, which Keras would make of the batches that it is not given."""
-    truth = np.zeros((1, *targets.shape[1:]), targets.dtype)
+    truth = keras.tree.map_structure(lambda each: np.zeros((1, *each.shape[1:]), each.dtype), targets)
     found = model.compute_output_spec(keras.KerasTensor((1, *images.shape[1:]), images.dtype))
     outputs = keras.tree.map_structure(lambda spec: np.zeros(spec.shape, "float32"), found)
     model.compute_loss(None, truth, outputs, training=False)

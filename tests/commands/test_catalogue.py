@@ -45,6 +45,7 @@ def rows(capsys, *args: str) -> list[str]:
         (("resnet50*",), lambda model: model.name.startswith("resnet50")),
         (("--family", "swin"), lambda model: model.family == "swin"),
         (("--task", "segmentation"), lambda model: model.task == "segmentation"),
+        (("--task", "detection"), lambda model: model.name in ("fcos", "retinanet", "retinanet_v2")),
         (("--max-parameters", "11.7M"), lambda model: model.parameters <= 11_700_000),
         (("--max-macs", "0.6G"), lambda model: model.macs <= 600_000_000),
         (("--max-macs", "600M"), lambda model: model.macs <= 600_000_000),
@@ -78,7 +79,7 @@ def test_list_as_json(capsys):
         (("--max-macs", "nan"), "--max-macs 'nan' is no number"),
         (("--max-macs", "inf"), "--max-macs 'inf' is no number"),
         (("--max-macs", ""), "--max-macs '' is no number"),
-        (("--task", "detection"), "--task"),
+        (("--task", "tracking"), "--task"),
     ],
 )
 def test_mistakes(args, message, capsys):

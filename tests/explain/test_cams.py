@@ -25,7 +25,7 @@ from kzoo.explain import (
 from kzoo.explain.cams import as_tensor, behind, features, logits_of
 from kzoo.explain.replay import Replay
 from kzoo.explain.targets import score_of
-from kzoo.registry import lookup
+from kzoo.registry import DETECTION, lookup
 from kzoo.surgery import with_heatmap
 
 IMAGES = pixels(3, 16, 13, 3)
@@ -50,7 +50,10 @@ def net() -> keras.Model:
     return flat()
 
 
-@pytest.mark.parametrize("name", slow_but(["cifar_resnet20", "fpn"], ["cifar_resnet20", *kinds(kzoo.list_models())]))
+KINDS = kinds(name for name in kzoo.list_models() if lookup(name).task != DETECTION)  # boxes are not explained yet
+
+
+@pytest.mark.parametrize("name", slow_but(["cifar_resnet20", "fpn"], ["cifar_resnet20", *KINDS]))
 def test_gradients_are_those_of_finite_differences(name):
     """Along random directions, in float64, in the map that is explained by default."""
     entry = lookup(name)

@@ -11,13 +11,15 @@ from kzoo.errors import InvalidValueError
 from kzoo.layers import DecodeBoxes
 from kzoo.models.depths import depth_of_layers
 from kzoo.models.detector import raw_outputs
-from kzoo.registry import CLASSIFICATION, DETECTION, lookup
+from kzoo.registry import CLASSIFICATION, lookup
 from kzoo.surgery import plan_folding
 from kzoo.taps import tap_names
 
 CLASSES = 3
 TINY = dict(backbone="resnet18", backbone_options=dict(widths=(4, 6, 8, 10), depths=(1, 1, 1, 1)), channels=8)
 TINY |= dict(head_depth=1, head_groups=4, num_classes=CLASSES)
+# random offsets are large, and rounding of them grows by exp() of up to 62.5 times an anchor larger than the image
+BOX_TOLERANCE = 1e-4
 QUICK = [("fcos", "vgg11_bn"), ("retinanet", "cifar_resnet20")]
 
 
@@ -40,7 +42,7 @@ def test_goes_the_whole_path(name, backbone, tmp_path):
     size = (entry.narrow_size + 11, entry.narrow_size + 6)
     options = TINY | dict(backbone=backbone, backbone_options=dict(entry.narrow), extra_levels=1)
     if name == "retinanet":
-        options |= dict(scales=(1,), ratios=(0.5, 1))
+        options |= dict(scales=(1,), ratios=(0.5, 1), anchor_size=1)
     model = randomise(kzoo.build(name, input_shape=(*size, 3), **options))
     images = pixels(2, *size, 3)
     expected = {key: np.array(value) for key, value in model(images).items()}
@@ -58,13 +60,14 @@ def test_goes_the_whole_path(name, backbone, tmp_path):
     folded = kzoo.fold_batch_norm(model)
     alone = kzoo.build(backbone, input_shape=(*places.padded, 3), include_top=False, **dict(entry.narrow))
     assert set(plan_folding(model).kept) == set(plan_folding(alone).kept)
-    for key, value in folded(images).items():
-        assert relative_error(value, expected[key]) < 1e-5
+    raw = {key: np.array(value) for key, value in raw_outputs(model)(images).items()}
+    assert relative_error(raw_outputs(folded)(images), raw) < 1e-5
+    assert relative_error(folded(images), expected) < BOX_TOLERANCE
     report = kzoo.export(folded, tmp_path / "model.tflite", calibration=images)
     assert report.xnnpack_partitions == 1
-    assert report.max_rel_error < 1e-5
+    assert report.max_rel_error < BOX_TOLERANCE
 
-    left = never_moved(lambda seed: _as_one(raw_outputs(randomise(model, seed))), images)
+    left = never_moved(lambda seed: raw_outputs(randomise(model, seed)), images)
     if 2 not in levels_read(model):  # a tap that the detector does not read has its normalisation all the same
         left = {path for path in left if not path.startswith("stage1_tap_norm/")}
     if left:  # what training cannot feel in the backbone alone either
@@ -82,11 +85,6 @@ def never_moved(draw, images) -> set[str]:
     for seed in range(1, 6):
         left = left and left & set(weights_without_gradient(draw(seed), images))
     return left
-
-
-def _as_one(raw: keras.Model) -> keras.Model:
-    """All raw tensors side by side, as a model with one output."""
-    return keras.Model(raw.input, keras.layers.Concatenate()([raw.output[key] for key in raw.output]))
 
 
 @pytest.mark.parametrize("name", ["fcos", "retinanet"])
@@ -164,13 +162,6 @@ def test_boxes_stay_float32_under_mixed_precision():
     assert isinstance(model.get_layer("head_boxes"), DecodeBoxes)
     assert model.get_layer("head_boxes").compute_dtype == "float32"
     assert model.get_layer("head_class_conv1").compute_dtype == "float16"
-
-
-def test_they_are_built_by_name_alone():
-    """Until they go the whole way that every listed name goes."""
-    for name in ("fcos", "retinanet", "retinanet_v2"):
-        assert lookup(name).task == DETECTION
-        assert name not in kzoo.list_models()
 
 
 @pytest.mark.parametrize(

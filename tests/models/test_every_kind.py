@@ -18,6 +18,10 @@ pytestmark = pytest.mark.usefixtures("without_values")
 
 KINDS = kinds(kzoo.list_models())
 COMPOSITES = {
+    "fcos on swin_tiny": (
+        "fcos",
+        lookup("fcos").narrow | dict(backbone="swin_tiny", backbone_options=lookup("swin_tiny").narrow),
+    ),
     "unet on swin_tiny": ("unet", dict(backbone="swin_tiny", backbone_options=lookup("swin_tiny").narrow)),
     "fpn on nat_mini": ("fpn", dict(backbone="nat_mini", backbone_options=lookup("nat_mini").narrow)),
     "fpn on resnet50_v2_cbam": (

@@ -17,7 +17,7 @@ from kzoo.errors import InvalidValueError, WeightsError
 from kzoo.images import read_picture
 from kzoo.images.overlay import CAMVID, OPACITY, PAPER, colours, draw_overlay
 from kzoo.predict.classifier import open_model
-from kzoo.predict.segmenter import as_segmenter, class_areas, most_probable, output_paths
+from kzoo.predict.segmenter import ENDINGS, as_segmenter, class_areas, most_probable, output_paths
 
 HEIGHT, WIDTH = 24, 32  # of the models
 
@@ -275,16 +275,14 @@ def test_broken_files_are_named_and_the_rest_goes_on(files, tmp_path, capsys, mo
 
 def test_no_image_is_overwritten(tmp_path):
     one, two = Path("a/x.png"), Path("b/x.jpg")
-    with pytest.raises(
-        InvalidValueError, match=r"a/x\.png and b/x\.jpg would both be written as out/x_predicted_mask"
-    ):
-        output_paths([one, two], Path("out"))
+    with pytest.raises(InvalidValueError, match=r"a/x\.png and b/x\.jpg would both be written as out/x_overlay"):
+        output_paths([one, two], Path("out"), ENDINGS)
     images = [tmp_path / "x.png", tmp_path / "x_overlay.png"]
     with pytest.raises(InvalidValueError, match=r"x\.png would overwrite the image .*x_overlay\.png; choose another"):
-        output_paths(images, tmp_path / ".." / tmp_path.name)
+        output_paths(images, tmp_path / ".." / tmp_path.name, ENDINGS)
     with pytest.raises(InvalidValueError, match=r"x_overlay\.png is the result of a former run; leave"):
-        output_paths(images[1:], tmp_path)
-    assert len(output_paths(images, tmp_path / "out")) == 2
+        output_paths(images[1:], tmp_path, ENDINGS)
+    assert len(output_paths(images, tmp_path / "out", ENDINGS)) == 2
 
 
 def two_inputs() -> keras.Model:

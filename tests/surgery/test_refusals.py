@@ -43,11 +43,6 @@ def an_output_too(x):
     return [layers.ReLU(name="relu")(layers.BatchNormalization(name="norm")(y)), y]
 
 
-def shared_linear(x):
-    linear = conv()
-    return layers.ReLU(name="relu")(layers.BatchNormalization(name="norm")(linear(linear(x))))
-
-
 def shared_norm(x):
     norm = layers.BatchNormalization(name="norm")
     return norm(conv("linear")(norm(conv("first")(x))))
@@ -136,7 +131,6 @@ REFUSALS = [
         "the output of linear is used elsewhere too; sum behind it is of type Add, which reads several tensors",
     ),
     (an_output_too, f"the output of linear is one of the model's too; {RELU_BEHIND}"),
-    (shared_linear, f"it is called 1 times and linear before it 2 times; {RELU_BEHIND}"),
     (shared_norm, f"it is called 2 times and first before it 1 times; {OUTPUT}"),
     (shared_by_others, "it is shared by 2 calls, and not all follow linear; sum behind it reads other layers too"),
     (behind_a_model, f"inner before it is a model, and nothing folds across its border, {NOT_LINEAR}; {RELU_BEHIND}"),
