@@ -145,20 +145,21 @@ def _boxes(pixels: Pixels, image: list[int], boxes: dict, wanted: dict, output: 
     steps = [
         *_integers(boxes, f"the output {boxes['argument']!r}"),
         *_integers(wanted, f"the output {wanted['argument']!r}"),
-        f"The output {boxes['argument']!r} has a box for each of {places} places: left, top, right and bottom, left and "
-        f"right as shares of the image's width, top and bottom of its height. {wanted['argument']!r} has a score for "
-        f"each of the {output.units} classes at each place, in the order of the classes, each by itself.",
+        f"The output {boxes['argument']!r} has a box for each of {places} places: left, top, right and bottom, as "
+        "shares of the width and the height of the image.",
+        f"The output {wanted['argument']!r} has a score for each of the {output.units} classes at each place, in the "
+        "order of the classes, each by itself.",
     ]
     if pixels.resize == "pad":
         return [
             *steps,
-            f"In pixels of the picture, left and right are (share * {width} + left) * width of the picture / its width "
-            f"when resized, with the left above, and top and bottom (share * {height} + top) * height of the picture / "
-            "its height when resized; then clip them to the picture.",
+            f"In pixels of the picture left and right are (share * {width} + left) * its width / its width when "
+            f"resized, with the left above; top and bottom (share * {height} + top) * its height / its height when "
+            "resized; clip them to the picture.",
         ]
     return [
         *steps,
-        "In pixels of the picture, left and right are share * width of the picture, top and bottom share * its height.",
+        "In pixels of the picture left and right are share * its width, and top and bottom share * its height.",
     ]
 
 
@@ -170,9 +171,9 @@ def _suppression(rules: Suppression) -> list[str]:
     return [
         f"A place with a class is a candidate if its score is above {rules.score:g}. {levels}: keep the "
         f"{rules.candidates} candidates of each with the highest scores.",
-        "Of all that are left take the one with the highest score, of equal ones the first, and drop each other one of "
-        f"its class whose box overlaps its box by more than {rules.overlap:g}: the area that both share over the area "
-        f"that they cover together. Go on so with the next one, to {rules.most} boxes at most.",
+        "Of all that are left take the one with the highest score, of equal ones the first, and drop each other one "
+        f"of its class whose box overlaps its box by more than {rules.overlap:g}: the area that both share over the "
+        f"area that they cover together. Go on so with the next one, to {rules.most} boxes at most.",
     ]
 
 
