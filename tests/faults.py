@@ -42,6 +42,35 @@ class Fault:
 
 
 FAULTS = (
+    # files of detectors
+    Fault(
+        "boxes of an int8 file are decoded in float",
+        "precisions.py",
+        "kept_float=_CUTS, float_ends=True",
+        "kept_float=_CUTS",
+        ("edge/test_detector_files.py::test_boxes_are_decoded_in_float",),
+    ),
+    Fault(
+        "boxes of an int8 file leave in float",
+        "edge/source.py",
+        "elif self.card.output.detects and",
+        "elif False and",
+        ("edge/test_detector_files.py::test_boxes_leave_in_float_and_scores_in_integers",),
+    ),
+    Fault(
+        "a partner is of the same class",
+        "edge/compare.py",
+        "free & (expected.classes == kind)",
+        "free",
+        ("edge/test_detector_files.py::test_detections_agree_with_partners_of_their_class",),
+    ),
+    Fault(
+        "what follows the last convolutions of a detector is not rounded in training",
+        "surgery/fake_quantization.py",
+        "return rounded - _float_ends(model, layers, graph)",
+        "return rounded",
+        ("edge/test_detector_files.py::test_the_file_rounds_where_training_does",),
+    ),
     # detection
     Fault(
         "an anchor between the two overlaps is left out of the loss",

@@ -40,13 +40,14 @@ def agreement(
     """Share of the answers (images; pixels in segmentation; labels of images that have several) that are the same.
 
     Of a detector, of all that is found in `outputs` and in what is expected, the share that has a partner of its class
-    in the other one that it overlaps by half at least.
+    in the other one that it overlaps by half at least; boxes without an area, which overlap nothing, do not count.
 
     None where a single number answers and nobody knows from where on it means the second class, and where nothing is
     found.
     """
     if output.detects:
-        pairs = list(zip(_found(outputs, (1, 1), output), _found(expected, (1, 1), output), strict=True))
+        both = ([_with_area(each) for each in _found(side, (1, 1), output)] for side in (outputs, expected))
+        pairs = list(zip(*both, strict=True))
         every = sum(len(each) for pair in pairs for each in pair)
         return sum(2 * _partners(*pair) for pair in pairs) / every if every else None
     if output.decides:
@@ -104,6 +105,12 @@ def _found(outputs: Mapping[str, np.ndarray], size: tuple[int, ...], output: Out
     assert output.suppression is not None
     height, width = size
     return detect(dict(outputs), [(height, width)] * len(outputs[BOXES]), output.suppression)
+
+
+def _with_area(found: Detections) -> Detections:
+    """Those that have one."""
+    kept = (found.boxes[:, 2:] > found.boxes[:, :2]).all(axis=1)
+    return Detections(found.boxes[kept], found.scores[kept], found.classes[kept])
 
 
 def _partners(found: Detections, expected: Detections) -> int:

@@ -1,5 +1,6 @@
-"""Files of detectors: boxes and scores in each precision, judged by what they find, and the way told by their cards."""
+"""Files of detectors: boxes and scores in each precision, judged by what they find, and the way of their cards."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -23,6 +24,7 @@ from kzoo.images import Pixels
 from kzoo.models.detector import raw_outputs
 from kzoo.output import Output
 from kzoo.surgery import insert_fake_quantization, remove_fake_quantization
+from kzoo.surgery.fake_quantization import FakeQuantize
 
 SIZE = (48, 64)
 TINY = dict(backbone="resnet18", backbone_options=dict(widths=(4, 6, 8, 10), depths=(1, 1, 1, 1)), channels=8)
@@ -35,7 +37,7 @@ STEP = 1 / 255
 @pytest.fixture(scope="module", params=["fcos", "retinanet"])
 def model(request) -> keras.Model:
     made = randomise(kzoo.build(request.param, **TINY, head_norm=NORMS[request.param]))
-    rules = Suppression(score=0.3, candidates=40, overlap=0.5, most=9)
+    rules = dataclasses.replace(Output.of_model(made).suppression, score=0.3, candidates=40, overlap=0.5, most=9)
     return kzoo.with_classes(kzoo.fold_batch_norm(made), ["cat", "dog"], Pixels("pad"), suppression=rules)
 
 
@@ -84,7 +86,7 @@ def by_hand(path: Path, picture: Image.Image) -> list[tuple[float, list[float], 
     lite = LiteRTModel(path)
     outputs = lite.predict_each(Pixels.from_json(told["pixels"]).apply(picture, (*SIZE, 3))[None])
     boxes, values = outputs["boxes"][0].astype(float), outputs["scores"][0]
-    boxes = boxes * [picture.width, picture.height] * 2 if told["pixels"]["resize"] == "stretch" else boxes
+    boxes = boxes * np.tile(picture.size, 2) if told["pixels"]["resize"] == "stretch" else boxes
     if told["pixels"]["resize"] == "pad":
         fit = min(width / picture.width, height / picture.height)
         sides = [int(side * fit + 1e-9) for side in picture.size]
@@ -184,10 +186,10 @@ def test_detections_agree_with_partners_of_their_class():
     first, second = (0, 0, 0.2, 0.2, 0.9, 0), (0.5, 0.5, 0.9, 0.9, 0, 0.8)
     expected = outputs(first, second)
     assert agreement(expected, expected, "scores", ONE) == 1
-    assert agreement(outputs(first, second[:4] + (0.8, 0)), expected, "scores", ONE) == 0.5  # another class
+    assert agreement(outputs(first, (*second[:4], 0.8, 0)), expected, "scores", ONE) == 0.5  # another class
     assert agreement(outputs(first, (0.5, 0.5, 0.6, 0.9, 0, 0.8)), expected, "scores", ONE) == 0.5  # a quarter of it
-    assert agreement(outputs(first, second[:4] + (0, 0.4)), expected, "scores", ONE) == pytest.approx(2 / 3)
-    none = outputs(first[:4] + (0, 0), second[:4] + (0, 0))
+    assert agreement(outputs(first, (*second[:4], 0, 0.4)), expected, "scores", ONE) == pytest.approx(2 / 3)
+    none = outputs((*first[:4], 0, 0), (*second[:4], 0, 0))
     assert agreement(none, expected, "scores", ONE) == 0
     assert agreement(none, none, "scores", ONE) is None
 
@@ -286,6 +288,17 @@ def test_the_file_computes_what_the_raw_model_was_trained_to(model, tmp_path):
     for name, values in expected.items():
         near, far = (np.abs(found[name] - each).mean() for each in (values, plain[name]))
         assert near < 0.6 * far, (name, near, far)
+
+
+def test_the_file_rounds_where_training_does(model):
+    """No layer behind the last convolutions of the heads, but these themselves."""
+    for each in (model, raw_outputs(model)):
+        made = insert_fake_quantization(each)
+        names = {layer.name for layer in made.layers if isinstance(layer, FakeQuantize)}
+        last = "head_box_relu" if "head_box_relu" in {layer.name for layer in model.layers} else "head_box_offsets"
+        assert {f"{last}_quantize", f"{last}_quantize2", "head_class_logits_quantize3"} <= names
+        ends = ("head_logits", "head_offsets", "head_centerness", "head_boxes", "head_activation", "scores")
+        assert not [name for name in names if name.startswith(ends)]
 
 
 def decode(model: keras.Model, raw: dict) -> dict[str, np.ndarray]:
