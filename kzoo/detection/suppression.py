@@ -81,6 +81,12 @@ class Suppression:
                 raise InvalidValueError(f"level_sizes={sizes!r:.60} is not accepted; it has a number for each level")
             object.__setattr__(self, "level_sizes", tuple(map(int, sizes)))
 
+    def check_places(self, count: int, what: str) -> None:
+        """Raises `InvalidValueError` if the levels are not those of the places of a model or file, `what`."""
+        if self.level_sizes is not None and sum(self.level_sizes) != count:
+            places = f"level_sizes={list(self.level_sizes)!r:.60} are {sum(self.level_sizes)} places"
+            raise InvalidValueError(f"{places}, and {what} has {count}")
+
     def to_json(self) -> dict[str, Any]:
         """The attributes as JSON values."""
         return asdict(self) | {"level_sizes": None if self.level_sizes is None else [*self.level_sizes]}
