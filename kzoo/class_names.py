@@ -10,6 +10,7 @@ import numpy as np
 
 from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import InvalidValueError, counted
+from kzoo.last_operation import BOXES
 from kzoo.output import UNKNOWN, Output, Values
 from kzoo.reading import read_report, read_text
 
@@ -132,6 +133,13 @@ def _own_output(name: str, model: keras.Model | LiteRTModel) -> Output:
             f"the card of {name} is of {card.output.units} units for {card.output.task}, and the file gives "
             f"{own.units} for {own.task}; remove the card or export again"
         )
+    if card.output.suppression is not None:
+        try:
+            card.output.suppression.check_places(int(model.outputs[BOXES]["shape"][1]), "the file")
+        except InvalidValueError as error:
+            raise InvalidValueError(
+                f"the card of {name} cannot be right: {error}; remove the card or export again"
+            ) from error
     if own.values in ("softmax", "sigmoid") and card.output.values not in (own.values, UNKNOWN):
         raise InvalidValueError(
             f"the card of {name} says {card.output.values}, and the file ends in {own.values}; remove the card or "

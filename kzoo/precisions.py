@@ -96,19 +96,25 @@ class StaticPolicy:
     kernel for each. It has none for some ops in int8, which cut its partition when they are quantized.
 
     Attributes:
-        shown_by: a file that holds this op is quantized so; "" suits any.
+        shown_by: a file that holds this op is quantized so; `DETECTOR`: one that gives boxes and scores; "" suits any.
         integer: the ops that compute in integers; none: all.
         kept_float: ops that stay float.
+        float_ends: whether all that follows the last op of `LINEAR` stays float, up to the outputs.
     """
 
     shown_by: str = ""
     integer: tuple[str, ...] = ()
     kept_float: tuple[str, ...] = ()
+    float_ends: bool = False
 
 
+DETECTOR = "boxes and scores"
+_CUTS = ("AVERAGE_POOL_2D", "BATCH_MATMUL", "GELU", "RELU", "SOFTMAX")
 # The first that suits a file is taken. RSQRT is of layer normalisation, whose variance 8 bits cannot hold: in
-# Swin and NAT only what multiplies by weights is worth quantizing.
+# Swin and NAT only what multiplies by weights is worth quantizing. Offsets have a scale for each level of a detector
+# as long as nothing joins them in integers, and boxes that are decoded in integers would lie on a grid of 256 lines.
 STATIC_POLICIES = {
     "linear": StaticPolicy(shown_by="RSQRT", integer=("INPUT", "OUTPUT", *LINEAR)),
-    "whole": StaticPolicy(kept_float=("AVERAGE_POOL_2D", "BATCH_MATMUL", "GELU", "RELU", "SOFTMAX")),
+    "detector": StaticPolicy(shown_by=DETECTOR, kept_float=_CUTS, float_ends=True),
+    "whole": StaticPolicy(kept_float=_CUTS),
 }

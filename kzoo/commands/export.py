@@ -21,6 +21,7 @@ from kzoo.commands.other_formats import other_exporter, show_format
 from kzoo.console import make_table, show, show_json
 from kzoo.edge import Card, ExportReport, draw_reports, export, export_all
 from kzoo.edge.arguments import NO_ANSWER, check_path
+from kzoo.edge.compare import Truth
 from kzoo.edge.export_report import threads_of
 from kzoo.edge.gpu import gpu_in_words
 from kzoo.edge.tensors import answer_of, input_names, only, outputs_by_name
@@ -29,6 +30,7 @@ from kzoo.escape import printable, terminal
 from kzoo.files import refuse_unwritable
 from kzoo.keras_file import open_keras
 from kzoo.known_pixels import known_pixels
+from kzoo.last_operation import scores_of
 from kzoo.models.inception import without_auxiliary
 from kzoo.needs import need_tensorflow_backend
 from kzoo.output import Output
@@ -62,7 +64,7 @@ def run(form: Export) -> None:
             reports = _litert(form, one, folded, calibration=calibration, **options)
         else:
             other = exporter(folded, form.output, calibration, form.batch_size, **options)
-    answers = "labels" if card.output.multi_label else "class"
+    answers = "boxes" if card.output.detects else "labels" if card.output.multi_label else "class"
     if exporter is not None:
         return show_format(form, other, answers)
     if form.report:
@@ -127,14 +129,14 @@ def _output(form: Export, model: keras.Model, class_names: list[str] | None) -> 
             )
         if answer is None:
             return NO_ANSWER
-        model = only(model, answer)
+        model = model if scores_of(model) is not None else only(model, answer)
     return known_output(form.model, model, class_names, form.values)
 
 
 def _images(
     form: Export, dataset: str, model: keras.Model, card: Card
-) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
-    """Training images, and test images with their labels."""
+) -> tuple[np.ndarray, tuple[np.ndarray, Truth] | None]:
+    """Training images, and test images with their labels, or boxes and their classes."""
     if len(model.inputs) > 1:
         raise InvalidValueError(
             f"{form.model} takes {', '.join(input_names(model))}, and a dataset gives one image at a time; leave "
@@ -149,8 +151,9 @@ def _images(
     data = load(form, output, tuple(shape[:2]), pixels)
     relabel = match_classes(output, data.classes, form.model, dataset)
     test = data.test.arrays(form.evaluate)
-    truth = task_of_output(output, form.model).truth
-    return data.train.arrays(form.images)["image"], (test["image"], relabel(test[truth]))
+    labels = relabel(test[task_of_output(output, form.model).truth])
+    truth = {"boxes": test["boxes"], "classes": labels} if output.detects else labels
+    return data.train.arrays(form.images)["image"], (test["image"], truth)
 
 
 class _Stages(logging.Handler):

@@ -23,11 +23,13 @@ class Detections:
         boxes: float32 (n, 4): left, top, right and bottom, in pixels of the picture.
         scores: float32 (n,), from 0 to 1.
         classes: int32 (n,), numbers of the classes.
+        places: int32 (n,), numbers of the places that found them; None where nobody knows.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     classes: np.ndarray
+    places: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -35,7 +37,8 @@ class Detections:
     def above(self, score: float) -> "Detections":
         """Those that are at least so sure."""
         kept = self.scores >= score
-        return Detections(self.boxes[kept], self.scores[kept], self.classes[kept])
+        places = None if self.places is None else self.places[kept]
+        return Detections(self.boxes[kept], self.scores[kept], self.classes[kept], places)
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,12 @@ class Suppression:
                 raise InvalidValueError(f"level_sizes={sizes!r:.60} is not accepted; it has a number for each level")
             object.__setattr__(self, "level_sizes", tuple(map(int, sizes)))
 
+    def check_places(self, count: int, what: str) -> None:
+        """Raises `InvalidValueError` if the levels are not those of the places of a model or file, `what`."""
+        if self.level_sizes is not None and sum(self.level_sizes) != count:
+            places = f"level_sizes={list(self.level_sizes)!r:.60} are {sum(self.level_sizes)} places"
+            raise InvalidValueError(f"{places}, and {what} has {count}")
+
     def to_json(self) -> dict[str, Any]:
         """The attributes as JSON values."""
         return asdict(self) | {"level_sizes": None if self.level_sizes is None else [*self.level_sizes]}
@@ -116,7 +125,7 @@ class Suppression:
         classes = np.concatenate([level[1] for level in levels])
         kept = self._keep(boxes[places], scores[places, classes], classes)
         places, classes = places[kept], classes[kept]
-        return Detections(boxes[places], scores[places, classes], classes.astype("int32"))
+        return Detections(boxes[places], scores[places, classes], classes.astype("int32"), places.astype("int32"))
 
     def _best(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places and classes of a level's candidates, the best first."""

@@ -6,13 +6,15 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from kzoo.detection.average_precision import CROWD
 from kzoo.edge.card import Card
+from kzoo.edge.compare import Truth
 from kzoo.edge.interface import IO
 from kzoo.edge.precisions import PRECISIONS
 from kzoo.edge.tensors import answer_of, input_names, only, outputs_by_name
 from kzoo.errors import ExportError, InvalidValueError, OutputError, check_choice
 from kzoo.flatten import all_layers
-from kzoo.last_operation import scores_of
+from kzoo.last_operation import BOXES, scores_of
 from kzoo.layers.checks import is_integer
 from kzoo.meaning import carried_pixels
 from kzoo.models.inception import without_auxiliary
@@ -136,6 +138,8 @@ def check_card(model: keras.Model, card: Card | None, class_names: Sequence[str]
             f"the card is of {told.task} with {told.num_classes} classes by {told.units} units; {model.name} has "
             f"{own.units} units for {own.task}"
         )
+    if told.suppression is not None:
+        told.suppression.check_places(model.output[BOXES].shape[1], model.name)
     if own.values not in (told.values, UNKNOWN):
         raise InvalidValueError(f"the card says that the values are {told.values}; {model.name} ends in {own.values}")
     return Card(told, card.pixels, answer)
@@ -156,7 +160,7 @@ def check_io(io: str | None, precisions: Sequence[str]) -> None:
 
 def check_images(
     model: keras.Model, shapes: Mapping[str, tuple], card: Card, precisions: Sequence[str], calibration, evaluation
-) -> tuple[dict[str, np.ndarray] | None, tuple[np.ndarray, np.ndarray] | None]:
+) -> tuple[dict[str, np.ndarray] | None, tuple[np.ndarray, Truth] | None]:
     """Calibration images as float32, by the name of their input, and evaluation images and labels.
 
     Raises:
@@ -171,10 +175,13 @@ def check_images(
                 f"{model.name} is evaluated with one input and an output that answers what is in it; it has "
                 f"{', '.join(shapes)} and {', '.join(outputs_by_name(model))}: leave evaluation out"
             )
-        images, labels = (_as_array("evaluation", part) for part in evaluation)
+        images, truth = _as_array("evaluation", evaluation[0]), evaluation[1]
         _check_images(next(iter(shapes.values())), of_pixels, "evaluation", images)
-        answer = only(model, card.answer) if card.answer else model
-        evaluation = images, _check_labels(answer, card.output, labels, len(images))
+        if card.output.detects:
+            evaluation = images, _check_boxes(truth, len(images), card.output)
+        else:
+            answer, labels = only(model, card.answer) if card.answer else model, _as_array("evaluation", truth)
+            evaluation = images, _check_labels(answer, card.output, labels, len(images))
     if calibration is None:
         needing = [name for name in precisions if PRECISIONS[name].calibrated]
         if needing:
@@ -220,6 +227,34 @@ def _check_labels(model: keras.Model, output: Output, labels: np.ndarray, count:
             f"evaluation has no label from 0 to {output.num_classes - 1}, the classes of {model.name}"
         )
     return labels.astype("int64")
+
+
+def _check_boxes(truth: object, count: int, output: Output) -> dict[str, np.ndarray]:
+    """True boxes of the evaluation, relative to the images, and their classes."""
+    parts = (BOXES, "classes")
+    if not isinstance(truth, Mapping) or not {*parts} <= truth.keys():
+        raise InvalidValueError(
+            "evaluation of a detector is a pair: images, and a dict of boxes (n, most, 4), relative to the images, "
+            "and classes (n, most)"
+        )
+    boxes, classes = (_as_array(f"evaluation[{name!r}]", truth[name]) for name in parts)
+    whole = np.issubdtype(classes.dtype, np.integer)
+    if classes.ndim != 2 or len(classes) != count or boxes.shape != (*classes.shape, 4) or not whole:
+        raise InvalidValueError(
+            f"evaluation has boxes of shape {boxes.shape}, and classes of shape {classes.shape} and type "
+            f"{classes.dtype}; ({count}, most, 4), and integers of ({count}, most) are needed"
+        )
+    there = boxes[classes >= 0]
+    if not len(there) or classes.max() >= output.units or classes.min() < CROWD - output.units + 1:
+        raise InvalidValueError(
+            f"evaluation has classes from {classes.min()} to {classes.max()}; 0 to {output.units - 1} are the "
+            "model's, some of which must be there; -1 is no box"
+        )
+    if not np.isfinite(there).all() or there.min() < -1 or there.max() > 2:
+        raise InvalidValueError(
+            f"evaluation has boxes from {there.min():g} to {there.max():g}; they are relative to the image: 0 to 1"
+        )
+    return {BOXES: boxes.astype("float32"), "classes": classes.astype("int64")}
 
 
 def _as_array(what: str, values) -> np.ndarray:

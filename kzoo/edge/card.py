@@ -15,6 +15,7 @@ from kzoo.edge.way import CHANNELS, FORMULA, way_in_words
 from kzoo.errors import InvalidValueError
 from kzoo.escape import printable
 from kzoo.images import Pixels
+from kzoo.last_operation import BOXES
 from kzoo.output import Output
 from kzoo.preprocessing import input_in_words
 from kzoo.reading import read_bytes, read_json
@@ -99,6 +100,9 @@ def tell(lite: File, card: Card, model: keras.Model, precision: str, measured: d
     given = next(iter(inputs.values()))
     given |= {"channels": CHANNELS.get(given["shape"][-1], "as trained"), **input_in_words(model)}
     wanted = outputs[card.answer or next(iter(outputs))]
+    boxes = outputs[BOXES] if card.output.detects else None
+    if boxes is not None:
+        boxes["meaning"] = "left, top, right and bottom of the box of each place, as shares of the image's sides"
     told = {
         "kzoo_card": VERSION,
         "kzoo": kzoo.__version__,
@@ -111,7 +115,7 @@ def tell(lite: File, card: Card, model: keras.Model, precision: str, measured: d
         "input": given,
         "pixels": card.pixels.to_json(),
         "output": card.output.to_json() | {"meaning": card.output.in_words()} | wanted,
-        "how": [*way_in_words(given, card.pixels, wanted, card.output), *_heatmap_in_words(outputs)],
+        "how": [*way_in_words(given, card.pixels, wanted, card.output, boxes), *_heatmap_in_words(outputs)],
         "measured": {metric: {"value": value, "images": images} for metric, value in measured.items()},
     }
     if len(inputs) > 1 or len(outputs) > 1:

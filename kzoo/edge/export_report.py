@@ -34,7 +34,9 @@ class ExportReport:
         cosine: cosine between the file's outputs and Keras'.
         outputs: of a file with several, name -> these four numbers; above stand those of the output that is worst.
         agreement: share of images (of pixels, in segmentation) with the same most probable class, or of the labels of
-            a multi-label classifier that are the same; None where a single number tells nobody its threshold.
+            a multi-label classifier that are the same; of a detector, of all that both find, the share that has a
+            partner of its class which it overlaps by half at least. None where nothing is found, and where a single
+            number tells nobody its threshold.
         scores: metric -> "keras" and "file" -> its value on the evaluation images; empty without any.
         layers: (tensor, relative error) where most is lost, worst first; empty unless asked for.
         latency_ms: threads -> median time of one invocation; empty unless asked for.

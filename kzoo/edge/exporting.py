@@ -20,6 +20,7 @@ from kzoo.edge.arguments import (
     check_reference,
 )
 from kzoo.edge.card import Card
+from kzoo.edge.compare import Truth
 from kzoo.edge.convert import convert
 from kzoo.edge.export_report import ExportReport
 from kzoo.edge.precisions import PRECISIONS
@@ -43,7 +44,7 @@ def export(
     calibration: np.ndarray | None = None,
     batch_size: int = 1,
     *,
-    evaluation: tuple[np.ndarray, np.ndarray] | None = None,
+    evaluation: tuple[np.ndarray, Truth] | None = None,
     card: Card | None = None,
     class_names: Sequence[str] | None = None,
     threads: Sequence[int] = (),
@@ -74,7 +75,9 @@ def export(
         batch_size: number of images per invocation.
         evaluation: images, and their labels (n,) or masks (n, height, width) of class indices, void as 255 or any
             index that is no class; of one sigmoid or logit 0 or 1, of several sigmoids 0 and 1 for each class,
-            (n, classes). Accuracy or mean IoU of Keras and file go into the report.
+            (n, classes); of a detector a dict of `boxes` (n, most, 4), relative to the images, and `classes`
+            (n, most), -1 for no box, as `kzoo.data.detection_sets.load_boxes` gives them. Accuracy, mean IoU or
+            average precision of Keras and file go into the report.
         card: meaning of the output, with names of the classes, and the way from pictures to images.
             Default: what the model carries (`kzoo.with_classes`) or tells by its last operation.
         class_names: names of the classes alone, where there is no card.
@@ -85,7 +88,8 @@ def export(
             `kzoo.fold_batch_norm`: then these are checked too. Default: `model`.
         io: type of input and output of files that compute in 8-bit integers: `"int8"`, as is the default, or
             `"uint8"` or `"float32"`, which browsers and MediaPipe take. The numbers between are the same; a softmax
-            behind them is not rounded in `"float32"`. See `kzoo.edge.with_io`.
+            behind them is not rounded in `"float32"`. See `kzoo.edge.with_io`. Boxes of a detector leave as float32
+            where nothing is said, and as 256 places along the image in `"int8"` and `"uint8"`.
         target: what the file is for. `"gpu"` takes the form that mobile GPUs run whole where it costs the CPU
             something: masks of shifted windows and of neighbourhoods are written out for every head (Swin and NAT,
             with `batch_size=1`), which makes the file larger. What is refused all the same stands in the report; it
@@ -131,7 +135,7 @@ def export_each(
     batch_size: int = 1,
     *,
     name: str | None = None,
-    evaluation: tuple[np.ndarray, np.ndarray] | None = None,
+    evaluation: tuple[np.ndarray, Truth] | None = None,
     card: Card | None = None,
     class_names: Sequence[str] | None = None,
     threads: Sequence[int] = (),

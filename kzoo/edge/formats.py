@@ -20,13 +20,12 @@ from kzoo.edge.arguments import (
     check_reference,
 )
 from kzoo.edge.card import Card, card_path, tell, write_card
-from kzoo.edge.compare import agreement, scores
+from kzoo.edge.compare import Truth, agreement, judged, scores, scores_of_keras
 from kzoo.edge.convert import named_for_tensorflow
 from kzoo.edge.format_report import FormatReport
 from kzoo.edge.onnx_file import OnnxModel, need_onnx, write_onnx
 from kzoo.edge.saved_model import SavedModel, check_folder, write_saved_model
 from kzoo.edge.source import errors_by_output, images_to_compare, keras_outputs, worst_output
-from kzoo.edge.tensors import only
 from kzoo.errors import ExportError, explain
 from kzoo.files import atomic_folder, atomic_path, ensure_writable
 from kzoo.graph import count_macs
@@ -70,7 +69,7 @@ def export_onnx(
     images: np.ndarray | Mapping[str, np.ndarray] | None = None,
     batch_size: int | None = None,
     *,
-    evaluation: tuple[np.ndarray, np.ndarray] | None = None,
+    evaluation: tuple[np.ndarray, Truth] | None = None,
     card: Card | None = None,
     class_names: Sequence[str] | None = None,
     reference: keras.Model | None = None,
@@ -121,7 +120,7 @@ def export_saved_model(
     images: np.ndarray | Mapping[str, np.ndarray] | None = None,
     batch_size: int | None = None,
     *,
-    evaluation: tuple[np.ndarray, np.ndarray] | None = None,
+    evaluation: tuple[np.ndarray, Truth] | None = None,
     card: Card | None = None,
     class_names: Sequence[str] | None = None,
     reference: keras.Model | None = None,
@@ -215,7 +214,7 @@ def _export(
             verified_on=verified_on,
             **errors[worst],
             outputs=errors if len(errors) > 1 else {},
-            agreement=agreement(outputs[answer], expected[answer], card.output),
+            agreement=agreement(outputs, expected, answer, card.output),
             scores=found,
         )
 
@@ -242,8 +241,12 @@ def _scores(
     (name,) = runner.inputs
     images, labels = evaluation
     _log.info("evaluating on %d images", len(images))
-    before = scores(only(reference, answer).predict_on_batch, images, labels, card.output)
-    found = scores(lambda batch: _predict(runner, {name: batch}, batch_size)[answer], images, labels, card.output)
+    before = scores_of_keras(reference, answer, images, labels, card.output)
+
+    def predict(batch: np.ndarray):
+        return judged(_predict(runner, {name: batch}, batch_size), answer, card.output)
+
+    found = scores(predict, images, labels, card.output)
     return {metric: {"keras": value, "file": found[metric]} for metric, value in before.items()}
 
 

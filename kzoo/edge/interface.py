@@ -52,6 +52,16 @@ def with_io(source: bytes | str | Path, io: Io) -> bytes:
     return pack_file(model)
 
 
+def with_float_outputs(content: bytes, names: Sequence[str]) -> bytes:
+    """The file with these of its outputs, by their names in its signature, as float32; the rest stays as it is."""
+    model = unpack_file(content)
+    graph = _Graph(model)
+    for each in list(model.signatureDefs[0].outputs):
+        if each.name.decode() in names:
+            graph.change_output(each.tensorIndex, "float32")
+    return pack_file(model)
+
+
 def in_order(content: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
     """The file with its inputs and outputs in this order, by their names in its signature.
 

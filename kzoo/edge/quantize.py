@@ -13,7 +13,7 @@ import numpy as np
 
 from kzoo.edge.runtime import LiteRTModel
 from kzoo.output import FILE_OPS
-from kzoo.precisions import DENSE, LINEAR, PRECISIONS, STATIC_POLICIES
+from kzoo.precisions import DENSE, DETECTOR, LINEAR, PRECISIONS, STATIC_POLICIES
 
 LARGE_KERNEL = 32 * 1024**2  # bytes
 SMALLEST_KERNEL = 1e-4  # range of an output channel over that of the largest
@@ -73,7 +73,8 @@ def find_ranges(content: bytes, images: Mapping[str, np.ndarray]) -> Ranges:
         averaged[detail["name"]] = dict(whole[detail["name"]])
     for ranges in (averaged, whole):
         for name, detail in lite.outputs.items():
-            if FILE_OPS.get(lite.last_op(name)) in ("softmax", "sigmoid"):  # those of other images may be larger
+            shares = lite.is_detector or FILE_OPS.get(lite.last_op(name)) in ("softmax", "sigmoid")
+            if shares:  # those of other images may be larger
                 shape = (1,) * len(detail["shape"])
                 ranges[detail["name"]] = {"min": np.zeros(shape, "float32"), "max": np.ones(shape, "float32")}
         _widen_dead_ranges(ranges)
@@ -94,13 +95,13 @@ def quantize(content: bytes, precision: str, ranges: Ranges | None = None) -> tu
     """
     if precision == "float32":
         return content, ""
-    policy = ""
+    policy, lite = "", LiteRTModel(content)
     if ranges is None:
-        recipe = _with_float_activations(precision, LiteRTModel(content))
+        recipe = _with_float_activations(precision, lite)
     else:
-        ops = LiteRTModel(content).op_histogram()
-        policy = next(name for name, policy in STATIC_POLICIES.items() if policy.shown_by in ("", *ops))
-        recipe = _static(precision, policy)
+        shown = ("", *lite.op_histogram(), *([DETECTOR] if lite.is_detector else []))
+        policy = next(name for name, policy in STATIC_POLICIES.items() if policy.shown_by in shown)
+        recipe = _static(precision, policy, lite)
     chosen = ranges and (ranges.whole if precision == "int16x8" else ranges.averaged)  # 16 bits need not cut
     with _quiet(), _large_kernels(), _maxima():
         result = _quantizer(content, recipe).quantize(chosen, None, False, False)
@@ -136,7 +137,7 @@ def _quantizer(content: bytes, recipe: list[dict], quantized: bytes | None = Non
     return quantizer.Quantizer(content, recipe, previous_quantized_model=quantized)
 
 
-def _static(precision: str, policy: str) -> list[dict]:
+def _static(precision: str, policy: str, lite: LiteRTModel) -> list[dict]:
     """The quantizer's recipe for integer activations."""
     from litert_quantizer import recipe
 
@@ -148,7 +149,10 @@ def _static(precision: str, policy: str) -> list[dict]:
         if bits != config["weight_tensor_config"]["num_bits"]:
             changed = config | {"weight_tensor_config": config["weight_tensor_config"] | {"num_bits": bits}}
             rules.append(_for_op(rule[0] | {"op_config": changed}, op))
-    return [*rules, *(_float(op) for op in chosen.kept_float)]
+    rules += [_float(op) for op in chosen.kept_float]
+    known = {op.value for op in recipe.TFLOperationName}  # it leaves others float
+    ends = lite.op_ends() if chosen.float_ends else {}
+    return [*rules, *(_float(op, f"^{re.escape(name)};$") for name, op in ends.items() if op in known)]
 
 
 def _with_float_activations(precision: str, lite: LiteRTModel) -> list[dict]:
@@ -176,8 +180,8 @@ def _for_op(rule: dict, op: str) -> dict:
     return rule | {"operation": recipe.TFLOperationName[op]}
 
 
-def _float(op: str) -> dict:
-    return _for_op(dict(regex=".*", algorithm_key="no_quantize"), op)
+def _float(op: str, regex: str = ".*") -> dict:
+    return _for_op(dict(regex=regex, algorithm_key="no_quantize"), op)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 
 from kzoo.apart import open_apart
 from kzoo.errors import InvalidValueError
+from kzoo.last_operation import is_of_detector
 from kzoo.reading import read_bytes
 
 DELEGATE = "DELEGATE"
@@ -26,6 +27,7 @@ class LiteRTModel:
         answer: name of the output that `predict` gives, of a file with several; default: all of them.
 
     Attributes:
+        path: of the file, beside which its card lies; None of bytes.
         inputs, outputs: name -> shape, type and so on, in the order of the file; names are those of its signature.
 
     Raises:
@@ -40,6 +42,7 @@ class LiteRTModel:
 
     def __init__(self, source: str | Path | bytes, num_threads: int | None = None, answer: str | None = None):
         content = source if isinstance(source, bytes) else read_bytes(source)
+        self.path = None if isinstance(source, bytes) else Path(source)
         self.size_bytes = len(content)
         self._interpreter = _interpreter(content, num_threads or os.cpu_count() or 1)
         told = _only_signature(self._interpreter)
@@ -66,6 +69,11 @@ class LiteRTModel:
     def input_shape(self) -> tuple[int, ...]:
         """Shape (batch, height, width, channels) of the only input."""
         return tuple(int(size) for size in self.input["shape"])
+
+    @property
+    def is_detector(self) -> bool:
+        """Whether it gives the boxes and scores of a detector."""
+        return is_of_detector({name: tuple(map(int, detail["shape"])) for name, detail in self.outputs.items()})
 
     @property
     def signature(self) -> str | None:
@@ -148,6 +156,18 @@ class LiteRTModel:
                 return name
             tensor = op["inputs"][0]
         return name
+
+    def op_ends(self) -> dict[str, str]:
+        """Name of what each op behind the last ones with a kernel writes -> the op, from the outputs back."""
+        names = {detail["index"]: detail["name"] for detail in self._interpreter.get_tensor_details()}
+        makers = {tensor: op for op in self._plain_ops() for tensor in op["outputs"]}
+        tensors, found = [detail["index"] for detail in self.outputs.values()], dict[str, str]()
+        while tensors:
+            op = makers.get(tensors.pop())
+            if op is not None and op["op_name"] not in KERNEL_AXES:
+                found |= {names[tensor]: op["op_name"] for tensor in op["outputs"]}
+                tensors.extend(op["inputs"])
+        return found
 
     def dense_inputs(self) -> dict[str, int]:
         """Name of what each dense layer writes -> the number of its inputs."""

@@ -12,17 +12,18 @@ import numpy as np
 
 from kzoo.computable import why_not_computed
 from kzoo.edge.card import Card, card_path, describe, write_card
-from kzoo.edge.compare import agreement, output_errors, scores
+from kzoo.edge.compare import Truth, agreement, judged, output_errors, scores, scores_of_keras
 from kzoo.edge.export_report import WORST_LAYERS, ExportReport
 from kzoo.edge.gpu import gpu_refuses
-from kzoo.edge.interface import with_io
+from kzoo.edge.interface import with_float_outputs, with_io
 from kzoo.edge.precisions import PRECISIONS
 from kzoo.edge.quantize import Ranges, find_ranges, layer_errors, quantize
 from kzoo.edge.runtime import LiteRTModel
-from kzoo.edge.tensors import input_names, only, run
+from kzoo.edge.tensors import input_names, run
 from kzoo.errors import ExportError, InvalidValueError, explain
 from kzoo.files import atomic_path
 from kzoo.graph import count_macs
+from kzoo.last_operation import BOXES
 from kzoo.precisions import Io
 
 VERIFY_IMAGES = 16
@@ -50,7 +51,8 @@ class Source:
         content: the float32 file.
         calibration: input name -> images; None where there are none.
         evaluation: as in `kzoo.export`.
-        io: type of input and output of integer files; None: the integers that they compute with.
+        io: type of input and output of integer files; None: the integers that they compute with, but float32 for
+            the boxes of a detector beside 8-bit integers, which are 256 places along an image.
     """
 
     model: keras.Model
@@ -58,7 +60,7 @@ class Source:
     card: Card
     content: bytes
     calibration: dict[str, np.ndarray] | None
-    evaluation: tuple[np.ndarray, np.ndarray] | None
+    evaluation: tuple[np.ndarray, Truth] | None
     io: Io | None = None
 
     @functools.cached_property
@@ -88,9 +90,7 @@ class Source:
         """What Keras makes of the images for evaluation; nothing without them."""
         if self.evaluation is None:
             return {}
-        images, labels = self.evaluation
-        judged = only(self.reference, self.answer)
-        return scores(lambda batch: judged.predict_on_batch(batch), images, labels, self.card.output)
+        return scores_of_keras(self.reference, self.answer, *self.evaluation, self.card.output)
 
     def make(self, precision: str) -> Candidate:
         """The file in one precision.
@@ -104,6 +104,8 @@ class Source:
             )
             if self.io:
                 content = with_io(content, self.io)
+            elif self.card.output.detects and PRECISIONS[precision].activation_bits == 8:
+                content = with_float_outputs(content, [BOXES])
             return Candidate(content, policy, LiteRTModel(content))
         except Exception as error:  # it raises what it likes
             raise ExportError(
@@ -187,7 +189,7 @@ class Source:
             verified_on=verified_on,
             **distances,
             outputs=errors if len(errors) > 1 else {},
-            agreement=agreement(outputs[self.answer], expected[self.answer], self.card.output),
+            agreement=agreement(outputs, expected, self.answer, self.card.output),
             scores=found,
             layers=self._worst_layers(precision, content) if find_layers else (),
             latency_ms={count: LiteRTModel(content, count).latency_ms() for count in threads},
@@ -203,7 +205,12 @@ class Source:
             return {}
         _log.info("%s: evaluating on %d images", precision, len(self.evaluation[0]))
         name = next(iter(lite.inputs))
-        found = scores(lambda batch: lite.predict_each({name: batch})[self.answer], *self.evaluation, self.card.output)
+        answer, output = self.answer, self.card.output
+
+        def predict(batch: np.ndarray):
+            return judged(lite.predict_each({name: batch}), answer, output)
+
+        found = scores(predict, *self.evaluation, output)
         return {metric: {"keras": value, "file": found[metric]} for metric, value in self.keras_scores.items()}
 
     def _say_if_weights_are_better(self, error: float, images: dict, expected: dict) -> None:

@@ -2,6 +2,7 @@
 
 import math
 
+from kzoo.detection.suppression import Suppression
 from kzoo.images import Pixels
 from kzoo.images.pixels import SLIMMEST
 from kzoo.output import UNKNOWN, Output
@@ -17,7 +18,7 @@ EVEN = "halves rounded to the even number"
 FORMULA = f"real = scale * (integer - zero_point); integer = round(real / scale) + zero_point, {EVEN}, then clipped"
 
 
-def way_in_words(given: dict, pixels: Pixels, wanted: dict, output: Output) -> list[str]:
+def way_in_words(given: dict, pixels: Pixels, wanted: dict, output: Output, boxes: dict | None = None) -> list[str]:
     """What a program without kzoo does from a picture to an answer, step by step.
 
     Args:
@@ -25,6 +26,7 @@ def way_in_words(given: dict, pixels: Pixels, wanted: dict, output: Output) -> l
         pixels: way in which a picture becomes an image.
         wanted: `output` of the card, as far as its tensor goes.
         output: meaning of the output.
+        boxes: what the card tells of the tensor of a detector's boxes, whose scores are `wanted`.
 
     Returns:
         Full sentences with the numbers of this file.
@@ -46,6 +48,8 @@ def way_in_words(given: dict, pixels: Pixels, wanted: dict, output: Output) -> l
     ]
     if batch is not None and batch > 1:
         steps.append(f"The file takes {batch} images at once: fill up fewer with zeros.")
+    if boxes is not None and output.suppression is not None:
+        return [*steps, *_boxes(pixels, image, boxes, wanted, output), *_suppression(output.suppression)]
     steps += _answer(wanted, output)
     if output.task == "segmentation":
         steps += _mask(pixels, image, wanted["shape"][1:])
@@ -104,10 +108,7 @@ def _feed(given: dict) -> list[str]:
 
 def _answer(wanted: dict, output: Output) -> list[str]:
     """From the numbers of the output to a class."""
-    steps = []
-    if wanted.get("scale"):
-        shifted = f"integer {'+' if wanted['zero_point'] < 0 else '-'} {abs(wanted['zero_point'])}"
-        steps.append(f"An integer of the output, {wanted['dtype']}, stands for {wanted['scale']:.9g} * ({shifted}).")
+    steps = _integers(wanted, "the output")
     of = "Each pixel of the map has" if output.task == "segmentation" else "The answer is"
     count, names = output.units, output.names
     if output.task == UNKNOWN:
@@ -128,6 +129,52 @@ def _answer(wanted: dict, output: Output) -> list[str]:
     if output.values == "logits":
         steps.append("exp(x - m) / sum of all exp(x - m), where m is the largest, are the probabilities.")
     return steps
+
+
+def _integers(wanted: dict, name: str) -> list[str]:
+    """What the integers of an output stand for, if it has some."""
+    if not wanted.get("scale"):
+        return []
+    shifted = f"integer {'+' if wanted['zero_point'] < 0 else '-'} {abs(wanted['zero_point'])}"
+    return [f"An integer of {name}, {wanted['dtype']}, stands for {wanted['scale']:.9g} * ({shifted})."]
+
+
+def _boxes(pixels: Pixels, image: list[int], boxes: dict, wanted: dict, output: Output) -> list[str]:
+    """From the numbers of boxes and scores to boxes in pixels of the picture."""
+    places, (height, width) = wanted["shape"][1], image[:2]
+    steps = [
+        *_integers(boxes, f"the output {boxes['argument']!r}"),
+        *_integers(wanted, f"the output {wanted['argument']!r}"),
+        f"The output {boxes['argument']!r} has a box for each of {places} places: left, top, right and bottom, as "
+        "shares of the width and the height of the image.",
+        f"The output {wanted['argument']!r} has a score for each of the {output.units} classes at each place, in the "
+        "order of the classes, each by itself.",
+    ]
+    if pixels.resize == "pad":
+        return [
+            *steps,
+            f"In pixels of the picture left and right are (share * {width} + left) * its width / its width when "
+            f"resized, with the left above; top and bottom (share * {height} + top) * its height / its height when "
+            "resized; clip them to the picture.",
+        ]
+    return [
+        *steps,
+        "In pixels of the picture left and right are share * its width, and top and bottom share * its height.",
+    ]
+
+
+def _suppression(rules: Suppression) -> list[str]:
+    """From all boxes to those that are found."""
+    levels = "All places are one level"
+    if rules.level_sizes is not None:
+        levels = f"The places are those of levels one behind the other, {', '.join(map(str, rules.level_sizes))}"
+    return [
+        f"A place with a class is a candidate if its score is above {rules.score:g}. {levels}: keep the "
+        f"{rules.candidates} candidates of each with the highest scores.",
+        "Of all that are left take the one with the highest score, of equal ones the first, and drop each other one "
+        f"of its class whose box overlaps its box by more than {rules.overlap:g}: the area that both share over the "
+        f"area that they cover together. Go on so with the next one, to {rules.most} boxes at most.",
+    ]
 
 
 def _mask(pixels: Pixels, image: list[int], given: list[int]) -> list[str]:

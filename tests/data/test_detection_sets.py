@@ -399,3 +399,9 @@ def test_a_picture_that_is_absent_and_one_in_two_lists_are_named(tmp_path):
 def test_the_xml_of_the_tests_is_what_a_library_reads():
     tree = ElementTree.fromstring(voc_xml(SCENES["train", "a"]))
     assert [one.findtext("name") for one in tree.findall("object")] == ["cat", "dog"]
+
+
+def test_a_set_is_called_as_it_was_asked_for(tmp_path):
+    write_voc(tmp_path / "pets")
+    assert load_boxes("pets", data_dir=str(tmp_path)).name == "pets"
+    assert load_boxes(str(tmp_path / "pets")).name == str(tmp_path / "pets")
