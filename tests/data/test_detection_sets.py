@@ -342,6 +342,7 @@ def test_wrong_yolo_files_are_one_line(tmp_path, file, text, message):
         ("2,3,12,23,train", "2,3,12,23,test", r"line 3: a\.png is in train, and in test in line 2"),
         ("2,3,12,23,train", "2,3,12,23,tree", "line 2: split 'tree' is not accepted"),
         ("a.png,40,cat", "x.png,40,cat", r"line 2: x\.png is no file in"),
+        ("a.png,40,cat", "../a.png,40,cat", r"line 2: the path '\.\./a\.png' leaves the dataset's folder; give paths"),
     ],
 )
 def test_wrong_rows_are_one_line(tmp_path, old, new, message):
@@ -349,6 +350,17 @@ def test_wrong_rows_are_one_line(tmp_path, old, new, message):
     table.write_text(table.read_text().replace(old, new))
     with pytest.raises(DatasetError, match=message):
         load_boxes(str(table))
+
+
+@pytest.mark.parametrize("up", ["../../", "/", "images/../../"])
+def test_a_file_name_of_coco_that_leaves_the_folder_is_refused(tmp_path, up):
+    root = write_coco(tmp_path / "set")
+    file = root / "annotations" / "instances_val2017.json"
+    file.write_text(file.read_text().replace('"file_name": "', f'"file_name": "{up}'))
+    message = rf"instances_val2017\.json, the image with the id 0: the path '{up}.*' leaves the dataset's folder; give"
+    for given in (root, file):
+        with pytest.raises(DatasetError, match=message):
+            load_boxes(str(given))
 
 
 def test_sets_that_cannot_train_are_one_line(tmp_path):
