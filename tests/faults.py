@@ -73,6 +73,41 @@ FAULTS = (
     ),
     # detection
     Fault(
+        "a table names pictures outside its folder",
+        "data/listing.py",
+        'normal.is_absolute() or normal.parts[:1] == ("..",)',
+        "normal.is_absolute()",
+        ("data/test_tables.py::test_a_path_that_leaves_the_folder_is_refused",),
+    ),
+    Fault(
+        "a description of COCO names pictures outside the dataset's folder",
+        "data/coco.py",
+        """        path_inside(path, root, f"{file}, the image with the id {number!r}")\n""",
+        "",
+        ("data/test_detection_sets.py::test_a_file_name_of_coco_that_leaves_the_folder_is_refused",),
+    ),
+    Fault(
+        "the line of a box is a pixel too far to the right and below",
+        "images/boxes.py",
+        "np.maximum(edges[:, 2:] - 1, first)",
+        "np.maximum(edges[:, 2:], first)",
+        ("images/test_drawn_boxes.py::test_lines_lie_inside_the_box_in_the_colour_of_its_class",),
+    ),
+    Fault(
+        "the name of a box at the right border is cut off",
+        "images/boxes.py",
+        "x = min(left, size[0] - width)",
+        "x = left",
+        ("images/test_drawn_boxes.py::test_a_name_is_whole_and_inside_wherever_the_box_is",),
+    ),
+    Fault(
+        "a sheet shows a crowd as if it were one object",
+        "report/box_sheets.py",
+        ", classes, dashed=crowds)",
+        ", classes)",
+        ("report/test_box_pictures.py::test_truth_and_prediction_stand_side_by_side",),
+    ),
+    Fault(
         "an anchor between the two overlaps is left out of the loss",
         "detection/losses.py",
         "ops.where(matches == IGNORED, 0, focal)",

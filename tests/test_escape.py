@@ -15,6 +15,7 @@ import kzoo
 from kzoo.cli import main
 from kzoo.edge import Card
 from kzoo.escape import html, markdown, printable, terminal
+from kzoo.images import Pixels
 from kzoo.images.overlay import draw_overlay
 from kzoo.output import Output
 from kzoo.report.plots import draw_predictions
@@ -124,7 +125,7 @@ def test_cards_of_classifiers_escape_names():
     from kzoo.tasks.classification import Classification
     from kzoo.train.card import model_card
 
-    scorer = Classification().scorer(Output("classification", "softmax", len(NAMES), NAMES))
+    scorer = Classification().scorer(Output("classification", "softmax", len(NAMES), NAMES), Pixels())
     labels = np.maximum(np.arange(len(NAMES)), 1)  # one is wrong, or no temperature would be told
     scorer.add(np.eye(len(NAMES)), {"label": labels})
     row = dict(file="model.keras", **scorer.scores(), size_bytes=1, latency_ms=1.0, max_difference=0.0)

@@ -24,7 +24,7 @@ def test_a_saved_file_has_the_card_that_belongs_to_it(path: Path):
     told = json.loads(Path(f"{path}.json").read_text(encoding="utf-8"))
     assert told["kzoo_card"] == 3
     assert card.output.class_names
-    assert card.output.values == "softmax"
+    assert card.output.values == ("sigmoid" if card.output.detects else "softmax")
     with zipfile.ZipFile(path) as archive:
         packed = json.loads(archive.read("kzoo_card.json"))
         labels = archive.read("labels.txt").decode("utf-8").splitlines()
@@ -33,7 +33,7 @@ def test_a_saved_file_has_the_card_that_belongs_to_it(path: Path):
     report = read_report(path)
     (row,) = (row for row in report["models"].values() if row["file"] == path.name)
     assert row["size_bytes"] == path.stat().st_size
-    metric = "mean_iou" if card.output.task == "segmentation" else "accuracy"
+    metric = {"segmentation": "mean_iou", "detection": "ap"}.get(card.output.task, "accuracy")
     assert told["measured"][metric] == {"value": row[metric], "images": report["dataset"]["test"]}
 
 

@@ -1,11 +1,10 @@
 """Boxes in a table: CSV or TSV with a row for each box."""
 
 import csv
-import os
 from pathlib import Path
 
 from kzoo.data.annotations import Annotations, annotated
-from kzoo.data.listing import SPLIT_NAMES
+from kzoo.data.listing import SPLIT_NAMES, path_inside
 from kzoo.data.tables import check_files, sorted_classes, text_rows
 from kzoo.errors import DatasetError, InvalidValueError
 
@@ -29,8 +28,8 @@ def read_box_table(table: Path) -> Annotations:
     that has none. Other columns say nothing.
 
     Raises:
-        DatasetError: it cannot be read, lacks a column, has a row that is no box, a picture in two splits or one that
-            is not there; the message names the line.
+        DatasetError: it cannot be read, lacks a column, has a row that is no box, a picture in two splits, one that is
+            not there, or a path that leaves the folder; the message names the line.
     """
     if not table.is_file():
         raise DatasetError(f"no table at {str(table)!r}")
@@ -47,7 +46,7 @@ def read_box_table(table: Path) -> Annotations:
     for place, cells in rows:
         if not cells["path"]:
             raise DatasetError(f"{table}, {place}: no path; each row must have one")
-        path = Path(os.path.normpath(cells["path"])).as_posix()
+        path = path_inside(cells["path"], table.parent, f"{table}, {place}")
         places.setdefault(path, place)
         split = SPLIT_NAMES.get(cells["split"].lower()) if divided else None
         if divided and split is None:

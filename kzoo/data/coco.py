@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kzoo.data.annotations import Annotated, Annotations, annotated, placed
-from kzoo.data.listing import SPLIT_NAMES
+from kzoo.data.listing import SPLIT_NAMES, path_inside
 from kzoo.errors import DatasetError, InvalidValueError
 from kzoo.images import find_in
 from kzoo.reading import parse_json, read_text
@@ -31,8 +31,8 @@ def read_coco(root: Path, files: list[Path]) -> Annotations:
     crowds.
 
     Raises:
-        DatasetError: no such JSON, categories that differ between splits, a number that belongs to nothing, or a
-            picture that is absent; the message names the file.
+        DatasetError: no such JSON, categories that differ between splits, a number that belongs to nothing, a
+            picture that is absent, or a file_name that leaves the folder; the message names the file.
     """
     splits = [_split(root, file) for file in files]
     if len(files) > 1:
@@ -94,6 +94,7 @@ def _pictures(
         number, path = each.get("id"), each.get("file_name")
         if not isinstance(number, int | str) or number in boxes or not isinstance(path, str) or not path:
             raise DatasetError(f"{file}: the image with the id {number!r} has no id and file_name of its own")
+        path_inside(path, root, f"{file}, the image with the id {number!r}")
         boxes[number] = []
     for each in value["annotations"]:
         number, category, box = each.get("image_id"), each.get("category_id"), each.get("bbox")

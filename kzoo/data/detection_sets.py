@@ -5,6 +5,7 @@ int32 (most,), and `size`, int32 (2,), height and width of the picture. `most` i
 that has most of them; class -1 is no box, and -2 - c a region of class c in which detections are not judged.
 """
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +83,7 @@ def load_boxes(
         return load_tfds_boxes(name, data_dir, image_size, pixels, validation_fraction, class_names)
     fractions = dict(test_fraction=test_fraction, validation_fraction=validation_fraction)
     division = Division(**fractions, group_by=group_by, seed=seed) if divided else None
-    return _load(path, _read(path), image_size, pixels, division, class_names)
+    return dataclasses.replace(_load(path, _read(path), image_size, pixels, division, class_names), name=name)
 
 
 def find_boxes(name: str, data_dir: str | None) -> Path | None:

@@ -7,12 +7,11 @@ import csv
 import io
 import itertools
 import logging
-import os
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kzoo.data.listing import SPLIT_NAMES, TABLES, Listing
+from kzoo.data.listing import SPLIT_NAMES, TABLES, Listing, path_inside
 from kzoo.errors import DatasetError, InvalidValueError, counted
 from kzoo.reading import read_text
 
@@ -40,7 +39,7 @@ def list_rows(table: Path, separator: str | None = None) -> Listing:
 
     Raises:
         DatasetError: it cannot be read, lacks a column, has a row with more or less cells, an empty cell, a picture
-            twice or one that is not there; the message names the line.
+            twice, one that is not there, or a path that leaves the folder; the message names the line.
     """
     if not table.is_file():
         raise DatasetError(f"no table at {str(table)!r}")
@@ -61,7 +60,7 @@ def list_rows(table: Path, separator: str | None = None) -> Listing:
         for column in COLUMNS if divided else COLUMNS[:2]:
             if not cells[column] and (column != "label" or separator is None):
                 raise DatasetError(f"{table}, {place}: no {column}; each row must have one")
-        path = os.path.normpath(cells["path"])
+        path = path_inside(cells["path"], table.parent, f"{table}, {place}")
         if path in places:
             raise DatasetError(f"{table}, {place}: {path} is there twice, first in {places[path]}; remove one")
         places[path] = place
@@ -86,11 +85,10 @@ def list_rows(table: Path, separator: str | None = None) -> Listing:
             "the classes of a picture"
         )
     check_files(table, places)
-    paths = [Path(path).as_posix() for path in places]
     classes = sorted_classes(table, {name for names in labels for name in names})
     ranks = {name: rank for rank, name in enumerate(classes)}
     ordered = [tuple(sorted(names, key=ranks.__getitem__)) for names in labels]
-    return Listing(str(table), table.parent, paths, ordered, splits if divided else None, classes, separator)
+    return Listing(str(table), table.parent, [*places], ordered, splits if divided else None, classes, separator)
 
 
 def _refuse_other_separator(table: Path, separator: str, names: set[str]) -> None:

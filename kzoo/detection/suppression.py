@@ -23,11 +23,13 @@ class Detections:
         boxes: float32 (n, 4): left, top, right and bottom, in pixels of the picture.
         scores: float32 (n,), from 0 to 1.
         classes: int32 (n,), numbers of the classes.
+        places: int32 (n,), numbers of the places that found them; None where nobody knows.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     classes: np.ndarray
+    places: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -35,7 +37,8 @@ class Detections:
     def above(self, score: float) -> "Detections":
         """Those that are at least so sure."""
         kept = self.scores >= score
-        return Detections(self.boxes[kept], self.scores[kept], self.classes[kept])
+        places = None if self.places is None else self.places[kept]
+        return Detections(self.boxes[kept], self.scores[kept], self.classes[kept], places)
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class Suppression:
         classes = np.concatenate([level[1] for level in levels])
         kept = self._keep(boxes[places], scores[places, classes], classes)
         places, classes = places[kept], classes[kept]
-        return Detections(boxes[places], scores[places, classes], classes.astype("int32"))
+        return Detections(boxes[places], scores[places, classes], classes.astype("int32"), places.astype("int32"))
 
     def _best(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places and classes of a level's candidates, the best first."""

@@ -27,6 +27,7 @@ class LiteRTModel:
         answer: name of the output that `predict` gives, of a file with several; default: all of them.
 
     Attributes:
+        path: of the file, beside which its card lies; None of bytes.
         inputs, outputs: name -> shape, type and so on, in the order of the file; names are those of its signature.
 
     Raises:
@@ -41,6 +42,7 @@ class LiteRTModel:
 
     def __init__(self, source: str | Path | bytes, num_threads: int | None = None, answer: str | None = None):
         content = source if isinstance(source, bytes) else read_bytes(source)
+        self.path = None if isinstance(source, bytes) else Path(source)
         self.size_bytes = len(content)
         self._interpreter = _interpreter(content, num_threads or os.cpu_count() or 1)
         told = _only_signature(self._interpreter)

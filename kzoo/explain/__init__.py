@@ -1,7 +1,7 @@
 """What a model sees: maps that tell which places of a picture speak for an answer, and what happens inside.
 
 map: (images, height, width) of signed numbers, not normalised; what is positive speaks for the target.
-target: what is explained, a number for each image: a class, one class against another, a region of a mask.
+target: what is explained, a number for each image: a class, one class against another, a region of a mask, a box.
 score: the target's number, of logits where the model tells them.
 explained layer: the feature map that a map with gradients is made of.
 judgement: numbers that tell how well a map says what the answer depends on, each with an interval.
@@ -9,6 +9,7 @@ judgement: numbers that tell how well a map says what the answer depends on, eac
 
 from kzoo.explain.attention import attention_maps
 from kzoo.explain.baselines import gaussian_maps, random_maps
+from kzoo.explain.boxes import Box
 from kzoo.explain.cams import eigen_cam, grad_cam, grad_cam_plus_plus, hires_cam, layer_cam
 from kzoo.explain.drawing import draw_map
 from kzoo.explain.grids import draw_feature_maps, draw_kernels
@@ -22,6 +23,7 @@ from kzoo.explain.saliency import integrated_gradients, smooth_grad
 from kzoo.explain.targets import Difference, Region
 
 __all__ = [
+    "Box",
     "Difference",
     "Estimate",
     "Judgement",

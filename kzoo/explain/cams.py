@@ -8,17 +8,21 @@ import numpy as np
 
 from kzoo.errors import InvalidValueError
 from kzoo.explain.gradients import score_and_gradient
-from kzoo.explain.layers import explained_place
+from kzoo.explain.layers import explained_place, over_image
 from kzoo.explain.replay import Place, Replay
 from kzoo.explain.targets import Score, Target, score_of
 
 
 class Features(NamedTuple):
-    """A feature map (n, height, width, channels) of images, and the gradient of their scores in it."""
+    """A feature map (n, height, width, channels) of images, and the gradient of their scores in it.
+
+    Sums over its channels are maps when `over_image` has taken away what lies over padding.
+    """
 
     maps: np.ndarray
     gradients: np.ndarray
     scores: np.ndarray
+    over_image: Callable[[np.ndarray], np.ndarray]
 
 
 def grad_cam(model: keras.Model, images: np.ndarray, target: Target = None, layer: str | None = None) -> np.ndarray:
@@ -33,14 +37,15 @@ def grad_cam(model: keras.Model, images: np.ndarray, target: Target = None, laye
             that is (n, units) is explained; for another one make `keras.Model(model.input, that)`.
         images: (n, height, width, channels), as the model takes them.
         target: what is explained: index of a class, one for all images or one for each, a
-            `kzoo.explain.Difference` of classes, a `kzoo.explain.Region` of a mask, or a function from logits to
-            scores (n,). Default: the most probable class. Scores are of logits: a last softmax or sigmoid is taken
-            off.
+            `kzoo.explain.Difference` of classes, a `kzoo.explain.Region` of a mask, of a detector a
+            `kzoo.explain.Box`, one for all images or one for each, or a function from logits to scores (n,). Default:
+            the most probable class. Scores are of logits: a last softmax or sigmoid is taken off.
         layer: name of the feature map, or its path in models inside, "backbone/p5"; a tap, say. Default:
             `kzoo.explain.explained_layer`.
 
     Returns:
-        (n, height, width) of the feature map, signed and not normalised. Each image is explained by itself.
+        (n, height, width) of the feature map, signed and not normalised. Each image is explained by itself. What lies
+        over the padding of a detector is left out, so that the map lies over the image.
 
     Raises:
         InvalidValueError: a subclassed model, a layer that gives no map or on which the answer does not depend, images
@@ -54,7 +59,7 @@ def grad_cam(model: keras.Model, images: np.ndarray, target: Target = None, laye
     """
     found = features(model, images, target, layer)
     weights = found.gradients.mean(axis=(1, 2), keepdims=True)
-    return (weights * found.maps).sum(axis=-1)
+    return found.over_image((weights * found.maps).sum(axis=-1))
 
 
 def hires_cam(model: keras.Model, images: np.ndarray, target: Target = None, layer: str | None = None) -> np.ndarray:
@@ -68,7 +73,7 @@ def hires_cam(model: keras.Model, images: np.ndarray, target: Target = None, lay
         (8, 14, 14)
     """
     found = features(model, images, target, layer)
-    return (found.gradients * found.maps).sum(axis=-1)
+    return found.over_image((found.gradients * found.maps).sum(axis=-1))
 
 
 def layer_cam(model: keras.Model, images: np.ndarray, target: Target = None, layer: str | None = None) -> np.ndarray:
@@ -82,7 +87,7 @@ def layer_cam(model: keras.Model, images: np.ndarray, target: Target = None, lay
         (8, 56, 56)
     """
     found = features(model, images, target, layer)
-    return (np.maximum(found.gradients, 0) * found.maps).sum(axis=-1)
+    return found.over_image((np.maximum(found.gradients, 0) * found.maps).sum(axis=-1))
 
 
 def grad_cam_plus_plus(
@@ -103,7 +108,7 @@ def grad_cam_plus_plus(
     below = 2 * squares + found.gradients * squares * found.maps.sum(axis=(1, 2), keepdims=True)
     shares = np.divide(squares, below, out=np.zeros_like(below), where=below != 0)
     weights = (shares * np.maximum(found.gradients, 0)).sum(axis=(1, 2), keepdims=True)
-    return (weights * found.maps).sum(axis=-1)
+    return found.over_image((weights * found.maps).sum(axis=-1))
 
 
 def eigen_cam(model: keras.Model, images: np.ndarray, layer: str | None = None) -> np.ndarray:
@@ -119,13 +124,14 @@ def eigen_cam(model: keras.Model, images: np.ndarray, layer: str | None = None) 
     replay = Replay(model)
     place = map_place(replay, layer)
     (maps,) = replay.run(as_tensor(model, images), [place])
-    return np.stack([_first_component(each) for each in as_maps(maps, replay, place)])
+    found = np.stack([_first_component(each) for each in as_maps(maps, replay, place)])
+    return over_image(found, replay, place)
 
 
 def features(model: keras.Model, images: np.ndarray, target: Target, layer: str | None) -> Features:
     """The feature map of images at a layer, and the gradient of their scores in it."""
     replay = Replay(model)
-    place = map_place(replay, layer)
+    place = map_place(replay, layer, target)
     tensor = as_tensor(model, images)
     (maps,) = replay.run(tensor, [place])
     found = as_maps(maps, replay, place)
@@ -133,7 +139,7 @@ def features(model: keras.Model, images: np.ndarray, target: Target, layer: str 
         raise InvalidValueError(f"the answer of {model.name} does not depend on {place[0].path}; give another layer")
     score = score_of(target, logits_of(replay, tensor), model.name)
     scores, gradients = score_and_gradient(behind(replay, tensor, place, score), maps)
-    return Features(found, as_maps(gradients, replay, place), scores)
+    return Features(found, as_maps(gradients, replay, place), scores, lambda each: over_image(each, replay, place))
 
 
 def behind(replay: Replay, images: Any, place: Place, score: Score) -> Callable[[Any], Any]:
@@ -146,9 +152,9 @@ def logits_of(replay: Replay, images: Any) -> np.ndarray:
     return keras.ops.convert_to_numpy(answer_of(replay.logits(images))).astype("float32")
 
 
-def map_place(replay: Replay, layer: str | None) -> Place:
+def map_place(replay: Replay, layer: str | None, target: Target = None) -> Place:
     """Where the feature map is."""
-    return explained_place(replay) if layer is None else replay.place(layer)
+    return explained_place(replay, target) if layer is None else replay.place(layer)
 
 
 def as_tensor(model: keras.Model, images: np.ndarray) -> Any:

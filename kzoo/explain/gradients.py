@@ -47,7 +47,7 @@ def compiled_gradient(function: Callable[[Any], Any]) -> Callable[[Any], tuple[n
 def _by_tensorflow(function, tensor):
     import tensorflow as tf
 
-    with tf.GradientTape() as tape:
+    with tf.GradientTape(watch_accessed_variables=False) as tape:  # no gradients of weights are asked
         tape.watch(tensor)
         scores = function(tensor)
     return scores, tape.gradient(scores, tensor, unconnected_gradients="zero")

@@ -1,6 +1,5 @@
 """Whether a map is any good: how well it tells what a model's answer depends on, in numbers with intervals."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -11,7 +10,16 @@ from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError
 from kzoo.explain.cams import number_type
 from kzoo.explain.hiding import deleted, falling, imputed, inserted
-from kzoo.explain.perturbation import Scored, as_pixels, batched, each_scored, enlarged, scorers
+from kzoo.explain.perturbation import (
+    Outputs,
+    Scored,
+    as_pixels,
+    batched,
+    box_outputs,
+    each_scored,
+    enlarged,
+    scorers,
+)
 from kzoo.explain.targets import Difference, Target
 from kzoo.layers.checks import check_seed, is_integer
 from kzoo.output import Output
@@ -82,8 +90,9 @@ def judge_maps(
         images: (n, height, width, channels).
         maps: (n, height, width), signed; they are enlarged to the images bilinearly.
         target: as in `kzoo.grad_cam`. A class, one for all images or one for each, and a `Region`, whose probability
-            is the mean over it, have a probability; of a `Difference` and of a function Y is the score, of logits.
-            Default: the most probable class.
+            is the mean over it, have a probability, and for that of a `Box` stands how much of it is still found
+            (`kzoo.explain.boxes.similarity`); of a `Difference` and of a function Y is the score, of logits. Default:
+            the most probable class.
         where: what the target covers: booleans (n, height, width), or boxes (n, 4) of pixels
             (left, top, right, bottom), of which right and bottom are outside.
         steps: number of steps of deletion and insertion.
@@ -168,8 +177,13 @@ def energy_inside(values: np.ndarray, inside: np.ndarray) -> float:
     return float(positive[inside].sum() / positive.sum()) if positive.any() else 0.0
 
 
-def probabilities_of(model: keras.Model | LiteRTModel, output: Output) -> Callable[[np.ndarray], np.ndarray]:
-    """The function from images (n, height, width, channels) to the probabilities that a model's output means."""
+def probabilities_of(model: keras.Model | LiteRTModel, output: Output) -> Outputs:
+    """The function from images (n, height, width, channels) to the probabilities that a model's output means.
+
+    Of a detector it gives boxes and scores, of which `kzoo.explain.boxes.similarity` is asked.
+    """
+    if output.detects:
+        return box_outputs(model)
     if isinstance(model, LiteRTModel):
         return lambda batch: output.probabilities(model.predict(batch))
     dtype = number_type(model)

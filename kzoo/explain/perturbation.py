@@ -9,12 +9,15 @@ from PIL import Image
 
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError
-from kzoo.explain.cams import as_array, as_maps, as_tensor, logits_of, map_place
+from kzoo.explain.cams import as_array, as_maps, as_tensor, logits_of, map_place, number_type
+from kzoo.explain.layers import over_image
 from kzoo.explain.replay import Replay
 from kzoo.explain.targets import Difference, Region, Score, Target, score_of
+from kzoo.last_operation import BOXES, SCORES, is_of_detector, scores_of
 from kzoo.layers.checks import check_number, check_seed, is_integer
 
 MOST, PIXELS = 32, 32 * 224**2  # variants of a picture that are computed together, and their pixels
+Outputs = Callable[[np.ndarray], Any]  # images -> what a model gives: an array, of a detector arrays by name
 Scored = Callable[[np.ndarray], np.ndarray]  # variants (k, height, width, channels) of one image -> scores (k,)
 
 
@@ -143,7 +146,7 @@ def score_cam(model: keras.Model, images: np.ndarray, target: Target = None, lay
         (8, 14, 14)
     """
     replay = Replay(model)
-    place = map_place(replay, layer)
+    place = map_place(replay, layer, target)
     (features,) = replay.run(as_tensor(model, images), [place])
     maps = as_maps(features, replay, place)
     found = []
@@ -153,12 +156,13 @@ def score_cam(model: keras.Model, images: np.ndarray, target: Target = None, lay
         scores = []
         for some in batched(telling, image.shape):
             scaled = (channels[..., some] - low[some]) / (high[some] - low[some])
-            masks = np.stack([enlarged(scaled[..., i], image.shape[:2]) for i in range(len(some))])
+            shown = over_image(np.moveaxis(scaled, -1, 0), replay, place)
+            masks = np.stack([enlarged(each, image.shape[:2]) for each in shown])
             scores.append(scored(image * masks[..., None]))
         weights = np.concatenate(scores) if scores else np.zeros(0)
         weights = np.exp(weights - weights.max(initial=-np.inf))
         found.append((channels[..., telling] * (weights / max(weights.sum(), 1e-30))).sum(axis=-1))
-    return np.stack(found).astype("float32")
+    return over_image(np.stack(found), replay, place).astype("float32")
 
 
 def batched(items: Sequence | np.ndarray, shape: tuple[int, ...]) -> list:
@@ -174,15 +178,41 @@ def batched(items: Sequence | np.ndarray, shape: tuple[int, ...]) -> list:
 def scorers(
     model: keras.Model | LiteRTModel, images: np.ndarray, target: Target, replay: Replay | None = None
 ) -> Iterator[tuple[np.ndarray, Scored]]:
-    """Each image as float32, with the function that scores variants of it."""
+    """Each image as float32, with the function that scores variants of it.
+
+    Of a detector these are the scores of `kzoo.explain.boxes.similarity`; with `replay` they are of logits.
+    """
+    name = "the file" if isinstance(model, LiteRTModel) else getattr(model, "name", "the model")
+    if replay is None and finds_boxes(model) and not callable(target):
+        return each_scored(box_outputs(model), as_pixels(model, images), target, name)
     if isinstance(model, LiteRTModel):
-        return each_scored(model.predict, as_pixels(model, images), target, "the file")
+        return each_scored(model.predict, as_pixels(model, images), target, name)
     opened = replay or Replay(model)
 
     def outputs(batch: np.ndarray) -> np.ndarray:
         return logits_of(opened, as_tensor(model, batch))
 
-    return each_scored(outputs, as_pixels(model, images), target, model.name)
+    return each_scored(outputs, as_pixels(model, images), target, name)
+
+
+def finds_boxes(model: keras.Model | LiteRTModel) -> bool:
+    """Whether a model is a detector."""
+    if isinstance(model, LiteRTModel):
+        return is_of_detector({name: tuple(detail["shape"]) for name, detail in model.outputs.items()})
+    return scores_of(model) is not None
+
+
+def box_outputs(model: keras.Model | LiteRTModel) -> Outputs:
+    """The function from images (n, height, width, channels) to a detector's `boxes` and `scores`."""
+    if isinstance(model, LiteRTModel):
+        return model.predict_each
+    dtype = number_type(model)
+
+    def outputs(batch: np.ndarray) -> dict[str, np.ndarray]:
+        found = model(keras.ops.convert_to_tensor(batch.astype(dtype)), training=False)
+        return {name: keras.ops.convert_to_numpy(found[name]).astype("float32") for name in (BOXES, SCORES)}
+
+    return outputs
 
 
 def as_pixels(model: keras.Model | LiteRTModel, images: np.ndarray) -> np.ndarray:
@@ -197,7 +227,7 @@ def as_pixels(model: keras.Model | LiteRTModel, images: np.ndarray) -> np.ndarra
 
 
 def each_scored(
-    outputs: Callable[[np.ndarray], np.ndarray], images: np.ndarray, target: Target, name: str
+    outputs: Outputs, images: np.ndarray, target: Target, name: str
 ) -> Iterator[tuple[np.ndarray, Scored]]:
     """Each image, with the function that scores variants of it by what `outputs` gives for them."""
     several: Any = target if isinstance(target, (list, tuple, np.ndarray)) and np.ndim(target) > 0 else None
@@ -212,7 +242,7 @@ def each_scored(
         yield image, _scored(outputs, score_of(own, outputs(image[None]), name))
 
 
-def _scored(outputs: Callable[[np.ndarray], np.ndarray], score: Score) -> Scored:
+def _scored(outputs: Outputs, score: Score) -> Scored:
     return lambda batch: keras.ops.convert_to_numpy(score(outputs(batch)))
 
 

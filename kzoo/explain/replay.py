@@ -9,8 +9,8 @@ import keras
 
 from kzoo.errors import InvalidValueError, UnknownNameError
 from kzoo.flatten import FlatGraph, Node
-from kzoo.last_operation import LINEAR
-from kzoo.layers import DecodeBoxes
+from kzoo.last_operation import LINEAR, scores_of
+from kzoo.layers import CenternessScores
 
 Place = tuple[Node, int]  # a call, and which of its tensors
 Compute = Callable[[list, dict[str, Any]], Any]  # what a call gives, of its arguments
@@ -22,6 +22,8 @@ MARKER = "__keras_tensor__"
 
 class Replay:
     """The calls of a model and of all models inside it, in an order in which they can be computed.
+
+    Of a detector it is what leads to its scores.
 
     Args:
         model: functional or Sequential, with one input.
@@ -40,7 +42,7 @@ class Replay:
                 f"{model!r} is no Keras model; of a LiteRT file occlusion and rise make maps, which need no gradients"
             )
         self.name = model.name
-        flat = FlatGraph(model)
+        flat = FlatGraph(scores_of(model) or model)
         self.outputs = flat.output_tensors
         self.nodes = list(_in_order([node for node, _ in self.outputs]))
         inputs = [node for node in self.nodes if node.call is None]
@@ -48,11 +50,6 @@ class Replay:
             raise InvalidValueError(f"{self.name} has {len(inputs)} inputs; a model of one image is explained")
         if any(node.call is not None and node.call.masks for node in self.nodes):
             raise InvalidValueError(f"{self.name} passes Keras masks on, which are not explained")
-        if any(isinstance(node.operation, DecodeBoxes) for node in self.nodes):
-            raise InvalidValueError(
-                f"{self.name} is a detector, whose boxes are not explained; make a model of one output of "
-                "kzoo.models.detector.raw_outputs, and give a function as target"
-            )
         self.input: Place = (inputs[0], 0)
         self._trains = {node for node in self.nodes if _has_training(node.operation)}
         self._ends = [_before_activation(place) for place in self.outputs]
@@ -108,9 +105,10 @@ class Replay:
     def logits(
         self, images: Any, given: Mapping[Place, Any] | None = None, instead: Mapping[Node, Compute] | None = None
     ) -> list:
-        """The outputs, each before a last softmax or sigmoid; takes what `run` takes."""
+        """The outputs, each before a last softmax or sigmoid, and in its own shape; takes what `run` takes."""
         found = self.run(images, [place for place, _ in self._ends], given, instead)
-        return [x if layer is None else layer(x) for x, (_, layer) in zip(found, self._ends, strict=True)]
+        logits = [x if layer is None else layer(x) for x, (_, layer) in zip(found, self._ends, strict=True)]
+        return [_shaped(x, place) for x, place in zip(logits, self.outputs, strict=True)]
 
     def arguments(self, images: Any, nodes: Sequence[Node]) -> list[tuple[list, dict[str, Any]]]:
         """What calls are made with: positional arguments and those by name."""
@@ -205,7 +203,11 @@ def _filled(value: Any, sources: Iterator) -> Any:
 def _before_activation(place: Place) -> tuple[Place, keras.layers.Layer | None]:
     """Where logits are read: a place, and a layer without activation that makes them of what is there."""
     node = place[0]
-    while node.call is not None and len(node.tensors) == 1:
+    while node.call is not None and node.tensors:
+        if isinstance(node.operation, CenternessScores):
+            return node.tensors[0], None
+        if len(node.tensors) > 1:
+            break
         operation, kind = node.operation, type(node.operation).__name__
         if kind in SOFTMAXES or (isinstance(operation, keras.layers.Activation) and _squashes(operation)):
             return node.tensors[0], None
@@ -215,6 +217,20 @@ def _before_activation(place: Place) -> tuple[Place, keras.layers.Layer | None]:
             break
         node = node.tensors[0][0]
     return place, None
+
+
+def _shaped(logits: Any, place: Place) -> Any:
+    """Logits with the axes of the output, where the model reshapes it behind its activation."""
+    shape = tensor_shape(place)
+    if len(logits.shape) == len(shape) or None in shape[1:]:
+        return logits
+    return keras.ops.reshape(logits, (-1, *shape[1:]))
+
+
+def tensor_shape(place: Place) -> tuple[int | None, ...]:
+    """Shape of the tensor at a place, as the model knows it."""
+    node, tensor = place
+    return tuple(keras.tree.flatten(node.operation.output)[tensor].shape)
 
 
 def _squashes(operation) -> bool:

@@ -10,7 +10,7 @@ from kzoo.errors import InvalidValueError
 from kzoo.explain.cams import answer_of, as_tensor, logits_of
 from kzoo.explain.gradients import score_and_gradient
 from kzoo.explain.handing import handed, places
-from kzoo.explain.layers import explained_place
+from kzoo.explain.layers import explained_place, over_image
 from kzoo.explain.places import PlaceWeights, attending, read_weights, sides
 from kzoo.explain.replay import Compute, Place, Replay
 from kzoo.explain.targets import Score, Target, score_of
@@ -58,7 +58,7 @@ def attention_rollout(
     if target is not None and not gradients:
         raise InvalidValueError("the weights alone ask no target; leave it out, or give gradients=True")
     replay = Replay(model)
-    start = explained_place(replay)
+    start = explained_place(replay, target)
     nodes = attending(replay, [start[0]])
     tensor = as_tensor(model, images)
     found = {
@@ -125,7 +125,7 @@ def _rolled(
         if not left and len(relevance) == 1:
             ((place, values),) = relevance.items()
             if (size := sides(shapes[place])) is not None:
-                return values.reshape(-1, *size)
+                return over_image(values.reshape(-1, *size), replay, place)
         for place in [place for place in relevance if place[0] is node]:
             values = relevance.pop(place)
             if node in found:

@@ -1,6 +1,6 @@
 """What is explained: a number for each image, made of the model's logits."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from kzoo.errors import InvalidValueError
+from kzoo.explain.boxes import Box, as_boxes, box_score
 from kzoo.layers.checks import is_integer
 
 ops = keras.ops
@@ -46,17 +47,18 @@ class Region:
     mask: np.ndarray | None = None
 
 
-Target = int | Sequence[int] | Difference | Region | Callable[[Any], Any] | None
+Target = int | Sequence[int] | Difference | Region | Box | Sequence[Box] | Callable[[Any], Any] | None
 Score = Callable[[Any], Any]
 
 
-def score_of(target: Target, logits: np.ndarray, model: str) -> Score:
+def score_of(target: Target, logits: Any, model: str) -> Score:
     """The function from logits (n, units) or (n, height, width, units) to scores (n,).
 
     Args:
         target: index of a class, one for all images or one for each; a `Difference`, a `Region`, or a function from
             logits to scores (n,). None: the most probable class of each image; of maps the one of the largest area.
-        logits: what the model gives for the images.
+            Of a detector a `Box`, or one for each image.
+        logits: what the model gives for the images: an array, or what `box_score` takes of a detector.
         model: name of the model, for errors.
 
     Raises:
@@ -65,10 +67,17 @@ def score_of(target: Target, logits: np.ndarray, model: str) -> Score:
     """
     if callable(target):
         return lambda given: _one_each(target(given), given, target)
+    if as_boxes(target):
+        return box_score(target, logits, model)
+    if isinstance(logits, Mapping):
+        raise InvalidValueError(
+            f"{model} finds boxes, of which one is explained: give a kzoo.explain.Box as target, such as "
+            "kzoo.explain.Box.of(kzoo.detect(model, [image])[0])[0]"
+        )
     if logits.ndim not in (2, 4):
         raise InvalidValueError(
             f"{model} gives {logits.shape}; of other outputs than classes of an image or of its pixels give a "
-            "function from them to a score for each image as target"
+            "function from them to a score for each image as target, and of a detector a kzoo.explain.Box"
         )
     if isinstance(target, Difference):
         weights = _one_hot(target.first, logits, model) - _one_hot(target.second, logits, model)

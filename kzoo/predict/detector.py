@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from kzoo.detection.suppression import RETINANET, Detections, Suppression
-from kzoo.edge import LiteRTModel
+from kzoo.edge import LiteRTModel, read_card
 from kzoo.errors import InvalidValueError
 from kzoo.images import MODES, STRETCHED, Pixels, read_picture
 from kzoo.images.reading import to_mode
@@ -36,15 +36,14 @@ def detect(
         pictures: files, arrays (height, width, channels) of 0 to 255, or pictures of Pillow.
         pixels: how they are fitted: whole and stretched by default, or `Pixels("pad")` in their proportions.
         suppression: what is kept; default: that of the model (`Output.of_model(model).suppression`), which is
-            torchvision's for its kind where nobody chose another. A file alone does not tell its own, but its card
-            does: give `read_card(path).output.suppression`.
+            torchvision's for its kind where nobody chose another, or of the card beside a file.
 
     Returns:
         Of each picture its `Detections`: boxes (n, 4) in its pixels (left, top, right, bottom), scores and classes.
 
     Raises:
-        InvalidValueError: a model that gives no boxes and scores, no suppression for a file, `Pixels("crop")`, or a
-            picture that is none.
+        InvalidValueError: a model that gives no boxes and scores, no suppression for a file without a card,
+            `Pixels("crop")`, or a picture that is none.
 
     Example:
         >>> found = kzoo.detect(model, ["cells.jpg"])[0]
@@ -59,10 +58,12 @@ def detect(
     pixels.check_whole("a detector", "tells where things are")
     output = _output(model)
     if suppression is None and isinstance(model, LiteRTModel):
-        raise InvalidValueError(
-            "a file does not tell its kind; give suppression=kzoo.detection.FCOS or RETINANET, or "
-            "kzoo.edge.read_card(path).output.suppression"
-        )
+        card = read_card(model.path) if model.path else None
+        if card is None or not card.output.detects:
+            raise InvalidValueError(
+                "the file has no card that tells its kind; give suppression=kzoo.detection.FCOS or RETINANET"
+            )
+        output = card.output
     rule, shape = suppression or output.suppression or RETINANET, tuple(model.input_shape[1:])
     found: list[Detections] = []
     for start in range(0, len(pictures), BATCH_SIZE):

@@ -23,11 +23,15 @@ import kzoo
 from kzoo.class_names import known_output
 from kzoo.edge import Card, LiteRTModel
 from kzoo.edge.card import card_path, describe, write_card
+from kzoo.edge.tensors import answer_of
 from kzoo.files import atomic_path, write_text
 from kzoo.known_pixels import known_pixels
-from kzoo.registry import SEGMENTATION
 
-SCORES = {"accuracy": "accuracy"}, {"mean_iou": "mean_iou", "accuracy": "pixel_accuracy"}  # as the report calls them
+SCORES = {  # task -> key in the report -> what the card calls it
+    "classification": {"accuracy": "accuracy"},
+    "segmentation": {"mean_iou": "mean_iou", "accuracy": "pixel_accuracy"},
+    "detection": {"ap": "ap", "ap50": "ap50"},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,13 +64,15 @@ def _describe(run: Path, told: dict, name: str) -> None:
     before = path.read_bytes()
     model = model_of(run, told, LiteRTModel(before))
     output = known_output(str(run / "model.keras"), model)
-    segments = output.task == SEGMENTATION
-    card = Card(output, known_pixels(str(run / "model.keras"), model, segments=segments))
-    measured = {metric: row[key] for key, metric in SCORES[segments].items()}
+    answer = answer_of(model) if output.detects else None
+    card = Card(output, known_pixels(str(run / "model.keras"), model, of_whole=output.of_whole), answer)
+    measured = {metric: row[key] for key, metric in SCORES[output.task].items()}
     precision = told["exports"][name]["precision"]
     content, card_told = describe(before, card, model, precision, measured, told["dataset"]["test"])
     images = np.random.default_rng(0).integers(0, 256, (2, *LiteRTModel(before).input_shape[1:]))
-    np.testing.assert_array_equal(LiteRTModel(content).predict(images), LiteRTModel(before).predict(images))
+    was, now = (LiteRTModel(each).predict_each(images) for each in (before, content))
+    for output_name, values in was.items():
+        np.testing.assert_array_equal(now[output_name], values)
     with atomic_path(card_path(path)) as partial_card, atomic_path(path) as partial:
         partial.write_bytes(content)
         write_card(card_told, content, partial_card)

@@ -342,6 +342,7 @@ def test_wrong_yolo_files_are_one_line(tmp_path, file, text, message):
         ("2,3,12,23,train", "2,3,12,23,test", r"line 3: a\.png is in train, and in test in line 2"),
         ("2,3,12,23,train", "2,3,12,23,tree", "line 2: split 'tree' is not accepted"),
         ("a.png,40,cat", "x.png,40,cat", r"line 2: x\.png is no file in"),
+        ("a.png,40,cat", "../a.png,40,cat", r"line 2: the path '\.\./a\.png' leaves the dataset's folder; give paths"),
     ],
 )
 def test_wrong_rows_are_one_line(tmp_path, old, new, message):
@@ -349,6 +350,17 @@ def test_wrong_rows_are_one_line(tmp_path, old, new, message):
     table.write_text(table.read_text().replace(old, new))
     with pytest.raises(DatasetError, match=message):
         load_boxes(str(table))
+
+
+@pytest.mark.parametrize("up", ["../../", "/", "images/../../"])
+def test_a_file_name_of_coco_that_leaves_the_folder_is_refused(tmp_path, up):
+    root = write_coco(tmp_path / "set")
+    file = root / "annotations" / "instances_val2017.json"
+    file.write_text(file.read_text().replace('"file_name": "', f'"file_name": "{up}'))
+    message = rf"instances_val2017\.json, the image with the id 0: the path '{up}.*' leaves the dataset's folder; give"
+    for given in (root, file):
+        with pytest.raises(DatasetError, match=message):
+            load_boxes(str(given))
 
 
 def test_sets_that_cannot_train_are_one_line(tmp_path):
@@ -387,3 +399,9 @@ def test_a_picture_that_is_absent_and_one_in_two_lists_are_named(tmp_path):
 def test_the_xml_of_the_tests_is_what_a_library_reads():
     tree = ElementTree.fromstring(voc_xml(SCENES["train", "a"]))
     assert [one.findtext("name") for one in tree.findall("object")] == ["cat", "dog"]
+
+
+def test_a_set_is_called_as_it_was_asked_for(tmp_path):
+    write_voc(tmp_path / "pets")
+    assert load_boxes("pets", data_dir=str(tmp_path)).name == "pets"
+    assert load_boxes(str(tmp_path / "pets")).name == str(tmp_path / "pets")

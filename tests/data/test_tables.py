@@ -179,3 +179,16 @@ def test_parquet_without_pyarrow_is_one_line(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(DatasetError, match="needs pyarrow: pip install pyarrow, or save the table as CSV"):
         load(folder, b"PAR1", "labels.parquet")
+
+
+@pytest.mark.parametrize("path", ["../a0.png", "b/../../a0.png", "..", "/etc/hostname", "a/b/../../../x.png"])
+def test_a_path_that_leaves_the_folder_is_refused(path, folder):
+    """Whoever made the table would choose which files are opened, shown and copied."""
+    (folder / "inner" / "b").mkdir(parents=True)
+    with pytest.raises(
+        DatasetError, match=r"labels\.csv, line 2: the path .* leaves the dataset's folder; give"
+    ) as error:
+        load(folder / "inner", f"path,label\n{path},a\n")
+    assert repr(path) in str(error.value)
+    inside = PLAIN.replace("a0.png", "my pictures/../a0.png")
+    assert rows(load(folder, inside)) == rows(load(folder, PLAIN, "expected.csv"))

@@ -81,6 +81,9 @@ def test_what_is_kept_is_what_a_loop_keeps(seed):
     np.testing.assert_array_equal(found.scores, np.float32([score for score, _, _ in expected]))
     np.testing.assert_array_equal(found.classes, [index for _, index, _ in expected])
     np.testing.assert_array_equal(found.boxes, [boxes[place] for _, _, place in expected])
+    np.testing.assert_array_equal(found.places, [place for _, _, place in expected])
+    few = found.above(float(found.scores[3]))
+    assert few.places.tolist() == found.places[:4].tolist()
 
 
 def test_classes_do_not_suppress_each_other_and_boxes_without_area_do_not_either():

@@ -291,12 +291,6 @@ def test_a_model_inside_is_no_layer():
         grad_cam(model, np.zeros((1, 9, 7, 3)), 0, layer="base")
 
 
-def test_a_detector_is_refused():
-    model = kzoo.build("fcos", input_shape=(64, 64, 3), num_classes=2, **lookup("fcos").narrow)
-    with pytest.raises(InvalidValueError, match="fcos is a detector, whose boxes are not explained"):
-        grad_cam(model, np.zeros((1, 64, 64, 3)), 0)
-
-
 def test_images_of_another_shape(net):
     with pytest.raises(InvalidValueError, match="images are of type <U9; numbers are needed"):
         grad_cam(net, np.array("no images"))

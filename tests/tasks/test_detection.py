@@ -144,6 +144,7 @@ def test_whole_run(recipe, boxes):
 
     card = (directory / "README.md").read_text()
     assert f"{measured['keras']['ap50']:.4f}" in card
+    assert report["dataset"]["name"] == str(boxes)
     assert f"{measured['float32']['ap_by_class']['dog']:.3f}" in card
     told = read_card(directory / "model_float32.tflite")
     assert told.output == output
