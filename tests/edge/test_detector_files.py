@@ -1,4 +1,4 @@
-"""Files of detectors: boxes and scores in each precision, judged by what they find, and the way told by their cards."""
+"""Files of detectors: boxes and scores in each precision, judged by what they find, and the way their cards tell."""
 
 import json
 import re
@@ -184,10 +184,10 @@ def test_detections_agree_with_partners_of_their_class():
     first, second = (0, 0, 0.2, 0.2, 0.9, 0), (0.5, 0.5, 0.9, 0.9, 0, 0.8)
     expected = outputs(first, second)
     assert agreement(expected, expected, "scores", ONE) == 1
-    assert agreement(outputs(first, second[:4] + (0.8, 0)), expected, "scores", ONE) == 0.5  # another class
+    assert agreement(outputs(first, (*second[:4], 0.8, 0)), expected, "scores", ONE) == 0.5  # another class
     assert agreement(outputs(first, (0.5, 0.5, 0.6, 0.9, 0, 0.8)), expected, "scores", ONE) == 0.5  # a quarter of it
-    assert agreement(outputs(first, second[:4] + (0, 0.4)), expected, "scores", ONE) == pytest.approx(2 / 3)
-    none = outputs(first[:4] + (0, 0), second[:4] + (0, 0))
+    assert agreement(outputs(first, (*second[:4], 0, 0.4)), expected, "scores", ONE) == pytest.approx(2 / 3)
+    none = outputs((*first[:4], 0, 0), (*second[:4], 0, 0))
     assert agreement(none, expected, "scores", ONE) == 0
     assert agreement(none, none, "scores", ONE) is None
 
