@@ -15,6 +15,7 @@ import kzoo
 from kzoo.cli import main
 from kzoo.edge import Card
 from kzoo.escape import html, markdown, printable, terminal
+from kzoo.images import Pixels
 from kzoo.images.overlay import draw_overlay
 from kzoo.output import Output
 from kzoo.report.plots import draw_predictions
