@@ -53,7 +53,7 @@ FAULTS = (
     Fault(
         "a description of COCO names pictures outside the dataset's folder",
         "data/coco.py",
-        """        path_inside(path, f"{file}, the image with the id {number!r}")\n""",
+        """        path_inside(path, root, f"{file}, the image with the id {number!r}")\n""",
         "",
         ("data/test_detection_sets.py::test_a_file_name_of_coco_that_leaves_the_folder_is_refused",),
     ),

@@ -46,7 +46,7 @@ def read_box_table(table: Path) -> Annotations:
     for place, cells in rows:
         if not cells["path"]:
             raise DatasetError(f"{table}, {place}: no path; each row must have one")
-        path = path_inside(cells["path"], f"{table}, {place}")
+        path = path_inside(cells["path"], table.parent, f"{table}, {place}")
         places.setdefault(path, place)
         split = SPLIT_NAMES.get(cells["split"].lower()) if divided else None
         if divided and split is None:

@@ -94,7 +94,7 @@ def _pictures(
         number, path = each.get("id"), each.get("file_name")
         if not isinstance(number, int | str) or number in boxes or not isinstance(path, str) or not path:
             raise DatasetError(f"{file}: the image with the id {number!r} has no id and file_name of its own")
-        path_inside(path, f"{file}, the image with the id {number!r}")
+        path_inside(path, root, f"{file}, the image with the id {number!r}")
         boxes[number] = []
     for each in value["annotations"]:
         number, category, box = each.get("image_id"), each.get("category_id"), each.get("bbox")

@@ -110,22 +110,24 @@ def writable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def path_inside(path: str, place: str) -> str:
+def path_inside(path: str, root: Path, place: str) -> str:
     """A path that a table or a description gives a picture, without `.` and `..`, with `/` between folders.
 
     A dataset may be anybody's, and what it names is opened, shown and copied into pages.
 
     Args:
-        path: from the folder of the dataset.
+        path: from the folder of the dataset, or from the root of the disk into it.
+        root: the folder of the dataset.
         place: what begins the error.
 
     Raises:
         DatasetError: it leaves the folder.
 
-    >>> path_inside("./cats/../dogs/a.png", "labels.csv, line 2")
+    >>> path_inside("./cats/../dogs/a.png", Path("pets"), "labels.csv, line 2")
     'dogs/a.png'
     """
-    normal = Path(os.path.normpath(path))
+    whole = Path(os.path.normpath(path))
+    normal = Path(os.path.relpath(whole, root.absolute())) if whole.is_absolute() else whole
     if normal.is_absolute() or normal.parts[:1] == ("..",):
         raise DatasetError(
             f"{place}: the path {path[:200]!r} leaves the dataset's folder; give paths from this folder, with all "

@@ -60,7 +60,7 @@ def list_rows(table: Path, separator: str | None = None) -> Listing:
         for column in COLUMNS if divided else COLUMNS[:2]:
             if not cells[column] and (column != "label" or separator is None):
                 raise DatasetError(f"{table}, {place}: no {column}; each row must have one")
-        path = path_inside(cells["path"], f"{table}, {place}")
+        path = path_inside(cells["path"], table.parent, f"{table}, {place}")
         if path in places:
             raise DatasetError(f"{table}, {place}: {path} is there twice, first in {places[path]}; remove one")
         places[path] = place

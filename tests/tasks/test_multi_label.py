@@ -149,7 +149,7 @@ def test_the_loss_is_the_mean_binary_cross_entropy_of_the_labels(table, tiny):
         smooth = targets * (1 - smoothing) + smoothing / 2
         p = 1 / (1 + np.exp(-logits.astype("float64")))
         expected = -np.mean(smooth * np.log(p) + (1 - smooth) * np.log(1 - p))
-        assert float(task_of(recipe).loss(recipe, None)(targets, logits)) == pytest.approx(expected, rel=1e-5)
+        assert float(task_of(recipe).loss(recipe, None, None)(targets, logits)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_an_image_is_right_if_all_its_labels_are():

@@ -88,7 +88,7 @@ class Made:
 
     def loss(self, recipe: Recipe, targets, outputs, **changes) -> float:
         recipe = recipe.replace(**changes)
-        return float(task_of(recipe).loss(recipe, self.data(recipe))(targets, outputs))
+        return float(task_of(recipe).loss(recipe, self.data(recipe), None)(targets, outputs))
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +222,35 @@ def interpolation(made):
 @promise
 def class_names(made):
     assert made.data(made.scenes, class_names=("a", "b")).classes == ("a", "b")
+
+
+def of_nothing(**settings) -> tuple[dict, int]:
+    """The parts of the loss of RetinaNet where no image has a box and all outputs are zero, and how many scores."""
+    recipe = make_recipe("test", "retinanet", "none", **settings)
+    options = dict(backbone="resnet18", backbone_options=WIDTHS, channels=8, extra_levels=0)
+    model = kzoo.build("retinanet", input_shape=(32, 32, 3), num_classes=2, **options)
+    places = model.output["boxes"].shape[1]
+    loss = task_of(recipe).loss(recipe, None, model)
+    truth = {"boxes": np.zeros((1, 1, 4), "float32"), "classes": np.array([[-1]])}
+    outputs = {"logits": np.zeros((1, places, 2), "float32"), "offsets": np.zeros((1, places, 4), "float32")}
+    return {name: float(part) for name, part in loss.parts(truth, outputs).items()} | {"loss": loss}, 2 * places
+
+
+@promise
+def focal_alpha(made):
+    parts, count = of_nothing(focal_alpha=0.4)
+    assert parts["classes"] == pytest.approx(count * 0.6 * 0.5**2 * np.log(2), rel=1e-5)
+
+
+@promise
+def focal_gamma(made):
+    parts, count = of_nothing(focal_gamma=3.0)
+    assert parts["classes"] == pytest.approx(count * 0.75 * 0.5**3 * np.log(2), rel=1e-5)
+
+
+@promise
+def box_loss(made):
+    assert [of_nothing(box_loss=name)[0]["loss"].box_loss for name in ("l1", "giou", None)] == ["l1", "giou", "l1"]
 
 
 @promise
