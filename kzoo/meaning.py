@@ -8,7 +8,7 @@ import keras
 from kzoo.detection.suppression import Suppression
 from kzoo.errors import InvalidValueError
 from kzoo.images import Pixels
-from kzoo.last_operation import SCORES, carried_meaning
+from kzoo.last_operation import BOXES, SCORES, carried_meaning
 from kzoo.layers.meaning import Meaning
 from kzoo.output import Output, Values
 
@@ -49,6 +49,7 @@ def with_classes(
         output = output.said(values, model.name)
     if suppression is not None:
         output = dataclasses.replace(output, suppression=suppression)
+        suppression.check_places(model.output[BOXES].shape[1], model.name)
     pixels = pixels or carried_pixels(model)
     before = sum(isinstance(layer, Meaning) for layer in model.layers)
     told = output.named(class_names).to_json(), pixels.to_json() if pixels else None

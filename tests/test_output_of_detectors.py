@@ -18,7 +18,7 @@ from kzoo.output import Output
 
 TINY = dict(backbone="resnet18", backbone_options=dict(widths=(4, 6, 8, 10), depths=(1, 1, 1, 1)), channels=8)
 TINY |= dict(head_depth=1, head_groups=4, input_shape=(48, 64, 3))
-OTHER = Suppression(score=0.37, candidates=99, overlap=0.45, most=7, level_sizes=(96, 24, 8, 2, 1))
+OTHER = Suppression(score=0.37, candidates=99, overlap=0.45, most=7, level_sizes=(64, 16, 4, 1, 1))
 
 
 @pytest.mark.parametrize(("kind", "rule", "each"), [("fcos", FCOS, 1), ("retinanet", RETINANET, 9)])

@@ -382,7 +382,7 @@ def test_measures():
             "cosine": 26 / np.sqrt(26 * 27),
         }
     )
-    assert agreement(outputs, expected, Output("classification", "softmax", 2)) == 0.5
+    assert agreement({"a": outputs}, {"a": expected}, "a", Output("classification", "softmax", 2)) == 0.5
     masks = np.array([[[0, 1], [1, 255]]])
     maps = np.eye(2)[[[[0, 1], [0, 0]]]]
     assert scores(
