@@ -5,9 +5,7 @@ from keras import ops
 
 from kzoo.errors import InvalidValueError, check_choice
 from kzoo.graph import Graph, as_functional, read_graph
-from kzoo.last_operation import is_of_detector
 from kzoo.layers import MergePixels
-from kzoo.models.detector import RAW
 from kzoo.precisions import CONV, DENSE, DEPTHWISE, PRECISIONS, TRANSPOSED
 from kzoo.surgery.rewrite import copy_layer
 
@@ -186,8 +184,7 @@ def insert_fake_quantization(model: keras.Model, precision: str = "int8", per_ch
     (`FakeQuantizedWeights`). Where the file's activations have 8 bits a `FakeQuantize` layer, called NAME_quantize,
     follows every layer whose output the file rounds: linear layers together with the rectifier that is fused into
     them, additions, concatenations, activations. Pooling, padding and reshaping keep the scale of their input. What a
-    layer computes inside itself is not rounded, nor is a softmax, nor what follows the last linear layers of a
-    detector, nor the input, whose pixels an integer file holds
+    layer computes inside itself is not rounded, nor is a softmax, nor the input, whose pixels an integer file holds
     exactly, nor activations of 16 bits, nor those that are quantized as the file runs.
 
     Args:
@@ -316,30 +313,12 @@ def check_folded(model: keras.Model, purpose: str) -> None:
 def _rounded_outputs(model: keras.Model, graph: Graph) -> set[tuple[str, int]]:
     """(layer, call) of every output that an integer file rounds."""
     layers = {layer.name: layer for layer in model.layers}
-    rounded = {
+    return {
         (name, index)
         for name, calls in graph.calls.items()
         for index, call in enumerate(calls)
         if call.sources and not _keeps_scale(layers.get(name)) and not _is_fused(layers, graph, (name, index))
     }
-    return rounded - _float_ends(model, layers, graph)
-
-
-def _float_ends(model: keras.Model, layers: dict, graph: Graph) -> set[tuple[str, int]]:
-    """(layer, call) of all that follows the last linear layers of a detector: `float_ends` of its file's policy."""
-    outputs = model.output if isinstance(model.output, dict) else {}
-    shapes = {name: output.shape for name, output in outputs.items() if hasattr(output, "shape")}
-    if not is_of_detector(shapes) and not {*RAW[:2]} <= shapes.keys():
-        return set()
-    found, rest = set(), [(name, index) for name, index, _ in graph.outputs]
-    while rest:
-        name, index = rest.pop()
-        sources = graph.calls[name][index].sources
-        fused = is_rectifier(layers.get(name)) and type(layers.get(sources[0][0])) in CHANNEL_AXES
-        if (name, index) not in found and type(layers.get(name)) not in CHANNEL_AXES and not fused:
-            found.add((name, index))
-            rest += [source[:2] for source in sources]
-    return found
 
 
 def _keeps_scale(layer) -> bool:
