@@ -135,6 +135,8 @@ def _detect(form: Predict, opened: Opened, paths: Sequence[Path]) -> Iterator[di
         raise InvalidValueError(f"--score {form.score} must be from 0 to 1")
     opened.pixels.check_whole(opened.name, "tells where things are")
     outputs = output_paths(paths, _directory(form), box_files.ENDINGS)
+    if form.crops:
+        box_files.check_crop_paths(paths, _directory(form))
     refuse_unwritable(_directory(form))
     return find_boxes(opened, outputs, form.score, form.crops)
 

@@ -5,6 +5,7 @@
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from kzoo.predict.detector import detect
 
 ENDINGS = {"drawing": "_boxes.png"}
 CROP = "{stem}_box{number}.png"
+IS_CROP = re.compile(r"_box\d+\.png$")
 COCO_FILE = "detections.json"
 
 
@@ -77,6 +79,16 @@ def _pixels(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int,
     left, top = (min(int(side), most - 1) for side, most in zip(box[:2], size, strict=True))
     right, bottom = (min(-int(-side // 1), most) for side, most in zip(box[2:], size, strict=True))
     return left, top, max(right, left + 1), max(bottom, top + 1)
+
+
+def check_crop_paths(pictures: Sequence[Path], directory: Path) -> None:
+    """Raises `InvalidValueError` if a picture lies where crops go and is called as one: it may be written over."""
+    for picture in pictures:
+        if IS_CROP.search(picture.name) and picture.resolve().parent == directory.resolve():
+            raise InvalidValueError(
+                f"{picture} is called as a crop of a former run, and may be written over; leave it out, or choose "
+                "another --output-dir"
+            )
 
 
 def write_coco(results: Sequence[Mapping[str, Any]], class_names: Sequence[str], path: Path) -> None:

@@ -22,6 +22,7 @@ WAY = ("images/crops.py", "images/finding.py", "images/pixels.py", "images/readi
 ALLOWED = {
     ("edge/quantize.py", "resize"): (1, "repeats images until a batch is full: np.resize"),
     ("edge/source.py", "resize"): (1, "repeats images until a batch is full: np.resize"),
+    ("images/boxes.py", "resize"): (1, "enlarges a picture to be looked at"),
     ("images/overlay.py", "resize"): (4, "enlarges a picture and its finished mask or heat map to be looked at"),
     ("explain/drawing.py", "resize"): (2, "enlarges a picture and its finished map to be looked at"),
     ("explain/picture.py", "resize"): (1, "a picture to be looked at"),

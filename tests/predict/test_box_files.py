@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -23,13 +24,22 @@ TINY |= dict(head_depth=1, head_groups=4, num_classes=2, input_shape=(*SIZE, 3))
 RULE = Suppression(score=0.1, candidates=1000, overlap=0.3, most=5)
 
 
-@pytest.fixture
-def files(tmp_path, monkeypatch):
-    """A detector as `cells.keras` and `cells.tflite`, and two pictures of other sizes."""
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A detector, and a folder with it as `cells.keras` and `cells.tflite`."""
+    folder = tmp_path_factory.mktemp("cells")
     model = randomise(kzoo.build("fcos", **TINY))
     model = kzoo.with_classes(model, ["cat", "dog"], Pixels("pad"), suppression=RULE)
-    model.save(tmp_path / "cells.keras")
-    kzoo.export(model, tmp_path / "cells.tflite")
+    model.save(folder / "cells.keras")
+    kzoo.export(model, folder / "cells.tflite")
+    return model, folder
+
+
+@pytest.fixture
+def files(saved, tmp_path, monkeypatch):
+    """The detector, where its files and two pictures of other sizes are."""
+    model, folder = saved
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     rng = np.random.default_rng(0)
     for name, size in (("one", (90, 130)), ("two", (70, 40))):
         Image.fromarray(rng.integers(0, 256, (*size, 3)).astype("uint8")).save(tmp_path / f"{name}.png")
@@ -101,6 +111,49 @@ def test_what_does_not_fit_is_one_line(files, tmp_path, capsys, options, message
     error = capsys.readouterr().err
     assert message in " ".join(error.split())
     assert "Traceback" not in error
+
+
+def test_crops_write_over_no_picture_that_is_given(files, tmp_path, capsys):
+    Image.new("RGB", (9, 9)).save("one_box1.png")
+    before = (tmp_path / "one_box1.png").read_bytes()
+    command = ["predict", "cells.keras", "one.png", "one_box1.png", "--output-dir", "."]
+    with pytest.raises(SystemExit):
+        main([*command, "--crops"])
+    error = " ".join(capsys.readouterr().err.split())
+    assert "one_box1.png is called as a crop of a former run, and may be written over; leave it out" in error
+    assert not (tmp_path / "one_boxes.png").exists()
+    main(command)
+    assert (tmp_path / "one_boxes.png").exists()
+    assert (tmp_path / "one_box1.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["turned", "grey", "RGBA", "tiny", "slim"])
+def test_pictures_of_any_kind(files, tmp_path, capsys, kind):
+    """Boxes are in the upright picture, whatever the camera said, and crops are parts of it."""
+    pixels = np.random.default_rng(1).integers(0, 256, (60, 90, 4)).astype("uint8")
+    pixels[..., 3] = 255
+    picture, options = Image.fromarray(pixels[..., :3]), {}
+    if kind == "turned":
+        options["exif"] = Image.Exif()
+        options["exif"][0x0112] = 6  # to be turned clockwise by a quarter
+        upright = picture.transpose(Image.Transpose.ROTATE_270)
+    else:
+        if kind in ("tiny", "slim"):
+            picture = picture.resize((1, 1 if kind == "tiny" else 900))
+        picture = picture.convert("L") if kind == "grey" else Image.fromarray(pixels) if kind == "RGBA" else picture
+        upright = picture.convert("RGB")
+    picture.save("any.png", **options)
+    main(["predict", "cells.keras", "any.png", "--json", "--crops", "--score", "0"])
+    [result] = json.loads(capsys.readouterr().out)
+    assert (result["width"], result["height"]) == upright.size
+    assert result["boxes"]
+    for row in result["boxes"]:
+        left, top, right, bottom = row["box"]
+        assert 0 <= left <= right <= upright.width
+        assert 0 <= top <= bottom <= upright.height
+        left, top = min(int(left), upright.width - 1), min(int(top), upright.height - 1)
+        part = left, top, max(int(np.ceil(right)), left + 1), max(int(np.ceil(bottom)), top + 1)
+        np.testing.assert_array_equal(np.asarray(Image.open(row["crop"])), np.asarray(upright.crop(part)))
 
 
 def test_others_have_no_boxes(tmp_path, capsys, monkeypatch):
