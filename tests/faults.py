@@ -264,6 +264,50 @@ FAULTS = (
     ),
     # layers
     Fault(
+        "a box is explained on the map on which it stands",
+        "explain/layers.py",
+        "if box.place < end), -1)",
+        "if box.place <= end), -1)",
+        ("explain/test_explained_boxes.py::test_every_level_has_its_map",),
+    ),
+    Fault(
+        "maps of detectors lie over the image, without its padding",
+        "explain/layers.py",
+        "    return maps[:, :rows, :columns]",
+        "    return maps",
+        ("explain/test_explained_boxes.py::test_maps_lie_over_the_image_without_its_padding",),
+    ),
+    Fault(
+        "a box is found again where its classes are alike",
+        "explain/boxes.py",
+        "(shared * alike * scores.max(axis=-1))",
+        "(shared * scores.max(axis=-1))",
+        ("explain/test_explained_boxes.py::test_how_much_is_found_again_is_what_a_loop_finds",),
+    ),
+    Fault(
+        "each image is explained by its own box",
+        "explain/boxes.py",
+        "logits[row, each.place, each.class_index]",
+        "logits[row, boxes[0].place, each.class_index]",
+        ("explain/test_explained_boxes.py::test_gradients_are_of_the_logit_of_the_class_at_the_place",),
+    ),
+    Fault(
+        "a class that was not found is explained by the surest box of it",
+        "explain/detections.py",
+        "asked = np.full_like(scores, -1)",
+        "asked = scores.copy()",
+        ("explain/test_explained_detections.py::test_what_was_not_found_is_explained_by_the_surest_box_there_is",),
+    ),
+    Fault(
+        "the same box of another model is of the same class",
+        "explain/detections.py",
+        'index = list(class_names).index(row["class"])',
+        'index = row["index"]',
+        (
+            "explain/test_explained_detections.py::test_the_same_box_of_another_model_overlaps_most_and_is_of_the_class",
+        ),
+    ),
+    Fault(
         "a function that is a target gives one score for each image",
         "explain/targets.py",
         "tuple(shape) != (logits.shape[0],)",

@@ -6,17 +6,18 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from kzoo.class_names import FILES
+from kzoo.commands.answers import Answer, answering, answering_again
 from kzoo.commands.forms import Explain
 from kzoo.console import show, show_json
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError, UnknownNameError, counted, did_you_mean
 from kzoo.escape import terminal
 from kzoo.explain import draw_kernels
+from kzoo.explain.boxes import Box
 from kzoo.explain.facts import facts_of
 from kzoo.explain.interior import check_query, inside_of, statistics_of
 from kzoo.explain.methods import check_methods, maps_of
@@ -25,12 +26,7 @@ from kzoo.explain.shown import Explained, Shown
 from kzoo.explain.trust import trust_of
 from kzoo.files import refuse_unwritable
 from kzoo.images import find_pictures
-from kzoo.images.overlay import draw_overlay
-from kzoo.predict.classifier import Opened, as_classifier, open_model
-from kzoo.predict.segmenter import as_segmenter, class_areas
-
-SHOWN = 5  # classes of a picture in the table
-EXPLAINED = 2  # classes of which maps are made where nobody says which
+from kzoo.predict.classifier import Opened, open_model
 
 
 def run(form: Explain) -> None:
@@ -44,27 +40,28 @@ def run(form: Explain) -> None:
     targets = find_classes(form.target, opened[0].class_names, form.model)
     indices = [{index: index for index in range(len(opened[0].class_names))}]
     indices += [_same_classes(opened[0], other, targets) for other in opened[1:]]
+    _check_boxes(form, opened[0])
     methods = form.method or (("occlusion",) if any(isinstance(each.model, LiteRTModel) for each in opened) else ())
     asked = [check_methods(each.model, methods, form.layer, each.name) for each in opened]
     for each in opened:
         _check_query(form, each)
     images = [[each.pixels.read(path, each.input_shape) for path in paths] for each in opened]  # before the long work
-    chosen: list[list[int]] = []  # classes of each picture, of the first model
-    shown = []
+    answers: list[Answer] = []  # of the first model
+    shown: list[Shown] = []
     for each, own, (chosen_methods, layers), same in zip(opened, images, asked, indices, strict=True):
-        pictures: list[Explained] = []
-        explain = _segmenter(each) if each.output.task == "segmentation" else _classifier(each)
-        for path, image in zip(paths, _track(own, f"explaining {each.name}"), strict=True):
-            predictions, mask = explain(image)
-            if len(chosen) < len(paths):
-                chosen.append(targets or [found["index"] for found in predictions[:EXPLAINED]])
-            wanted = [same[index] for index in chosen[len(pictures)]]
-            maps = maps_of(each.model, image, wanted, chosen_methods, layers)
+        pictures, targets_of = [], []
+        say, again = answering(each, targets, form.box), answering_again(each, opened[0], same)
+        for number, (path, image) in enumerate(zip(paths, _track(own, f"explaining {each.name}"), strict=True)):
+            answer = again(image, path, answers[number]) if shown else say(image)
+            if not shown:
+                answers.append(answer)
+            maps = maps_of(each.model, image, answer.targets, chosen_methods, layers)
             inside = None
             if not form.maps_only and isinstance(each.model, keras.Model):
                 inside = inside_of(each.model, image, form.query)
-            pictures.append(Explained(str(path), image, predictions, maps, mask, inside))
-        shown.append(_shown(form, each, pictures, [same[classes[0]] for classes in chosen]))
+            pictures.append(Explained(str(path), image, answer.predictions, maps, answer.mask, inside))
+            targets_of.append(answer.targets)
+        shown.append(_shown(form, each, pictures, [first for first, *_ in targets_of]))
     told = write_page(form.output, *shown)
     if form.json:
         return show_json(told)
@@ -82,6 +79,15 @@ def _open(form: Explain, name: str) -> Opened:
         image_size=form.image_size,
         **form.pixel_options,
     )
+
+
+def _check_boxes(form: Explain, opened: Opened) -> None:
+    if form.box and not opened.output.detects:
+        raise InvalidValueError(f"--box is of detectors, and {opened.name} is for {opened.output.task}; give --target")
+    if form.box and form.target:
+        raise InvalidValueError(
+            "--box tells which boxes are explained, and --target of which classes; give one of them"
+        )
 
 
 def _same_classes(first: Opened, second: Opened, targets: Sequence[int]) -> dict[int, int]:
@@ -120,8 +126,10 @@ def _check_query(form: Explain, opened: Opened) -> None:
     check_query(opened.model, opened.input_shape, form.query)
 
 
-def _shown(form: Explain, opened: Opened, pictures: Sequence[Explained], first: Sequence[int]) -> Shown:
-    """A model with its pictures, and what is told of all of them; `first` is the first class of each."""
+def _shown(
+    form: Explain, opened: Opened, pictures: Sequence[Explained], first: Sequence[int] | Sequence[Box]
+) -> Shown:
+    """A model with its pictures, and what is told of all of them; `first` is what is explained first of each."""
     name, model, output = "/".join(Path(opened.name).parts[-2:]), opened.model, opened.output
     card = facts_of(opened.name, model, output, opened.pixels, opened.input_shape)
     shown = Shown(name, _scores(opened), opened.class_names, pictures, card)
@@ -173,32 +181,13 @@ def find_classes(given: Sequence[str], class_names: Sequence[str], model: str) -
     return list(dict.fromkeys(found))
 
 
-def _classifier(opened: Opened):
-    """The function from an image to its most probable classes."""
-    classifier = as_classifier(opened)
-
-    def explain(image: np.ndarray) -> tuple[list[dict], None]:
-        (probabilities,) = classifier.predict(image[None])
-        return classifier.top(probabilities, SHOWN), None
-
-    return explain
-
-
-def _segmenter(opened: Opened):
-    """The function from an image to its largest classes, and the image with the classes of its pixels."""
-    segmenter = as_segmenter(opened)
-
-    def explain(image: np.ndarray) -> tuple[list[dict], Image.Image]:
-        picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-        mask = segmenter.segment(picture)
-        areas = sorted(class_areas(mask, segmenter.class_names), key=lambda area: -area["pixels"])
-        return [area for area in areas if area["pixels"]][:SHOWN], draw_overlay(picture, mask, segmenter.class_names)
-
-    return explain
-
-
 def _scores(opened: Opened) -> str:
     """What a score is, for people."""
+    if opened.output.detects:
+        return (
+            "of a box that of its class at its place, from 0 to 1; maps with gradients are of the logit in front of "
+            "it, and maps by hiding parts of how much of the box is still found"
+        )
     if isinstance(opened.model, LiteRTModel):
         return "the numbers that the file gives" + (": " + opened.output.in_words() if opened.output.decides else "")
     if opened.output.task == "segmentation":

@@ -226,16 +226,19 @@ class Explain(PixelOptions, JsonOption):
     """Folder for index.html, maps.json and a PNG of each map. A page that is there is replaced, anything else is left
     alone."""
     method: tuple[MapMethod, ...] = ()
-    """Ways to make maps; default: gradcam, of a .tflite file occlusion. Files can have occlusion and rise alone."""
+    """Ways to make maps; default: gradcam, of a detector hirescam, of a .tflite file occlusion. Files can have
+    occlusion and rise alone."""
     target: tuple[str, ...] = ()
     """Classes that are explained, by name or index; default: the two most probable ones of each picture, or of
-    largest area."""
+    largest area. Of a detector the three surest boxes of these classes; default: of all."""
+    box: tuple[int, ...] = ()
+    """Boxes of a detector that are explained, by their numbers, in each picture; 1 is the surest."""
     layer: tuple[str, ...] = ()
     """Feature maps that the methods up to scorecam are made of: taps, names of layers, or paths in models inside;
-    default: the last one that still has places."""
+    default: the last one that still has places, of a box the map of the pyramid on which it stands."""
     compare: str | None = None
     """A second model on the same pictures, side by side: a name of the zoo, or a .keras or .tflite file. Its classes
-    are found by the names of the first one's."""
+    are found by the names of the first one's, and its boxes by their overlap."""
     query: tuple[int, int] | None = None
     """Pixel, row and column, that looks at others in attention layers; default: the middle."""
     maps_only: bool = False

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from kzoo.errors import InvalidValueError
 from kzoo.images.overlay import shown_size
@@ -12,10 +12,13 @@ from kzoo.layers.checks import check_number
 FOR, AGAINST = (220, 20, 10), (10, 80, 235)  # red and blue, which the colour-blind tell apart
 OPACITY = 0.75
 SHARE = 99  # per cent of the places that have a colour of their own; the few beyond have the last one
+LINE, EDGE = (255, 221, 51), (0, 0, 0)  # of a box, which is seen on all colours of a map
 DARKEST, BRIGHTEST = 40, 225  # of the picture in grey, so that colours are seen on white and on black
 
 
-def draw_map(image: np.ndarray, heat: np.ndarray, end: float | None = None) -> Image.Image:
+def draw_map(
+    image: np.ndarray, heat: np.ndarray, end: float | None = None, box: Sequence[float] | None = None
+) -> Image.Image:
     """The image in grey, red where a map speaks for its target, and blue where it speaks against it.
 
     Args:
@@ -24,6 +27,7 @@ def draw_map(image: np.ndarray, heat: np.ndarray, end: float | None = None) -> I
             interpolated between places.
         end: number whose colour is the strongest, and so is what is beyond; one for several maps makes them
             comparable. Default: `colour_end` of this map.
+        box: (left, top, right, bottom) in pixels of the image, a detection that is explained; its lines are drawn.
 
     Returns:
         The image, enlarged by a whole number if it is small and reduced if it is huge. Zero has no colour.
@@ -52,7 +56,20 @@ def draw_map(image: np.ndarray, heat: np.ndarray, end: float | None = None) -> I
     smooth = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR))[..., None]
     share = np.clip(smooth / end, -1, 1)
     tint = np.where(share > 0, np.array(FOR, "float32"), np.array(AGAINST, "float32"))
-    return Image.fromarray((grey + OPACITY * np.abs(share) * (tint - grey)).round().astype("uint8"))
+    drawn = Image.fromarray((grey + OPACITY * np.abs(share) * (tint - grey)).round().astype("uint8"))
+    if box is not None:
+        _outline(drawn, np.asarray(box) * np.tile(np.array(size) / image.shape[1::-1], 2))
+    return drawn
+
+
+def _outline(drawing: Image.Image, box: np.ndarray) -> None:
+    """Draws a box (left, top, right, bottom) in pixels of the drawing, inside of it."""
+    width = max(1, round(max(drawing.size) / 320))
+    draw, sides = ImageDraw.Draw(drawing), np.tile(np.subtract(drawing.size, 1), 2)
+    left, top, right, bottom = np.clip(np.rint(box), 0, sides).astype(int).tolist()
+    for inner, thickness, colour in ((0, 3 * width, EDGE), (width, width, LINE)):
+        corners = (left + inner, top + inner, max(left + inner, right - inner), max(top + inner, bottom - inner))
+        draw.rectangle(corners, outline=colour, width=thickness)
 
 
 def colour_end(maps: Sequence[np.ndarray]) -> float:

@@ -8,8 +8,9 @@ import numpy as np
 
 from kzoo.errors import InvalidValueError
 from kzoo.explain.attention import attention_maps
+from kzoo.explain.boxes import Box
 from kzoo.explain.inside import LayerStatistics, activations, layer_statistics
-from kzoo.explain.layers import explained_layer
+from kzoo.explain.layers import explained_layer, pyramid_levels
 from kzoo.explain.replay import Replay
 from kzoo.layers.checks import is_integer
 from kzoo.taps import tap_names
@@ -49,14 +50,17 @@ def check_query(model: keras.Model, shape: tuple[int, int, int], query: tuple[in
 def telling_layers(model: keras.Model) -> list[str]:
     """Paths of a few layers that are worth a look: the first convolution, the tap in the middle, the explained one.
 
+    Of a detector these last ones are all maps of the pyramid.
+
     Example:
         >>> telling_layers(kzoo.build("cifar_resnet20"))
         ['stem_conv', 'p1', 'p2']
     """
-    first = [node.path for node in Replay(model).nodes if isinstance(node.operation, keras.layers.Conv2D)][:1]
+    replay = Replay(model)
+    first = [node.path for node in replay.nodes if isinstance(node.operation, keras.layers.Conv2D)][:1]
     taps = [tap for tap in tap_names(model) if len(model.get_layer(tap).output.shape) == 4]
     try:
-        last = [explained_layer(model)]
+        last = [place[0].path for _, place in pyramid_levels(replay)] or [explained_layer(model)]
     except InvalidValueError:  # no feature map at all
         last = []
     return list(dict.fromkeys([*first, *taps[len(taps) // 2 :][:1], *last]))
@@ -93,7 +97,7 @@ def inside_of(model: keras.Model, image: np.ndarray, query: tuple[int, int] | No
     return Inside(attention, place, features, channels)
 
 
-def statistics_of(model: keras.Model, image: np.ndarray, target: int) -> dict[str, LayerStatistics] | None:
+def statistics_of(model: keras.Model, image: np.ndarray, target: int | Box) -> dict[str, LayerStatistics] | None:
     """`kzoo.explain.layer_statistics` of one picture; None where that would take long, a gradient for each layer."""
     kernels = sum(getattr(node.operation, "kernel", None) is not None for node in Replay(model).nodes)
     if kernels * image.shape[0] * image.shape[1] > LARGEST:

@@ -11,13 +11,15 @@ import numpy as np
 
 from kzoo.edge import LiteRTModel
 from kzoo.errors import InvalidValueError, check_choice
+from kzoo.explain.boxes import Box
 from kzoo.explain.cams import eigen_cam, grad_cam, grad_cam_plus_plus, hires_cam, layer_cam
-from kzoo.explain.layers import explained_layer, explained_place
-from kzoo.explain.perturbation import occlusion, rise, score_cam, scorers
+from kzoo.explain.layers import explained_layer, explained_place, pyramid_levels
+from kzoo.explain.perturbation import box_outputs, finds_boxes, occlusion, rise, score_cam, scorers
 from kzoo.explain.places import attending
 from kzoo.explain.replay import Replay
 from kzoo.explain.rollout import attention_rollout
 from kzoo.explain.saliency import integrated_gradients, smooth_grad
+from kzoo.last_operation import SCORES
 
 TARGET, LAYER = "target", "layer"
 
@@ -46,7 +48,8 @@ class Method:
 
 
 def _check_attending(replay: Replay) -> None:
-    attending(replay, [explained_place(replay)[0]])
+    levels = [place[0] for _, place in pyramid_levels(replay)]
+    attending(replay, levels or [explained_place(replay)[0]])
 
 
 BOTH = (TARGET, LAYER)
@@ -96,19 +99,23 @@ class Map:
 
     Attributes:
         method: key of `METHODS`.
-        target: index of the class that is explained, None for a method that asks none.
-        layer: path of the feature map, None for a method of pixels.
+        target: index of the class that is explained, or a detection; None for a method that asks none.
+        layer: path of the feature map that was asked for; None for a method of pixels, and where each detection is
+            explained on the map on which it stands.
         values: (rows, columns), signed.
-        score: score of the class, None without one: a logit; what the file gives, of a LiteRT file.
+        score: score of the class, None without one: a logit; what the file gives, of a LiteRT file; of a detection
+            its score.
         seconds: time that the map took.
+        stands_on: path of the map on which a detection stands, where it is explained on this.
     """
 
     method: str
-    target: int | None
+    target: int | Box | None
     layer: str | None
     values: np.ndarray
     score: float | None
     seconds: float
+    stands_on: str | None = None
 
 
 def check_methods(
@@ -118,7 +125,7 @@ def check_methods(
 
     Args:
         model: what is explained.
-        methods: keys of `METHODS`; none: Grad-CAM, of LiteRT files occlusion.
+        methods: keys of `METHODS`; none: Grad-CAM, of detectors HiResCAM, of LiteRT files occlusion.
         layers: feature maps, as in `kzoo.grad_cam`; none: `kzoo.explain.explained_layer`.
         name: what the model is called, for errors.
 
@@ -127,7 +134,7 @@ def check_methods(
         UnknownNameError: no such layer.
     """
     is_file = isinstance(model, LiteRTModel)
-    chosen = list(dict.fromkeys(methods)) or ["occlusion" if is_file else "gradcam"]
+    chosen = list(dict.fromkeys(methods)) or [_usual(model)]
     for method in chosen:
         check_choice("method", method, METHODS)
         if is_file and not METHODS[method].of_files:
@@ -144,15 +151,34 @@ def check_methods(
     replay = Replay(model)  # refuses what cannot be explained at all
     for method in chosen:
         METHODS[method].check(replay)
-    if not takes_layer:
+    if levels := pyramid_levels(replay):
+        _check_of_boxes(chosen, layers, [place[0].path for _, place in levels], name)
+    if not takes_layer or (levels and not layers):
         return chosen, []
     return chosen, list(dict.fromkeys(replay.place(layer)[0].path for layer in layers)) or [explained_layer(model)]
+
+
+def _usual(model: keras.Model | LiteRTModel) -> str:
+    """The method where nobody says which; means of gradients do not tell one box of a class from another."""
+    if isinstance(model, LiteRTModel):
+        return "occlusion"
+    return "hirescam" if finds_boxes(model) else "gradcam"
+
+
+def _check_of_boxes(methods: Sequence[str], layers: Sequence[str], levels: Sequence[str], name: str) -> None:
+    """Raises `InvalidValueError` for methods that ask for no detection, and so know no map on which it stands."""
+    for method in methods:
+        if TARGET not in METHODS[method].takes and not (layers and LAYER in METHODS[method].takes):
+            able = f"give a layer, such as {levels[0]}" if LAYER in METHODS[method].takes else "take gradrollout"
+            raise InvalidValueError(
+                f"{method} asks for no box, and {name} finds them on {len(levels)} maps: {able}, or another method"
+            )
 
 
 def maps_of(
     model: keras.Model | LiteRTModel,
     image: np.ndarray,
-    targets: Sequence[int],
+    targets: Sequence[int] | Sequence[Box],
     methods: Sequence[str] = ("gradcam",),
     layers: Sequence[str] = (),
 ) -> list[Map]:
@@ -161,9 +187,10 @@ def maps_of(
     Args:
         model: a Keras model, or a LiteRT file.
         image: (height, width, channels), as the model takes it.
-        targets: indices of classes.
+        targets: indices of classes, or detections.
         methods: keys of `METHODS`.
-        layers: feature maps, for the methods that take one; none: `kzoo.explain.explained_layer`.
+        layers: feature maps, for the methods that take one; none: `kzoo.explain.explained_layer`, of each detection
+            its own.
 
     Raises:
         InvalidValueError: what `check_methods` and the methods raise, or a map with numbers that are not finite.
@@ -178,7 +205,7 @@ def maps_of(
     found = []
     for name in methods:
         method = METHODS[name]
-        for layer in layers if LAYER in method.takes else [None]:
+        for layer in layers if layers and LAYER in method.takes else [None]:
             for target in targets if TARGET in method.takes else [None]:
                 given = {TARGET: target, LAYER: layer}
                 start = time.perf_counter()
@@ -188,10 +215,14 @@ def maps_of(
                     raise InvalidValueError(
                         f"{method.title} gives numbers that are not finite; the weights of the model may be damaged"
                     )
-                found.append(Map(name, target, layer, values, None if target is None else scores[target], seconds))
+                own = explained_layer(model, target) if LAYER in method.takes and layer is None else None
+                score = None if target is None else scores[target]
+                found.append(Map(name, target, layer, values, score, seconds, own))
     return found
 
 
-def _score(model: keras.Model | LiteRTModel, batch: np.ndarray, target: int) -> float:
+def _score(model: keras.Model | LiteRTModel, batch: np.ndarray, target: int | Box) -> float:
+    if isinstance(target, Box):
+        return float(box_outputs(model)(batch)[SCORES][0, target.place, target.class_index])
     ((image, scored),) = scorers(model, batch, target)
     return float(scored(image[None])[0])

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from kzoo.escape import html
+from kzoo.explain.boxes import Box
 from kzoo.explain.drawing import colour_end, draw_map
 from kzoo.explain.figures import Figures, legend, table
 from kzoo.explain.methods import METHODS, Map
@@ -74,6 +75,14 @@ class PictureWriter:
         yield self.figures.add(
             _as_picture(picture.image), "picture", alt, f"as the model gets it, {width}×{height} pixels"
         )[1]
+        boxes = bool(picture.predictions) and "box" in picture.predictions[0]
+        if boxes and picture.mask is not None:
+            alt = f"{self.name} with numbered boxes; the table tells what they hold"
+            yield self.figures.add(picture.mask, "boxes", alt, "what was found", "wide")[1]
+            rows = [_boxed(row) for row in picture.predictions]
+            heads = ["box", "class", "score", "left, top, right, bottom"]
+            yield table("What the model finds, in pixels of the image", heads, rows) + "</div>\n"
+            return
         if picture.mask is not None:
             alt = f"{self.name} with the class of each pixel; the table tells the shares"
             yield self.figures.add(picture.mask, "classes", alt, "the class of each pixel", "wide")[1]
@@ -88,20 +97,21 @@ class PictureWriter:
         for first, second in zip(*(picture.maps for picture in self.pictures), strict=True):
             size = max(first.values.shape, second.values.shape)
             correlation = rank_correlation(enlarged(first.values, size), enlarged(second.values, size))
-            found.append({"method": first.method, "target": first.target, "correlation": round(correlation, 4)})
+            target = first.target
+            told = self.pictures[0].row(target)["number"] if isinstance(target, Box) else target
+            found.append({"method": first.method, "target": told, "correlation": round(correlation, 4)})
         return found
 
     def _in_pairs(self) -> Iterator[str]:
         if len(self.models) == 1:
             return
-        names = self.models[0].class_names
         rows = [
             [
-                html(METHODS[each["method"]].title),
-                "no class" if each["target"] is None else f"<bdi>{html(names[each['target']])}</bdi>",
-                f"{each['correlation']:.2f}",
+                html(METHODS[each.method].title),
+                f"<bdi>{html(self.models[0].label(self.pictures[0], each.target))}</bdi>",
+                f"{told['correlation']:.2f}",
             ]
-            for each in self.told["compared"]["correlations"]
+            for each, told in zip(self.pictures[0].maps, self.told["compared"]["correlations"], strict=True)
         ]
         yield "<h3>How alike the maps of the two models are</h3>\n"
         yield (
@@ -112,7 +122,7 @@ class PictureWriter:
 
     def _maps(self, index: int, name: str, layer: str | None, maps: Sequence[Map]) -> Iterator[str]:
         """The maps of a method and a layer, on one scale of colours."""
-        shown, image = self.models[index], self.pictures[index].image
+        shown, picture = self.models[index], self.pictures[index]
         method, end = METHODS[name], colour_end([each.values for each in maps])
         of_layer = "" if layer is None else f" of <bdi>{html(layer)}</bdi>"
         of_model = "" if len(self.models) == 1 else f": <bdi>{html(shown.name)}</bdi>"
@@ -120,22 +130,28 @@ class PictureWriter:
         yield legend(end, *(("against", "for") if maps[0].target is not None else ("less", "more")))
         yield '<div class="cards">\n'
         for each in maps:
-            label = "no class" if each.target is None else shown.class_names[each.target]
+            label = shown.label(picture, each.target)
             alt = f"{method.title} for {label} over {self.name}, largest at the {_place_in_words(each.values)}"
             low, high, mean = (float(getattr(each.values, f)()) for f in ("min", "max", "mean"))
             score = "" if each.score is None else f"score {each.score:.3g}<br>"
             caption = (
                 f"<strong><bdi>{html(label)}</bdi></strong><br>{score}from {low:.3g} to {high:.3g}, mean {mean:.3g}"
             )
-            drawing = draw_map(image, each.values, end)
-            what = name.replace("++", "_plus_plus") + ("" if each.target is None else f"_class{each.target}")
+            if each.stands_on is not None:
+                caption += f"<br>of <bdi>{html(each.stands_on)}</bdi>"
+            of_target, box = "" if each.target is None else f"_class{each.target}", None
+            if isinstance(each.target, Box):
+                row = picture.row(each.target)
+                of_target, box = f"_box{row['number']}", row["box"]
+            drawing = draw_map(picture.image, each.values, end, box)
+            what = name.replace("++", "_plus_plus") + of_target
             file, figure = self.figures.add(drawing, what, alt, caption)
             yield figure
             self.views[index]["maps"].append(
                 {
                     "method": name,
-                    "target": None if each.target is None else {"index": each.target, "class": label},
-                    "layer": layer,
+                    "target": self._target_told(picture, each.target, label),
+                    "layer": layer or each.stands_on,
                     "score": each.score,
                     "smallest": low,
                     "largest": high,
@@ -147,6 +163,19 @@ class PictureWriter:
                 }
             )
         yield "</div>\n</div>\n"
+
+    @staticmethod
+    def _target_told(picture: Explained, target: int | Box | None, label: str) -> dict[str, Any] | None:
+        """What maps.json tells of a target."""
+        if isinstance(target, Box):
+            return {key: each for key, each in picture.row(target).items() if key != "score"}
+        return None if target is None else {"index": target, "class": label}
+
+
+def _boxed(row: dict[str, Any]) -> list[str]:
+    """A detection in the table."""
+    box = ", ".join(f"{side:.0f}" for side in row["box"])
+    return [str(row["number"]), f"<bdi>{html(row['class'])}</bdi>", f"{row['score']:.2%}", box]
 
 
 def _as_picture(image: np.ndarray) -> Image.Image:

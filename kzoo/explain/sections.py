@@ -28,8 +28,9 @@ def trust_section(trust: Sequence[Trust]) -> Iterator[str]:
     count = trust[0].pictures
     yield (
         f"<p>Means over {counted(count, 'picture')}, of the class that stands first in each. Deletion is the mean "
-        "probability of the class while the places of the map are hidden, the most telling first: less is better. "
-        "Insertion is that while they come back into a blurred picture: more is better. A map is worth something "
+        "probability of the class while the places of the map are hidden, the most telling first: less is better. Of "
+        "a box it is how much of it is still found: overlap times score. Insertion is that while they come back "
+        "into a blurred picture: more is better. A map is worth something "
         "where it beats random places and a bell in the middle of the picture, which know nothing of the model. "
         + (
             "Brackets hold 95 % of the means of resampled pictures.</p>\n"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from kzoo.explain.boxes import Box
 from kzoo.explain.inside import LayerStatistics
 from kzoo.explain.interior import Inside
 from kzoo.explain.methods import Map
@@ -19,9 +20,10 @@ class Explained:
     Attributes:
         path: of the picture.
         image: (height, width, channels) of 0 to 255, as the model gets it.
-        predictions: the first classes, best first: "class" and "index", and "probability", or the "share" of the area.
+        predictions: the first classes, best first: "class" and "index", and "probability", or the "share" of the area;
+            of a detector rows of `kzoo.explain.detections.found_boxes`, with boxes in pixels of the image.
         maps: what `kzoo.explain.methods.maps_of` gives.
-        mask: the image with the classes of its pixels, of a model for segmentation.
+        mask: the image with the classes of its pixels, of a model for segmentation, or with the boxes of a detector.
         inside: what `kzoo.explain.interior.inside_of` gives; None leaves it out.
     """
 
@@ -31,6 +33,10 @@ class Explained:
     maps: Sequence[Map]
     mask: Image.Image | None = None
     inside: Inside | None = None
+
+    def row(self, target: Box) -> dict:
+        """The row of a detection."""
+        return next(row for row in self.predictions if Box(row["place"], row["index"]) == target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,3 +64,9 @@ class Shown:
     statistics: dict[str, LayerStatistics] | None = None
     kernels: Image.Image | None = None
     whole: bool = False
+
+    def label(self, picture: Explained, target: int | Box | None) -> str:
+        """What a target of a picture is called."""
+        if isinstance(target, Box):
+            return f"{picture.row(target)['number']}: {self.class_names[target.class_index]}"
+        return "no class" if target is None else self.class_names[target]

@@ -1,8 +1,10 @@
 """How far the maps of a page can be trusted: scores beside maps that know nothing, and whether weights matter."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import keras
 import numpy as np
@@ -48,7 +50,7 @@ def trust_of(
     output: Output,
     images: np.ndarray,
     maps: Sequence[Sequence[Map]],
-    targets: Sequence[int],
+    targets: Sequence[Any],
 ) -> Iterator[Trust]:
     """Judges the maps of several pictures, one method and layer after the other.
 
@@ -59,23 +61,25 @@ def trust_of(
         output: what its numbers mean.
         images: (n, height, width, channels).
         maps: of each picture, as `kzoo.explain.methods.maps_of` gives them.
-        targets: of each picture, the class whose probability is asked for.
+        targets: of each picture, the class whose probability is asked for, or the detection of which is asked how much
+            is still found.
 
     Example:
         >>> [trust] = trust_of(model, Output.of_model(model), images, maps, [3, 5])
         >>> trust.gains["deletion"]["random"].mean
         0.12
     """
-    known: dict[tuple[int, ...], dict[str, dict[str, np.ndarray]]] = {}  # the same for all maps of a size
+    known: dict[tuple[tuple[int, ...], ...], dict[str, dict[str, np.ndarray]]] = {}  # the same for all maps of a size
     for method, layer in dict.fromkeys((each.method, each.layer) for each in maps[0]):
-        chosen = np.stack([_one(own, method, layer, target) for own, target in zip(maps, targets, strict=True)])
+        chosen = [_one(own, method, layer, target) for own, target in zip(maps, targets, strict=True)]
+        shapes = tuple(each.shape for each in chosen)  # of detections they may stand on several maps
         areas = partial(_areas, model, output, images, targets=targets)
-        if chosen.shape not in known:
-            known[chosen.shape] = {
-                "random": areas(random_maps(chosen.shape)),
-                "gaussian": areas(gaussian_maps(chosen.shape)),
+        if shapes not in known:
+            known[shapes] = {
+                "random": areas(_random(shapes)),
+                "gaussian": areas([gaussian_maps((1, *shape))[0] for shape in shapes]),
             }
-        found = {"map": areas(chosen)} | known[chosen.shape]
+        found = {"map": areas(chosen)} | known[shapes]
         scores = {key: {what: mean_with_interval(each[key]) for what, each in found.items()} for key in BETTER}
         gains = {
             key: {
@@ -88,7 +92,14 @@ def trust_of(
         yield Trust(method, layer, len(images), scores, gains, check)
 
 
-def _one(maps: Sequence[Map], method: str, layer: str | None, target: int) -> np.ndarray:
+def _random(shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    """Maps as `random_maps` draws them, each of its own shape."""
+    flat = random_maps((1, 1, sum(map(math.prod, shapes))))[0, 0]
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    return [part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)]
+
+
+def _one(maps: Sequence[Map], method: str, layer: str | None, target: Any) -> np.ndarray:
     """The map of the target, or the only one of a method that asks for no class."""
     return next(
         each.values for each in maps if (each.method, each.layer) == (method, layer) and each.target in (target, None)
@@ -96,7 +107,11 @@ def _one(maps: Sequence[Map], method: str, layer: str | None, target: int) -> np
 
 
 def _areas(
-    model: keras.Model | LiteRTModel, output: Output, images: np.ndarray, maps: np.ndarray, targets: Sequence[int]
+    model: keras.Model | LiteRTModel,
+    output: Output,
+    images: np.ndarray,
+    maps: Sequence[np.ndarray],
+    targets: Sequence[Any],
 ) -> dict[str, np.ndarray]:
     """Areas under the probability of each picture's target: measure -> (n,)."""
     shares = np.linspace(0, 1, STEPS + 1)
@@ -112,7 +127,7 @@ def _areas(
     return {key: np.array(each) for key, each in found.items()}
 
 
-def _check(model: keras.Model, images: np.ndarray, name: str, layer: str | None, target: int) -> Randomisation:
+def _check(model: keras.Model, images: np.ndarray, name: str, layer: str | None, target: Any) -> Randomisation:
     method = METHODS[name]
 
     def maps(changed: keras.Model, batch: np.ndarray, fixed) -> np.ndarray:

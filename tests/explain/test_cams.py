@@ -50,7 +50,7 @@ def net() -> keras.Model:
     return flat()
 
 
-KINDS = kinds(name for name in kzoo.list_models() if lookup(name).task != DETECTION)  # boxes are not explained yet
+KINDS = kinds(name for name in kzoo.list_models() if lookup(name).task != DETECTION)  # see test_explained_boxes
 
 
 @pytest.mark.parametrize("name", slow_but(["cifar_resnet20", "fpn"], ["cifar_resnet20", *KINDS]))
