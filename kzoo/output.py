@@ -271,8 +271,7 @@ def _rules(model: keras.Model) -> Suppression:
     decoder = next((layer for layer in all_layers(model) if isinstance(layer, DecodeBoxes)), None)
     if decoder is None:
         return RETINANET
-    sizes = tuple(level.count for level in decoder.places.levels)
-    return dataclasses.replace(RULES[decoder.kind], level_sizes=sizes)
+    return dataclasses.replace(RULES[decoder.kind], level_sizes=decoder.places.level_sizes)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

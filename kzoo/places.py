@@ -131,7 +131,12 @@ class Places:
     @property
     def count(self) -> int:
         """The number of places."""
-        return sum(level.count for level in self.levels)
+        return sum(self.level_sizes)
+
+    @property
+    def level_sizes(self) -> tuple[int, ...]:
+        """The number of places of each level."""
+        return tuple(level.count for level in self.levels)
 
     @cached_property
     def anchors(self) -> np.ndarray:
@@ -146,13 +151,12 @@ class Places:
     @cached_property
     def strides(self) -> np.ndarray:
         """The stride of every place in pixels, float32 (count,)."""
-        strides, counts = [level.stride for level in self.levels], [level.count for level in self.levels]
-        return np.repeat(strides, counts).astype("float32")
+        return np.repeat([level.stride for level in self.levels], self.level_sizes).astype("float32")
 
     @cached_property
     def level_of(self) -> np.ndarray:
         """The position in `levels` of every place, int32 (count,)."""
-        return np.repeat(range(len(self.levels)), [level.count for level in self.levels]).astype("int32")
+        return np.repeat(range(len(self.levels)), self.level_sizes).astype("int32")
 
     @property
     def scale(self) -> np.ndarray:

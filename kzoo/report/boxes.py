@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kzoo.detection import AveragePrecision, Detections
-from kzoo.detection.suppression import Suppression
+from kzoo.detection import AveragePrecision
 from kzoo.images import Pixels
 from kzoo.output import Output
 
@@ -33,8 +32,7 @@ class FoundBoxes:
     def __init__(self, output: Output, pixels: Pixels):
         assert output.suppression is not None, "of a detector"
         self.classes = output.names
-        self.rule = ranked(output.suppression)
-        self.found: list[Detections] = []
+        self.rule = dataclasses.replace(output.suppression, score=min(output.suppression.score, LEAST_SCORE))
         self._pixels = pixels
         self._metric = AveragePrecision(self.classes)
 
@@ -50,7 +48,6 @@ class FoundBoxes:
             size = int(width), int(height)
             found = self.rule(self._pixels.boxes_in_picture(boxes, size, shape), scores)
             self._metric.add(found, self._pixels.boxes_in_picture(truth, size, shape), classes)
-            self.found.append(found)
 
     def scores(self) -> dict[str, Any]:
         """COCO's numbers, the score with the best F1 (`best_score`), and the errors from it on, by kind."""
@@ -64,8 +61,3 @@ class FoundBoxes:
     def curves(self) -> dict[str, np.ndarray]:
         """See `AveragePrecision.curves`."""
         return self._metric.curves()
-
-
-def ranked(rule: Suppression) -> Suppression:
-    """The rule with a score low enough to rank what is kept."""
-    return dataclasses.replace(rule, score=min(rule.score, LEAST_SCORE))

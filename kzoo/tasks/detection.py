@@ -12,11 +12,11 @@ from keras import ops
 from kzoo.data.batches import evaluation_batches, in_memory, training_batches
 from kzoo.data.box_changes import BoxAugmentation
 from kzoo.data.detection_sets import load_boxes
-from kzoo.data.split import Example, ImageDataset, Split
+from kzoo.data.split import Example, ImageDataset
 from kzoo.detection.coding import decode_outputs
 from kzoo.detection.learner import BoxLearner
 from kzoo.detection.losses import BoxLoss, FCOSLoss, RetinaNetLoss
-from kzoo.detection.suppression import RETINANET, RULES, Detections, detect
+from kzoo.detection.suppression import RETINANET, RULES, Detections, Suppression, detect
 from kzoo.errors import InvalidValueError
 from kzoo.images import Pixels
 from kzoo.meaning import with_classes
@@ -144,9 +144,8 @@ class Detection(Task):
         return []  # the learner has the parts of its loss
 
     def judges(self, recipe: Recipe, data: ImageDataset) -> list[keras.callbacks.Callback]:
-        kind = lookup(recipe.model).config.kind
-        output = Output(DETECTION, "sigmoid", len(data.classes), data.classes, RULES[kind])
-        return [JudgedBoxes(output, recipe.data.pixels, data.validation, recipe.schedule.batch_size)]
+        rule = RULES[lookup(recipe.model).config.kind]
+        return [JudgedBoxes(rule, data, recipe.data.pixels, recipe.schedule.batch_size)]
 
     def callbacks(self, data: ImageDataset, directory: Path) -> list[keras.callbacks.Callback]:
         shown = data.validation.arrays(SHOWN)
@@ -206,19 +205,20 @@ class JudgedBoxes(keras.callbacks.Callback):
     """Judges the weights that are validated by average precision, and adds it to the logs of the epoch.
 
     Args:
-        output: meaning of the model's outputs, when it is finished.
+        rule: what is kept of boxes; the model's levels are added to it.
+        data: the dataset, on whose validation images it judges.
         pixels: way from the pictures to the images.
-        split: the validation images.
         batch_size: images of a step; a last, smaller batch is filled up, for one program and for any devices.
     """
 
-    def __init__(self, output: Output, pixels: Pixels, split: Split, batch_size: int):
+    def __init__(self, rule: Suppression, data: ImageDataset, pixels: Pixels, batch_size: int):
         super().__init__()
-        self._output, self._pixels = output, pixels
-        self._split, self._batch_size = in_memory(split), batch_size
+        self._rule, self._classes, self._pixels = rule, data.classes, pixels
+        self._split, self._batch_size = in_memory(data.validation), batch_size
 
     def on_test_end(self, logs=None):
-        scorer = FoundBoxes(self._output, self._pixels)
+        rule = dataclasses.replace(self._rule, level_sizes=self.model.loss.places.level_sizes)
+        scorer = FoundBoxes(Output(DETECTION, "sigmoid", len(self._classes), self._classes, rule), self._pixels)
         for examples in self._split.batches(self._batch_size):
             images = examples["image"]
             filled = np.zeros((self._batch_size, *images.shape[1:]), "float32")
@@ -245,7 +245,8 @@ def _scale(shape: Sequence[int]) -> np.ndarray:
 
 
 def _errors_in_words(errors: dict[str, int]) -> str:
-    return ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in errors.items() if count) or "no error"
+    told = [f"{kind.replace('_', ' ')}: {count}" for kind, count in errors.items() if count]
+    return ", ".join(told) or "no error"
 
 
 def _detect(options: TaskOptions) -> Detect:

@@ -228,7 +228,6 @@ def test_pictures_are_judged_in_their_own_pixels():
     assert scores["ap_small"] is None
     assert scores["best_score"] == pytest.approx(0.1)
     assert scores["missed"] == 0
-    assert scorer.found[0].boxes[0] == pytest.approx([64, 48, 104, 78], abs=1e-3)
 
 
 def test_a_score_below_the_rules_counts_for_precision_alone():
