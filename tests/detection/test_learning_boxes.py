@@ -11,7 +11,7 @@ from kzoo.registry import DETECTION
 
 TINY = dict(backbone="resnet18", backbone_options=dict(widths=(4, 6, 8, 10), depths=(1, 1, 1, 1)), channels=8)
 TINY |= dict(head_depth=1, extra_levels=1, num_classes=10, input_shape=(64, 64, 3))
-# logits of -4.6 in 8 and 11 bits are off by half a step, 0.016 and 0.002, and the loss without boxes by three times that
+# logits of -4.6 in 8 and 11 bits are off by half a step, 0.016 and 0.002, the loss without boxes by three times that
 TOLERANCE = {"float32": 1e-4, "mixed_bfloat16": 2e-2, "mixed_float16": 6e-3}
 
 

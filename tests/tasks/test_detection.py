@@ -191,6 +191,23 @@ def test_the_learner_learns_by_the_loss_of_its_outputs(recipe, boxes, model):
     assert (learner.loss.alpha, learner.loss.gamma) == (0.25, 2.0)
 
 
+def test_validation_keeps_boxes_level_by_level(recipe, boxes, monkeypatch):
+    """As the finished model does, so that the epoch that is best is that of its own numbers."""
+    data, task = load_boxes(str(boxes)), task_of(recipe)
+    learner = compiled_model(recipe, task, data, 3)
+    [judge] = task.judges(recipe, data)
+    judge.set_model(learner)
+    outputs = []
+    init = FoundBoxes.__init__
+    monkeypatch.setattr(
+        FoundBoxes, "__init__", lambda self, output, pixels: (outputs.append(output), init(self, output, pixels))[1]
+    )
+    judge.on_test_end()
+    built = kzoo.build("fcos", backbone="resnet18", input_shape=(*SIZE, 3), num_classes=2, **TINY)
+    assert outputs[0].suppression == Output.of_model(built).suppression
+    assert outputs[0].suppression.level_sizes == learner.loss.places.level_sizes
+
+
 def test_settings_of_the_loss_arrive(recipe, boxes):
     data = load_boxes(str(boxes))
     changed = recipe.replace(model="retinanet", focal_alpha=0.4, focal_gamma=1.5, box_loss="giou")
