@@ -72,11 +72,32 @@ def test_numbers_are_those_of_a_loop():
         np.testing.assert_allclose(scores["ap50_by_class"][name], np.mean(curves[0]), atol=1e-9)
         np.testing.assert_allclose(metric.curves()[name], curves[0], atol=1e-9)
     np.testing.assert_allclose(scores["ap"], np.mean([*by_class.values()]), atol=1e-9)
-    assert set(scores) == {*NUMBERS, "ap_by_class", "ap50_by_class"}
+    assert set(scores) == {*NUMBERS, "ap_by_class", "ap50_by_class", "boxes_by_class"}
+    there = np.concatenate([kinds for _, kinds, _ in scenes])
+    assert scores["boxes_by_class"] == {name: int((there == kind).sum()) for kind, name in enumerate("abc")} | {
+        "never": 0
+    }
     assert scores["ap_by_class"]["never"] is None
     assert list(metric.curves()) == ["a", "b", "c"]
     assert 0.1 < scores["ap"] < scores["ap50"] < 1
     assert all(0 <= scores[name] <= 1 for name in NUMBERS)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_best_score_is_that_of_a_loop_over_all(seed):
+    rng = np.random.default_rng(seed)
+    scenes = [random_scene(rng, 3) for _ in range(12)]
+    metric = AveragePrecision(("a", "b", "c"))
+    for boxes, kinds, each in scenes:
+        metric.add(each, boxes, kinds)
+    boxes, best = sum(len(kinds) for _, kinds, _ in scenes), {}
+    for score in sorted({float(score) for _, _, each in scenes for score in each.scores}):
+        right = boxes - metric.errors(score)["missed"]
+        best[score] = 2 * right / (boxes + sum(len(each.above(score)) for _, _, each in scenes))
+    chosen = metric.best_score()
+    assert best[chosen] == pytest.approx(max(best.values()), abs=1e-9)
+    assert chosen == max(score for score, f1 in best.items() if f1 > max(best.values()) - 1e-9)
+    assert 0 < max(best.values()) < 1
 
 
 def test_perfect_detections_have_ones_and_no_errors():

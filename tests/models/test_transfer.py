@@ -204,7 +204,7 @@ def test_features_are_the_mean_of_the_last_map(name):
 def test_pooling_needs_a_classifier_without_its_head():
     with pytest.raises(InvalidValueError, match=r"pooling='avg' is for a model without its head; give include_top"):
         kzoo.build("resnet18", pooling="avg")
-    with pytest.raises(InvalidValueError, match=r"pooling='avg' is for classifiers; unet predicts"):
+    with pytest.raises(InvalidValueError, match=r"pooling='avg' is for classifiers; unet is for segmentation"):
         kzoo.build("unet", include_top=False, pooling="avg")
     with pytest.raises(InvalidValueError, match=r"pooling='max' is not accepted; use one of 'avg', None"):
         kzoo.build("resnet18", include_top=False, pooling="max")
